@@ -1,0 +1,165 @@
+"""Examples to token ids: the model's chat template around the prompt, and which tokens the loss counts.
+
+What is too long loses the oldest part of its prompt, never its target; every cut is counted and named. The tokenizer
+is handed in, so that this file needs no torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tunesmith.errors import DataError
+from tunesmith.records import Cut, EncodingHealth, Example
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One example as token ids."""
+
+    example_id: str
+    input_ids: tuple[int, ...]  # causal: prompt and target, T tokens; seq2seq: the encoder's input
+    target_ids: tuple[int, ...]  # the target and its end token, U tokens
+    trains: tuple[bool, ...]  # causal: for each of the T tokens, True = the loss counts it; seq2seq: empty
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that pass through the model."""
+        return len(self.input_ids) + (0 if self.trains else len(self.target_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Coder:
+    """What is needed to encode for one model."""
+
+    tokenizer: Any
+    kind: Literal["causal", "seq2seq"]
+    limit: int  # tokens of prompt + target (causal), or of the prompt and of the target apart (seq2seq)
+
+    def ids(self, example: Example, prompt: str | None = None, history: int = 0) -> list[int]:
+        """Return the ids of a prompt as the model expects it, up to where its answer begins.
+
+        Args:
+            example: Where prompt and earlier turns come from.
+            prompt: Replaces the example's own, when it was cut.
+            history: How many of the oldest turns (the system message not counted) to leave out.
+        """
+        text = example.prompt if prompt is None else prompt
+        system = [m for m in example.history if m.role == "system"]
+        turns = [m for m in example.history if m.role != "system"][history:]
+        if self.tokenizer.chat_template is not None and self.kind == "causal":
+            messages = [m.model_dump() for m in (*system, *turns)] + [{"role": "user", "content": text}]
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        text = "\n".join([*(m.content for m in (*system, *turns)), text])
+        if self.kind == "causal":
+            text += "\n"
+        return list(self.tokenizer(text, add_special_tokens=True)["input_ids"])
+
+    def target(self, example: Example) -> list[int]:
+        """Return the ids of the target and the token that ends it."""
+        ids = list(self.tokenizer(example.target, add_special_tokens=False)["input_ids"])
+        return [*ids, self.tokenizer.eos_token_id]
+
+
+def fit_prompt(example: Example, coder: Coder, room: int) -> tuple[list[int], Cut | None]:
+    """Encode a prompt into at most ``room`` tokens.
+
+    The oldest turns go first, then the beginning of the prompt's own text.
+
+    Returns:
+        The ids, and what was cut, if anything; ids are empty if even the empty prompt does not fit.
+    """
+    ids = coder.ids(example)
+    before = len(ids)
+    if before <= room:
+        return ids, None
+    turns = sum(message.role != "system" for message in example.history)
+    for dropped in range(1, turns + 1):
+        ids = coder.ids(example, history=dropped)
+        if len(ids) <= room:
+            return ids, Cut(example_id=example.id, tokens_before=before, tokens_after=len(ids))
+    offsets = coder.tokenizer(example.prompt, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    drop = 0
+    while len(ids) > room and drop < len(offsets):
+        drop = min(len(offsets), drop + max(1, len(ids) - room))
+        start = offsets[drop][0] if drop < len(offsets) else len(example.prompt)
+        ids = coder.ids(example, prompt=example.prompt[start:], history=turns)
+    if len(ids) > room:
+        return [], None
+    return ids, Cut(example_id=example.id, tokens_before=before, tokens_after=len(ids))
+
+
+def encode_training(examples: Sequence[Example], coder: Coder) -> tuple[list[Encoded], EncodingHealth]:
+    """Encode examples for training.
+
+    Raises:
+        DataError: Nothing is left to train on; with the reason and the first examples concerned.
+    """
+    encoded: list[Encoded] = []
+    cuts: list[Cut] = []
+    too_long: list[str] = []
+    for example in examples:
+        target = coder.target(example)
+        room = coder.limit - (len(target) if coder.kind == "causal" else 0)
+        if len(target) > coder.limit or room < 1:
+            too_long.append(example.id)
+            continue
+        prompt, cut = fit_prompt(example, coder, room)
+        if not prompt:
+            too_long.append(example.id)
+            continue
+        if cut:
+            cuts.append(cut)
+        encoded.append(_join(example.id, prompt, target, coder.kind))
+    if not encoded:
+        raise DataError(
+            f"there is nothing to train on: of {len(examples)} training examples, {len(too_long)} have a target that "
+            f"does not fit into {coder.limit} tokens{_named(too_long)}. Raise train.max_tokens or shorten the targets."
+        )
+    health = EncodingHealth(
+        limit=coder.limit,
+        cut=tuple(cuts),
+        too_long=tuple(too_long),
+        prompt_tokens=sum(e.tokens - len(e.target_ids) for e in encoded),
+        target_tokens=sum(len(e.target_ids) for e in encoded),
+    )
+    return encoded, health
+
+
+def encode_prompts(examples: Sequence[Example], coder: Coder) -> tuple[list[list[int]], EncodingHealth]:
+    """Encode prompts for answering.
+
+    Raises:
+        DataError: A prompt of which nothing fits; all of them are named.
+    """
+    ids: list[list[int]] = []
+    cuts: list[Cut] = []
+    too_long: list[str] = []
+    for example in examples:
+        prompt, cut = fit_prompt(example, coder, coder.limit)
+        ids.append(prompt)
+        if cut:
+            cuts.append(cut)
+        if not prompt:
+            too_long.append(example.id)
+    if too_long:
+        raise DataError(
+            f"{len(too_long)} prompts do not fit: the room for a prompt is {coder.limit} tokens{_named(too_long)}. "
+            "The context of this model is too small for its template and the answer; lower max_new_tokens."
+        )
+    total = sum(map(len, ids))
+    return ids, EncodingHealth(limit=coder.limit, cut=tuple(cuts), too_long=(), prompt_tokens=total, target_tokens=0)
+
+
+def _join(example_id: str, prompt: list[int], target: list[int], kind: str) -> Encoded:
+    if kind == "seq2seq":
+        return Encoded(example_id, tuple(prompt), tuple(target), ())
+    trains = (False,) * len(prompt) + (True,) * len(target)
+    return Encoded(example_id, (*prompt, *target), tuple(target), trains)
+
+
+def _named(ids: Sequence[str]) -> str:
+    if not ids:
+        return ""
+    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    return f" ({', '.join(ids[:3])}{more})"

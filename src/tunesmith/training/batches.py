@@ -1,0 +1,112 @@
+"""Which examples make an optimizer step, which of them are in memory at once, and how they become tensors.
+
+The order is a function of (seed, epoch) alone, so that a run that was interrupted sees what it would have seen.
+An optimizer step is fixed by the number of real tokens; how a step is cut into batches changes nothing but speed.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tunesmith.data.encode import Encoded
+
+IGNORED = -100  # label of a token that the loss does not count
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples as tensors. Labels are not shifted."""
+
+    input_ids: Tensor  # causal: (1, T) int64, examples end to end; seq2seq: (B, T) padded
+    labels: Tensor  # causal: (1, T); seq2seq: (B, U); IGNORED = not counted
+    position_ids: Tensor | None  # causal: (1, T), beginning again at each example
+    attention_mask: Tensor | None  # seq2seq: (B, T), 1 = a real token
+    lengths: tuple[int, ...]  # tokens of each example
+    tokens: int  # real tokens that pass through the model
+    target_tokens: int  # tokens that the loss counts
+
+
+Step = tuple[tuple[int, ...], ...]
+"""One optimizer step: batches of indices into the training examples."""
+
+
+def epoch_steps(
+    sizes: Sequence[int], *, seed: int, epoch: int, tokens_per_step: int, tokens_per_batch: int, ragged: bool = True
+) -> list[Step]:
+    """Return the optimizer steps of one epoch; every example stands in exactly one of them.
+
+    Args:
+        sizes: Tokens of each example.
+        seed: The recipe's.
+        epoch: Counting from 0.
+        tokens_per_step: A step is full when one more example would go beyond this many tokens.
+        tokens_per_batch: The same for a batch; counted with padding where ``ragged`` is False.
+        ragged: Whether examples may share a row without padding.
+    """
+    order = list(range(len(sizes)))
+    random.Random(f"{seed}/{epoch}").shuffle(order)
+    steps: list[list[int]] = [[]]
+    filled = 0
+    for index in order:
+        if steps[-1] and filled + sizes[index] > tokens_per_step:
+            steps.append([])
+            filled = 0
+        steps[-1].append(index)
+        filled += sizes[index]
+    return [split_step(step, sizes, tokens_per_batch, ragged=ragged) for step in steps]
+
+
+def split_step(step: Sequence[int], sizes: Sequence[int], tokens_per_batch: int, *, ragged: bool = True) -> Step:
+    """Cut one step into batches of similar lengths that fit ``tokens_per_batch``, or hold a single example."""
+    batches: list[list[int]] = [[]]
+    filled = 0
+    for index in sorted(step, key=lambda i: (-sizes[i], i)):
+        cost = sizes[index] if ragged or not batches[-1] else sizes[batches[-1][0]]  # padded to the longest, the first
+        if batches[-1] and filled + cost > tokens_per_batch:
+            batches.append([])
+            filled, cost = 0, sizes[index]
+        batches[-1].append(index)
+        filled += cost
+    return tuple(tuple(batch) for batch in batches)
+
+
+def make_batch(examples: Sequence[Encoded], *, kind: str, pad_id: int) -> Batch:
+    """Turn examples into tensors: end to end for a causal model, padded for an encoder-decoder."""
+    if kind == "seq2seq":
+        return _padded(examples, pad_id)
+    ids = [token for example in examples for token in example.input_ids]
+    labels = [
+        token if counts else IGNORED
+        for example in examples
+        for token, counts in zip(example.input_ids, example.trains, strict=True)
+    ]
+    positions = [position for example in examples for position in range(len(example.input_ids))]
+    return Batch(
+        torch.tensor([ids]),
+        torch.tensor([labels]),
+        torch.tensor([positions]),
+        None,
+        tuple(len(example.input_ids) for example in examples),
+        len(ids),
+        sum(sum(example.trains) for example in examples),
+    )
+
+
+def _padded(examples: Sequence[Encoded], pad_id: int) -> Batch:
+    width = max(len(example.input_ids) for example in examples)
+    depth = max(len(example.target_ids) for example in examples)
+    ids = [[*e.input_ids, *[pad_id] * (width - len(e.input_ids))] for e in examples]
+    mask = [[1] * len(e.input_ids) + [0] * (width - len(e.input_ids)) for e in examples]
+    labels = [[*e.target_ids, *[IGNORED] * (depth - len(e.target_ids))] for e in examples]
+    return Batch(
+        torch.tensor(ids),
+        torch.tensor(labels),
+        None,
+        torch.tensor(mask),
+        tuple(len(example.input_ids) for example in examples),
+        sum(example.tokens for example in examples),
+        sum(len(example.target_ids) for example in examples),
+    )

@@ -1,0 +1,67 @@
+"""The loss: negative log-likelihood, summed over the target tokens. Labels are shifted here and nowhere else.
+
+A sum, because the optimizer step divides once by all its target tokens: then it does not matter into how many
+batches a step was cut. The output head works on the positions that the loss counts, and on no others.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from tunesmith.training.batches import IGNORED, Batch
+
+
+def shifted(labels: Tensor) -> Tensor:
+    """Return for each position the label of the next one: position t predicts token t + 1.
+
+    Examples lie end to end; their first token is never counted, so that no example predicts its neighbour's.
+
+    Args:
+        labels: (1, T).
+
+    >>> shifted(torch.tensor([[-100, -100, 7, 8, 2]]))
+    tensor([[-100,    7,    8,    2, -100]])
+    """
+    out = torch.full_like(labels, IGNORED)
+    out[:, :-1] = labels[:, 1:]
+    return out
+
+
+def loss_sum(model: Any, batch: Batch, kind: str) -> Tensor:
+    """Return the summed negative log-likelihood of a batch's target tokens, in nats, as a float32 scalar.
+
+    Args:
+        model: A transformers model, or one wrapped by peft.
+        batch: What ``make_batch`` made.
+        kind: "causal" (the model is inside ``models.attention.ragged``, or the batch holds one example) or "seq2seq".
+    """
+    if kind == "seq2seq":
+        # Ids that the loss ignores still enter the decoder as input; any valid id will do there.
+        logits = model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=None,
+            decoder_input_ids=decoder_inputs(model, batch.labels), use_cache=False,
+        ).logits  # fmt: skip
+        return cross_entropy(logits.flatten(0, 1).float(), batch.labels.flatten(), reduction="sum")
+    labels = shifted(batch.labels)[0]
+    counted = (labels != IGNORED).nonzero().squeeze(1)
+    logits = model(
+        input_ids=batch.input_ids, position_ids=batch.position_ids, segment_lengths=list(batch.lengths),
+        logits_to_keep=counted, use_cache=False,
+    ).logits[0]  # fmt: skip
+    return cross_entropy(logits.float(), labels[counted], reduction="sum")
+
+
+def decoder_inputs(model: Any, labels: Tensor) -> Tensor:
+    """Return what the decoder reads to predict ``labels``: the start token, then all labels but the last.
+
+    Args:
+        model: Its config names the start and padding tokens.
+        labels: (B, U).
+    """
+    config = model.config
+    start = config.decoder_start_token_id
+    inputs = torch.full_like(labels, config.pad_token_id if start is None else start)
+    inputs[:, 1:] = labels[:, :-1]
+    return inputs.masked_fill(inputs == IGNORED, config.pad_token_id or 0)

@@ -1,0 +1,59 @@
+"""AdamW over the trainable weights, and the learning rate of every step."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from tunesmith.registry import METHODS, resolve
+from tunesmith.settings import TrainSettings
+
+
+def auto_rate(method: str, *, parameters: int, kind: str) -> float:
+    """Return the learning rate that ``learning_rate: auto`` stands for, from the method's own table.
+
+    Args:
+        method: Name of the method.
+        parameters: Of the base model.
+        kind: "causal" or "seq2seq".
+
+    >>> auto_rate("lora", parameters=134_515_008, kind="causal")
+    0.0005
+    """
+    rates: dict[str, Sequence[tuple[float, float]]] = resolve("method", method, METHODS).RATES
+    return next(rate for largest, rate in rates[kind] if parameters <= largest)
+
+
+def rate_at(step: int, *, steps: int, highest: float, settings: TrainSettings) -> float:
+    """Return the learning rate of an optimizer step.
+
+    Args:
+        step: Counting from 0.
+        steps: Of the whole training.
+        highest: Reached at the end of the warm-up.
+        settings: warmup, schedule, final_rate.
+
+    >>> [round(rate_at(s, steps=10, highest=1.0, settings=TrainSettings(warmup=0.2)), 2) for s in (0, 1, 2, 9)]
+    [0.5, 1.0, 1.0, 0.1]
+    """
+    warm = max(1, round(settings.warmup * steps)) if settings.warmup else 0
+    if step < warm:
+        return highest * (step + 1) / warm
+    if settings.schedule == "constant":
+        return highest
+    done = (step - warm) / max(1, steps - warm - 1)
+    shape = 1 - done if settings.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+    return highest * (settings.final_rate + (1 - settings.final_rate) * shape)
+
+
+def make_optimizer(model: Any, settings: TrainSettings) -> torch.optim.AdamW:
+    """Return AdamW over what is trainable; vectors (norms, biases) are not decayed."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=0.0, betas=(settings.beta1, settings.beta2), fused=True
+    )

@@ -1,0 +1,154 @@
+"""One candidate from base model to adapter on disk."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunesmith import __version__
+from tunesmith.data.encode import Coder, encode_training
+from tunesmith.errors import DataError
+from tunesmith.machine import fastest_dtype, need_memory, need_space, peak_memory, reset_peak
+from tunesmith.models.catalog import fingerprint
+from tunesmith.models.load import Loaded, load
+from tunesmith.progress import say
+from tunesmith.recipe import resolved, train_settings
+from tunesmith.records import AdapterCard, Example, TrainResult
+from tunesmith.registry import METHODS, resolve
+from tunesmith.rundir import CandidateDir, write_record
+from tunesmith.settings import Recipe, TrainSettings
+from tunesmith.training.loop import Job, train
+from tunesmith.training.optimizer import auto_rate
+
+CARD = "tunesmith.json"  # the AdapterCard beside the weights
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What every candidate of a run is made from."""
+
+    recipe: Recipe
+    model: Path  # folder of the base
+    train: Sequence[Example]
+    validation: Sequence[Example]
+
+
+def tune(
+    given: Ingredients, name: str, where: CandidateDir, *, score: Callable[[Loaded], float] | None = None
+) -> TrainResult:
+    """Train one candidate and write its adapter folder; goes on from a checkpoint if there is one.
+
+    Args:
+        given: Recipe, base model, examples.
+        name: Of the candidate.
+        where: Its folder.
+        score: A generated metric on validation examples, wanted when ``keep_best`` is not the loss.
+    """
+    recipe, candidate, settings = given.recipe, given.recipe.candidates[name], train_settings(given.recipe, name)
+    method = resolve("method", candidate.method, METHODS)
+    half = settings.precision == "bfloat16" or (settings.precision == "auto" and fastest_dtype() == torch.bfloat16)
+    frozen = method.ON_DISK == "adapter"
+    reset_peak()
+    torch.manual_seed(recipe.seed)
+    loaded = load(given.model, dtype=torch.bfloat16 if half and frozen else torch.float32)
+    total = loaded.model.num_parameters()
+    trainable = method.count(candidate.settings, loaded.model)
+    say(f"{name}: {candidate.method} trains {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
+    check_room(loaded, trainable, settings, where, name=name)
+    coder = Coder(loaded.tokenizer, loaded.kind, check_context(loaded, settings))
+    examples, encoding = encode_training(given.train, coder)
+    validation = encode_training(given.validation, coder)[0] if given.validation and settings.validations else []
+    if settings.keep_best != "loss" and not validation:
+        raise DataError(f"{name}: train.keep_best: {settings.keep_best} needs validation rows, and there are none.")
+    model = method.attach(candidate.settings, loaded.model, loaded.kind)
+    rate = settings.learning_rate
+    if rate == "auto":
+        rate = auto_rate(candidate.method, parameters=total, kind=loaded.kind)
+    job = Job(
+        name, model, loaded.kind, loaded.tokenizer.pad_token_id, examples, validation, settings, rate, recipe.seed,
+        half and not frozen, where.checkpoints, where.train_log, scorer(loaded, model, score),
+    )  # fmt: skip
+    progress = train(job)
+    write_adapter(given, name, model, loaded, where)
+    tail = progress.losses[-max(1, len(progress.losses) // 10) :]
+    best = progress.best if progress.best_step and settings.keep_best == "loss" else None
+    result = TrainResult(
+        method=candidate.method,
+        trainable=trainable,
+        total=total,
+        steps=progress.step,
+        epochs=settings.epochs,
+        tokens=progress.tokens,
+        target_tokens=progress.target_tokens,
+        seconds=round(progress.seconds, 2),
+        peak_bytes=peak_memory(),
+        adapter_bytes=sum(path.stat().st_size for path in where.adapter.iterdir()),
+        train_loss=sum(tail) / len(tail),
+        validation_loss=best,
+        best_step=progress.best_step,
+        learning_rate=rate,
+        precision="bfloat16" if half else "float32",
+        stopped="early" if progress.stopped == "early" else "finished",
+        encoding=encoding,
+    )
+    write_record(where.train_result, result)
+    shutil.rmtree(where.checkpoints, ignore_errors=True)
+    return result
+
+
+def scorer(loaded: Loaded, model: Any, score: Callable[[Loaded], float] | None) -> Callable[[], float] | None:
+    """Bind ``score`` to the model that is being trained."""
+    if score is None:
+        return None
+    current = Loaded(model, loaded.tokenizer, loaded.kind, loaded.folder, loaded.context)
+    return lambda: score(current)
+
+
+def check_context(loaded: Loaded, settings: TrainSettings) -> int:
+    """Return the limit in tokens: ``train.max_tokens``, or the model's context where that is smaller."""
+    return min(settings.max_tokens, loaded.context) if loaded.context else settings.max_tokens
+
+
+def check_room(loaded: Loaded, trainable: int, settings: TrainSettings, where: CandidateDir, *, name: str) -> None:
+    """Refuse to start what this machine's memory or disk cannot hold."""
+    config = loaded.model.config.get_text_config()
+    layers = getattr(config, "num_hidden_layers", 12)
+    width = getattr(config, "hidden_size", 1024)
+    size = next(loaded.model.parameters()).element_size()
+    activations = settings.tokens_per_batch * layers * width * 18 * size  # about 18 values per width are kept
+    need_memory(
+        16 * trainable + activations,
+        f"training {name}",
+        "Take a smaller train.tokens_per_batch, or a method that trains fewer weights, such as lora.",
+    )
+    where.root.mkdir(parents=True, exist_ok=True)
+    need_space(where.root, 12 * trainable * (settings.keep_checkpoints + 1) + 4 * trainable, f"training {name}")
+
+
+def write_adapter(given: Ingredients, name: str, model: Any, loaded: Loaded, where: CandidateDir) -> None:
+    """Write weights, tokenizer where the weights are a whole model, and the card, all or nothing."""
+    candidate = given.recipe.candidates[name]
+    method = resolve("method", candidate.method, METHODS)
+    staged = where.root / ".adapter.tmp"
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    method.save(model, staged)
+    if method.ON_DISK == "model":
+        loaded.tokenizer.save_pretrained(staged)
+    plain = resolved(given.recipe)
+    card = AdapterCard(
+        model=given.recipe.model,
+        model_hash=fingerprint(given.model),
+        method=candidate.method,
+        settings=plain["candidates"][name]["settings"] or {},
+        tasks=tuple(plain["tasks"]),
+        seed=given.recipe.seed,
+        max_tokens=train_settings(given.recipe, name).max_tokens,
+        tunesmith=__version__,
+    )
+    write_record(staged / CARD, card)
+    shutil.rmtree(where.adapter, ignore_errors=True)
+    staged.rename(where.adapter)
