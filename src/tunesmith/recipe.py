@@ -2,19 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from tunesmith.errors import RecipeError, did_you_mean
+from tunesmith.errors import RecipeError
+from tunesmith.findings import dotted, explain
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Candidate, Recipe, TrainSettings
 from tunesmith.yamlfile import Document, Key, parse_yaml, read_yaml, scalar
 
 ZERO_SHOT = "zero-shot"
+NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
+COMMON = ("method", "shots", "train")
+"""What every candidate may say; the rest belongs to its method."""
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, str]:
@@ -46,21 +52,24 @@ def kept_text(text: str, overrides: Sequence[str]) -> str:
 
 def build_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
     """Check a parsed document against the settings and the methods' own settings."""
-    values = json.loads(json.dumps(document.values))
-    for item in overrides:
-        _override(values, item)
+    values = deepcopy(document.values)
     problems: list[str] = []
+    changed = set()
+    for item in overrides:
+        try:
+            changed.add(_override(values, item))
+        except RecipeError as error:
+            problems += error.problems
+    document = replace(document, overridden=frozenset(changed))
     candidates = _candidates(values, document, problems)
     recipe = None
     try:
         recipe = Recipe.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        problems += _explain(error, document, Recipe)
+        problems += explain(error, document, model=Recipe)
+    else:
+        problems += _repeated_names(recipe, document)
     if problems or recipe is None:
-        raise RecipeError(problems)
-    for name, candidate in candidates.items():
-        problems += _train_problems(recipe, name, candidate, document)
-    if problems:
         raise RecipeError(problems)
     return recipe.model_copy(update={"candidates": {ZERO_SHOT: Candidate(), **candidates}})
 
@@ -99,149 +108,109 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], way: str = "") -> li
     return found
 
 
-def _override(values: dict[str, Any], item: str) -> None:
+def _override(values: dict[str, Any], item: str) -> Key:
+    """Change ``values`` as one ``--set`` says, and return the key that was set."""
     way, equals, text = item.partition("=")
     if not equals or not way:
         raise RecipeError(f'--set {item}: write it as key=value, for example "train.epochs=1".')
     at: Any = values
     *parents, last = way.split(".")
+    key: Key = ()
     for part in parents:
-        if isinstance(at, list) and part.isdigit() and int(part) < len(at):
-            at = at[int(part)]
-        elif isinstance(at, dict):
-            at = at.setdefault(part, {})
-        else:
-            at = None
+        at, step = _inside(at, part, item)
+        key = (*key, step)
         if not isinstance(at, dict | list):
             raise RecipeError(f'--set {item}: "{part}" holds no further keys.')
     value = parse_yaml(f"value: {text}", f"--set {item}").values["value"] if text[:1] in "[{" else scalar(text)
+    step = _entry(at, last, item) if isinstance(at, list) else last
+    at[step] = value
+    return (*key, step)
+
+
+def _inside(at: Any, part: str, item: str) -> tuple[Any, str | int]:
+    """Go one step down; a key that is not there yet, or has no value, begins as an empty mapping."""
     if isinstance(at, list):
-        if not last.isdigit() or int(last) >= len(at):
-            raise RecipeError(f'--set {item}: there is no entry "{last}"; entries count from 0 to {len(at) - 1}.')
-        at[int(last)] = value
-    else:
-        at[last] = value
+        number = _entry(at, part, item)
+        return at[number], number
+    if at.get(part) is None:
+        at[part] = {}
+    return at[part], part
+
+
+def _entry(at: list[Any], part: str, item: str) -> int:
+    if not part.isdecimal() or int(part) >= len(at):
+        raise RecipeError(f'--set {item}: there is no entry "{part}"; there are {len(at)}, counted from 0.')
+    return int(part)
 
 
 def _candidates(values: dict[str, Any], document: Document, problems: list[str]) -> dict[str, Candidate]:
     """Take the candidates out of ``values`` and check each against its method."""
     found: dict[str, Candidate] = {}
-    given = values.pop("candidates", None) or {}
+    given = values.pop("candidates", None)
+    if given is None:
+        return found
     if not isinstance(given, dict):
         problems.append(f"{document.place(('candidates',))}: candidates: expected `name: {{method: ...}}` lines.")
         return found
     for name, body in given.items():
         key: Key = ("candidates", name)
+        place = document.place(key)
         if name == ZERO_SHOT:
-            problems.append(f'{document.place(key)}: candidates: "{ZERO_SHOT}" is always there; choose another name.')
+            problems.append(f'{place}: candidates: "{ZERO_SHOT}" is always there; choose another name.')
+        elif not re.fullmatch(NAME, name):
+            problems.append(
+                f'{place}: candidates: "{name}" cannot be the name of a folder; use lower-case letters, digits, ".", '
+                '"_" and "-", at most 64, the first a letter or digit.'
+            )
         elif not isinstance(body, dict):
-            problems.append(f"{document.place(key)}: candidates.{name}: expected {{method: ...}}.")
+            problems.append(f"{place}: candidates.{name}: expected {{method: ...}}.")
         else:
-            _candidate(name, body, found, document, problems)
+            candidate, wrong = _candidate(key, body, document)
+            problems += wrong
+            if candidate:
+                found[name] = candidate
     return found
 
 
-def _candidate(
-    name: str, body: dict[str, Any], found: dict[str, Candidate], document: Document, problems: list[str]
-) -> None:
-    key: Key = ("candidates", name)
-    common = {word: body[word] for word in ("method", "shots", "train") if word in body}
+def _candidate(key: Key, body: dict[str, Any], document: Document) -> tuple[Candidate | None, list[str]]:
+    """Return one candidate, or what is wrong with it: its common keys, its method's own, its ``train``."""
+    common = {word: body[word] for word in COMMON if word in body}
     own = {word: value for word, value in body.items() if word not in common}
     try:
         candidate = Candidate.model_validate_json(json.dumps(common))
-        if candidate.method == "none":
-            module_settings = None
-        else:
-            module_settings = resolve("method", candidate.method, METHODS).Settings
+        method = resolve("method", candidate.method, METHODS) if candidate.method != "none" else None
     except ValidationError as error:
-        problems += _explain(error, document, Candidate, key)
-        return
+        return None, explain(error, document, model=Candidate, start=key)
     except RecipeError as error:
-        problems.append(f"{document.place((*key, 'method'))}: candidates.{name}: {error}")
-        return
-    if module_settings is None:
-        problems += [_unknown(document, (*key, word), ("method", "shots", "train")) for word in own]
-        settings = None
-    else:
+        return None, [f"{document.place((*key, 'method'))}: {dotted(key)}: {error}"]
+    problems = []
+    settings = None
+    if method:
         try:
-            settings = module_settings.model_validate_json(json.dumps(own))
+            settings = method.Settings.model_validate_json(json.dumps(own))
         except ValidationError as error:
-            problems += _explain(error, document, module_settings, key, ("method", "shots", "train"))
-            return
-    found[name] = candidate.model_copy(update={"settings": settings})
-
-
-def _train_problems(recipe: Recipe, name: str, candidate: Candidate, document: Document) -> list[str]:
-    merged = {**recipe.train.model_dump(), **candidate.train}
+            problems += explain(error, document, model=method.Settings, start=key, also=COMMON)
+    for word in () if method else (*own, *(["train"] if candidate.train else [])):
+        way = (*key, word)
+        problems.append(
+            f"{document.place(way)}: {dotted(way)}: the base is not tuned (method: none) and takes no {word}. "
+            f"Name a method or delete it."
+        )
     try:
-        TrainSettings.model_validate_json(json.dumps(merged))
+        TrainSettings.model_validate_json(json.dumps(candidate.train))
     except ValidationError as error:
-        return _explain(error, document, TrainSettings, ("candidates", name, "train"))
-    return []
+        problems += explain(error, document, model=TrainSettings, start=(*key, "train"))
+    return candidate.model_copy(update={"settings": settings}), problems
 
 
-def _unknown(document: Document, key: Key, allowed: Iterable[str]) -> str:
-    names = list(allowed)
-    dotted = ".".join(map(str, key))
-    return (
-        f"{document.place(key)}: {dotted}: there is no such key.{did_you_mean(str(key[-1]), names)} "
-        f"Known here: {', '.join(names)}."
-    )
-
-
-def _explain(
-    error: ValidationError, document: Document, model: type[BaseModel], start: Key = (), also: Sequence[str] = ()
-) -> list[str]:
-    """Turn pydantic's findings into lines of ours, the vague ones of a union of types reduced to one."""
-    lines: dict[Key, str] = {}
-    for found in error.errors():
-        inside = tuple(part for part in found["loc"] if not _is_branch(part))
-        key: Key = (*start, *inside)
-        dotted = ".".join(map(str, key)) or "the recipe"
-        if found["type"] == "too_short" and any(other["loc"][: len(found["loc"])] == found["loc"] and other is not found
-                                                for other in error.errors()):
-            continue  # pydantic counts an entry that it refused as absent
-        if found["type"] == "extra_forbidden":
-            names = [*also, *_fields_at(model, inside[:-1])]
-            lines[key] = _unknown(document, key, names)
-        elif found["type"] == "missing":
-            lines.setdefault(key, f"{document.place(key)}: {dotted}: this key is missing. Add it.")
-        else:
-            shown = json.dumps(found.get("input"), default=str)
-            shown = shown if len(shown) <= 60 else shown[:57] + "..."
-            hint = " Write it without quotes." if _quoted_number(found) else ""
-            lines.setdefault(key, f"{document.place(key)}: {dotted}: {shown} does not fit: {found['msg']}.{hint}")
-    return list(lines.values())
-
-
-def _quoted_number(found: Any) -> bool:
-    value = found.get("input")
-    return isinstance(value, str) and isinstance(scalar(value), int | float)
-
-
-def _is_branch(part: str | int) -> bool:
-    """Tell pydantic's names for the branches of a union from the keys of the file."""
-    return isinstance(part, str) and (
-        part in ("str", "float", "int") or "[" in part or part.endswith("Settings") or part.startswith("literal")
-    )
-
-
-def _fields_at(model: type[BaseModel], way: Sequence[str | int]) -> list[str]:
-    """Return the field names of the settings that ``way`` leads to."""
-    for part in way:
-        if isinstance(part, int) or part not in model.model_fields:
-            continue
-        inner = [kind for kind in _flat(model.model_fields[part].annotation) if _is_settings(kind)]
-        if inner:
-            model = inner[0]
-    return list(model.model_fields)
-
-
-def _flat(annotation: Any) -> list[Any]:
-    if get_origin(annotation) in (Union, UnionType, tuple, dict, list):
-        return [leaf for part in get_args(annotation) for leaf in _flat(part)]
-    return [annotation]
-
-
-def _is_settings(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+def _repeated_names(recipe: Recipe, document: Document) -> list[str]:
+    """Tasks write their files under their names, so no two may share one."""
+    first: dict[str, int] = {}
+    problems = []
+    for number, task in enumerate(recipe.tasks):
+        if first.setdefault(task.name, number) != number:
+            problems.append(
+                f'{document.place(("tasks", number))}: tasks.{number}.name: "{task.name}" is also the name of task '
+                f"{first[task.name]} (counting from 0). Give each its own."
+            )
+    return problems

@@ -95,7 +95,7 @@ class TrainSettings(Settings):
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
     learning_rate: float | Literal["auto"] = Field("auto", description="auto: the table of docs/training.md.")
     tokens_per_step: int = Field(2048, ge=1, description="Real tokens in one optimizer step.")
-    tokens_per_batch: int = Field(2048, ge=1, description="Tokens in memory at once; changes speed, not the result.")
+    tokens_per_batch: int = Field(1024, ge=1, description="Tokens in memory at once; changes speed, not the result.")
     max_tokens: int = Field(1024, ge=8, description="Longest prompt + target; longer prompts lose their oldest part.")
     warmup: float = Field(0.05, ge=0, le=1, description="Share of the steps with rising rate.")
     schedule: Literal["linear", "cosine", "constant"] = Field("cosine", description="After the warm-up.")

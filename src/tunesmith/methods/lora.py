@@ -83,7 +83,8 @@ def target_layers(settings: Settings, model: Any) -> dict[str, Any]:
 
 def count(settings: Settings, model: Any) -> int:
     """Return how many parameters learn, by the closed formula."""
-    return sum(size(*layer.weight.shape, settings.rank) for layer in target_layers(settings, model).values())
+    shapes = (layer.weight.shape for layer in target_layers(settings, model).values())
+    return sum(size(rows, columns, settings.rank) for rows, columns in shapes)
 
 
 def attach(settings: Settings, model: Any, kind: str) -> Any:

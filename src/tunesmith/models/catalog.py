@@ -1,10 +1,12 @@
 """Known models and where their weights come from. Anything else is a folder, a .gguf file or a hub id."""
 
 import hashlib
+import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tunesmith.errors import RecipeError, RefusedError, did_you_mean
 
@@ -69,12 +71,12 @@ def check_name(model: str, *, base: Path) -> str:
     """
     if model in CATALOG:
         return "hub" if isinstance(CATALOG[model].source, str) else "wheel"
-    path = (base / Path(model).expanduser()).resolve()
-    if path.suffix == ".gguf":
+    path = local_path(model, base)
+    if path and path.suffix == ".gguf":
         if not path.is_file():
             raise RecipeError(f"model: the file {path} does not exist. Give the path of a .gguf file that does.")
         return "gguf"
-    if path.is_dir():
+    if path and path.is_dir():
         check_folder(path)
         return "folder"
     if HUB_ID.match(model) and not model.startswith((".", "/", "~")):
@@ -85,21 +87,34 @@ def check_name(model: str, *, base: Path) -> str:
     )
 
 
+def local_path(model: str, base: Path) -> Path | None:
+    """Return the path that ``model`` stands for, if it can stand for one; relative ones start from ``base``."""
+    try:
+        path = (base / Path(model).expanduser()).resolve()
+        path.exists()
+    except (OSError, ValueError, RuntimeError):  # too long, with a NUL in it, or of a user who is not there
+        return None
+    return path
+
+
 def check_folder(folder: Path) -> None:
     """Refuse a model folder that cannot be loaded safely.
 
     Raises:
-        RecipeError: No config.json, or no weights.
+        RecipeError: An adapter; no config.json, one that is not JSON, or no weights.
         RefusedError: Pickled weights only, or a config that names code to run.
     """
     config = folder / "config.json"
+    if (folder / "adapter_config.json").is_file():
+        raise RecipeError(f"model: {folder} is an adapter, not a model. Name the model that it was trained on.")
     if not config.is_file():
         raise RecipeError(f"model: {folder} has no config.json. Give a folder written by save_pretrained.")
-    if '"auto_map"' in config.read_text(encoding="utf-8", errors="replace"):
-        raise RefusedError(
-            f"model: {config} names Python code of its own (auto_map), which is never run. "
-            "Use a model whose architecture transformers knows."
-        )
+    for path in (config, folder / "tokenizer_config.json"):
+        if path.is_file() and "auto_map" in _json_object(path):
+            raise RefusedError(
+                f"model: {path} names Python code of its own (auto_map), which is never run. "
+                "Use a model whose architecture transformers knows."
+            )
     if any(folder.glob("*.safetensors")):
         return
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
@@ -109,6 +124,17 @@ def check_folder(folder: Path) -> None:
             "Load them once where you trust them and save them with save_pretrained, which writes safetensors."
         )
     raise RecipeError(f"model: {folder} has no weights (*.safetensors). Copy them there or name another model.")
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file; by its text alone, an escaped key would be missed."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise RecipeError(f"model: {path} is not a JSON object. Is the download complete?")
+    return found
 
 
 def fingerprint(folder: Path) -> str:

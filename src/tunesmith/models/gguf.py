@@ -27,19 +27,20 @@ def convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     print(f"converting {gguf.name} to safetensors, once", file=sys.stderr)
-    staged = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    staged = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(staged, ignore_errors=True)  # of a process that was killed; the caller holds the lock
     try:
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         tokenizer = read_tokenizer(gguf)
     except (ValueError, OSError, KeyError, RuntimeError, NotImplementedError) as error:
         raise RecipeError(
-            f"model: {gguf} cannot be read as GGUF: {str(error).splitlines()[0]} "
+            f"model: {gguf} cannot be read as GGUF: {first_line(error)} "
             "Is the download complete, and does transformers know this architecture?"
         ) from None
     del model.config.quantization_config  # the weights are plain fp32 now
     model.hf_quantizer = None
     model.is_quantized = False
-    staged.mkdir(parents=True, exist_ok=True)
+    staged.mkdir(parents=True)
     model.config._name_or_path = ""
     model.save_pretrained(staged)
     tokenizer.save_pretrained(staged)
@@ -51,6 +52,12 @@ def convert(gguf: Path, folder: Path) -> None:
         shutil.rmtree(folder)
     staged.rename(folder)
     flush_folder(folder.parent)
+
+
+def first_line(error: Exception) -> str:
+    """Return what an exception of another library says, its first line only, as a sentence."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
 def read_tokenizer(gguf: Path) -> Any:

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +13,7 @@ from tunesmith.errors import RecipeError, RefusedError, ResourceError
 from tunesmith.machine import need_space
 from tunesmith.models.catalog import CATALOG, PICKLES, Wheel, check_folder, check_name, home
 from tunesmith.models.fetch import fetch_gguf, one_at_a_time
-from tunesmith.models.gguf import convert
+from tunesmith.models.gguf import convert, first_line
 
 Kind = Literal["causal", "seq2seq"]
 
@@ -92,7 +94,7 @@ def _from_hub(name: str) -> Path:
         folder = Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ResourceError(
-            f'model: "{name}" could not be fetched from the hub: {str(error).splitlines()[0]} Check the name and the '
+            f'model: "{name}" could not be fetched from the hub: {first_line(error)} Check the name and the '
             "network, download it elsewhere and give its folder, or use the built-in smollm2-135m-instruct."
         ) from None
     check_folder(folder)
@@ -105,25 +107,57 @@ def load(folder: Path, *, dtype: Any = None) -> Loaded:
     Args:
         folder: What ``materialize`` returned.
         dtype: torch dtype of the weights; None = float32.
+
+    Raises:
+        RecipeError: It is damaged, incomplete, or nothing that transformers knows.
+        RefusedError: Its weights could run foreign code.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    tokenizer, kind = load_tokenizer(folder)
+    auto = AutoModelForSeq2SeqLM if kind == "seq2seq" else AutoModelForCausalLM
+    with _explained(folder):
+        model, loading = auto.from_pretrained(
+            folder,
+            dtype=dtype or torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    if missing := sorted(loading["missing_keys"]):  # transformers would fill them with random numbers
+        raise RecipeError(
+            f"model: {folder} lacks {len(missing)} of its weights, {missing[0]} among them. Is it complete, and is "
+            "it a language model?"
+        )
+    context = int(getattr(model.config, "max_position_embeddings", 0) or 0)
+    return Loaded(model.eval(), tokenizer, kind, folder, context)
+
+
+def load_tokenizer(folder: Path) -> tuple[Any, Kind]:
+    """Load the tokenizer of a model folder, and tell from its config which kind of model it is."""
+    from transformers import AutoConfig, AutoTokenizer
 
     check_folder(folder)
-    try:
-        config = AutoConfig.from_pretrained(folder)
-        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = auto.from_pretrained(folder, dtype=dtype or torch.float32, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (ValueError, OSError, KeyError) as error:
-        raise RecipeError(
-            f"model: {folder} cannot be loaded: {str(error).splitlines()[0]} Is it a language model that the "
-            "installed transformers knows, with its tokenizer beside it?"
-        ) from None
+    with _explained(folder):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    kind: Kind = "seq2seq" if config.is_encoder_decoder else "causal"
-    return Loaded(model.eval(), tokenizer, kind, folder, int(getattr(config, "max_position_embeddings", 0) or 0))
+    return tokenizer, "seq2seq" if config.is_encoder_decoder else "causal"
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
+        raise RecipeError(
+            f"model: {folder} cannot be loaded: {first_line(error)} Is it a language model that the "
+            "installed transformers knows, with its tokenizer beside it?"
+        ) from None
 
 
 def check_adapter(folder: Path) -> dict[str, Any]:

@@ -242,6 +242,17 @@ def attention(job: Job) -> Iterator[None]:
 
 
 @contextmanager
+def answering(model: Any) -> Iterator[None]:
+    """Let a model that is in training write answers: padded batches, no dropout; afterwards it trains on."""
+    whole = plain(model)
+    was_training = model.training
+    model.eval()
+    with attending(whole, "sdpa" if whole.config._attn_implementation == NAME else whole.config._attn_implementation):
+        yield
+    model.train(was_training)
+
+
+@contextmanager
 def computing(job: Job) -> Iterator[None]:
     """Compute in bfloat16 where the weights are fp32 and the machine is faster with it."""
     with torch.autocast(job.model.device.type, torch.bfloat16, enabled=job.autocast):

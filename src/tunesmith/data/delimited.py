@@ -1,0 +1,146 @@
+"""csv and tsv: delimiter found from the text, quoted fields over several lines, every row with its line."""
+
+import csv
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from tunesmith.data.characters import NOT_UTF8, NOT_UTF8_REASON
+from tunesmith.data.rows import Table, excerpt
+from tunesmith.errors import DataError
+from tunesmith.records import SetAside
+
+DELIMITERS = (",", ";", "\t", "|")
+SPOKEN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+SAMPLE_RECORDS = 50
+SAMPLE_LINES = 500
+MIN_COLUMNS = 2
+
+OPEN_QUOTE = "a quote opens in this row and never closes"
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    first: int  # 0-based line
+    after: int  # 0-based line after the last
+    fields: list[str] | None
+    reason: str = ""
+
+
+def read_delimited(name: str, data: bytes, *, max_row_bytes: int) -> Table:
+    """Read UTF-8 text with a header line.
+
+    Args:
+        name: What errors call the file; ``.tsv`` means tabs, otherwise the delimiter is found from the text.
+        data: The file, lines ended by line feeds, without byte order mark.
+        max_row_bytes: A larger row is set aside.
+
+    Raises:
+        DataError: No header, columns without name or with the same name.
+    """
+    raw = data.split(b"\n")
+    lines = [line.decode("utf-8", "surrogateescape") + "\n" for line in raw]
+    if lines[-1] == "\n":
+        lines.pop()
+    limit = csv.field_size_limit(sys.maxsize)  # the module's own limit would stop at 131,072 characters
+    try:
+        delimiter = "\t" if name.lower().endswith(".tsv") else _delimiter(lines)
+        pieces = [piece for piece in _pieces(lines, delimiter) if piece.fields != []]
+    finally:
+        csv.field_size_limit(limit)
+    columns = _header(name, pieces)
+    rows: list[tuple[int, dict[str, Any]]] = []
+    bad: list[SetAside] = []
+    for piece in pieces[1:]:
+        size = sum(len(line) + 1 for line in raw[piece.first : piece.after])
+        reason = f"row of {size:,} bytes" if size > max_row_bytes else _fault(piece, len(columns))
+        if reason:
+            bad.append(SetAside(file=name, line=piece.first + 1, reason=reason, excerpt=excerpt(lines[piece.first])))
+        else:
+            rows.append((piece.first + 1, dict(zip(columns, piece.fields or [], strict=True))))
+    found = delimiter != "," and not name.lower().endswith(".tsv")
+    notes = (f"{name}: columns are separated by {SPOKEN[delimiter]}",) if found else ()
+    return Table(tuple(rows), tuple(bad), notes)
+
+
+def _pieces(lines: Sequence[str], delimiter: str, start: int = 0) -> Iterator[_Piece]:
+    """Yield one piece a record.
+
+    A quote without an end costs its own line only: reading begins anew in the next. That happens once at most, since
+    lines that fit into a quoted field to the end of the file have no quote left open when they are read by themselves.
+    """
+    reader = csv.reader(islice(lines, start, None), delimiter=delimiter, strict=True)
+    while True:
+        first = start + reader.line_num
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                yield _Piece(first, first + 1, None, OPEN_QUOTE)
+                yield from _pieces(lines, delimiter, first + 1)
+                return
+            yield _Piece(first, start + reader.line_num, None, _spoken(str(error)))
+        else:
+            yield _Piece(first, start + reader.line_num, fields)
+
+
+def _spoken(error: str) -> str:
+    if "expected after" in error:
+        return "text follows a closing quote; a quote inside a quoted field is written twice"
+    return "carriage return inside a field without quotes" if "new-line" in error else error
+
+
+def _fault(piece: _Piece, columns: int) -> str | None:
+    if piece.fields is None:
+        return piece.reason
+    if len(piece.fields) != columns:
+        over = f" (lines {piece.first + 1} to {piece.after})" if piece.after > piece.first + 1 else ""
+        return f"{_fields(len(piece.fields))}, the header has {columns}{over}"
+    if any(NOT_UTF8.search(field) for field in piece.fields):
+        return NOT_UTF8_REASON
+    return None
+
+
+def _fields(count: int) -> str:
+    return "1 field" if count == 1 else f"{count} fields"
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """Return the delimiter that cuts most records into as many fields as the header, and most fields."""
+
+    def fit(delimiter: str) -> tuple[float, int]:
+        pieces = islice(_pieces(lines[:SAMPLE_LINES], delimiter), SAMPLE_RECORDS)
+        found = [piece.fields for piece in pieces if piece.fields]
+        width = len(found[0]) if found else 0
+        same = sum(len(fields) == width for fields in found)
+        return (same / len(found), width) if width >= MIN_COLUMNS else (0.0, width)
+
+    return max(DELIMITERS, key=fit)  # the first of equals: the comma
+
+
+def _header(name: str, pieces: Sequence[_Piece]) -> list[str]:
+    if not pieces:
+        raise DataError(f"{name}: the file is empty. It needs a header line and rows.")
+    head = pieces[0]
+    if head.fields is None:
+        raise DataError(f"{name}:{head.first + 1}: the header line cannot be read: {head.reason}.")
+    columns = [column.strip() for column in head.fields]
+    problems = [
+        f"{name}:{head.first + 1}: column {number} has no name. Name it, or delete the column."
+        for number, column in enumerate(columns, 1)
+        if not column
+    ] + [
+        f'{name}:{head.first + 1}: {times} columns are named "{column}". Give each its own name.'
+        for column, times in Counter(columns).items()
+        if times > 1 and column
+    ]
+    if any(NOT_UTF8.search(column) for column in columns):
+        problems.append(f"{name}:{head.first + 1}: the header has bytes that are not UTF-8. Save the file as UTF-8.")
+    if problems:
+        raise DataError(problems)
+    return columns

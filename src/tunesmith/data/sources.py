@@ -1,0 +1,162 @@
+"""Files to rows: read them, give columns their names, set aside what cannot be used and say why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tunesmith.data.characters import fault_in_text, is_empty
+from tunesmith.data.files import Loaded, load_tables
+from tunesmith.data.guess import guess_columns, task_name
+from tunesmith.data.rows import Row, Rows, check_share, set_aside
+from tunesmith.data.shapes import recognise
+from tunesmith.data.templates import Template, load_template, missing_columns
+from tunesmith.errors import DataError, did_you_mean
+from tunesmith.records import SetAside
+from tunesmith.settings import DataSettings, TaskSettings
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The rows of one file, with the names that the task gives their columns."""
+
+    name: str
+    rows: tuple[Row, ...]
+    faults: tuple[SetAside, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        return list(dict.fromkeys(name for row in self.rows for name in row.values))
+
+
+def read_rows(task: TaskSettings, data: DataSettings, *, base: Path) -> Rows:
+    """Read everything that a task names.
+
+    Args:
+        task: Source, columns, template and references decide what a row must have.
+        data: How many bad rows may be set aside, and how large a row may be.
+        base: The folder that paths start from: the recipe's.
+
+    Raises:
+        DataError: Files are missing, empty or broken, columns are not there, too many rows are bad; all problems of
+            one kind at once.
+        UserError: A package that the format needs is not installed.
+    """
+    loaded = load_tables(task, data, base=base)
+    notes = [note for part in loaded for note in part.table.notes]
+    parts = [_renamed(part, task) for part in loaded]
+    if task.template is None:
+        task, parts, more = _without_template(task, loaded, parts)
+        notes += more
+    template = load_template(task)
+    _check_columns(task, template, parts)
+    kept: list[Row] = []
+    bad = [fault for part in parts for fault in part.faults]
+    for row in (row for part in parts for row in part.rows):
+        reason = _fault(row, task, template)
+        if reason:
+            bad.append(set_aside(row, reason))
+        else:
+            kept.append(_complete(row, template))
+    check_share(task.name, bad, read=len(kept) + len(bad), allowed=data.allow_bad)
+    if not kept:
+        raise DataError(f'task "{task.name}": none of its {len(bad)} rows can be used; the first: {bad[0].reason}.')
+    return Rows(task, tuple(kept), tuple(bad), tuple(notes), {part.name: part.digest for part in loaded})
+
+
+def guess_task(path: Path) -> TaskSettings:
+    """Write the task for a table of which only the path is known: its name, template, columns and choices.
+
+    Rows that bring their own prompt need no template, and get none.
+
+    Raises:
+        DataError: The table cannot be read, or the names of its columns do not tell.
+    """
+    task = TaskSettings(name=task_name(path), source=str(path))
+    return read_rows(task, DataSettings(allow_bad=1), base=Path()).task
+
+
+def _renamed(loaded: Loaded, task: TaskSettings) -> _Part:
+    """Give columns the names of the recipe; a column that has a second name keeps its own beside it."""
+    rows = tuple(
+        Row(
+            {**values, **{name: values[column] for name, column in task.columns.items() if column in values}},
+            loaded.name,
+            line,
+            loaded.split,
+        )
+        for line, values in loaded.table.rows
+    )
+    return _Part(loaded.name, rows, loaded.table.set_aside)
+
+
+def _without_template(
+    task: TaskSettings, loaded: Sequence[Loaded], parts: Sequence[_Part]
+) -> tuple[TaskSettings, list[_Part], list[str]]:
+    """Take prompt and answer from the shape of the rows, or guess the columns; say which."""
+    shapes = [recognise(part.columns) for part in parts]
+    if not any(shapes):
+        guessed, note = guess_columns(task, [row for part in parts for row in part.rows])
+        return guessed, [_renamed(part, guessed) for part in loaded], [note]
+    converted: list[_Part] = []
+    notes: list[str] = []
+    problems: list[str] = []
+    for part, shape in zip(parts, shapes, strict=True):
+        if shape is None:
+            problems.append(
+                f"{part.name}: its columns are {', '.join(part.columns)}, and it has none of the shapes that need no "
+                "template. Give the task a template, or write all files alike."
+            )
+            continue
+        made = [(row, shape.convert(row)) for row in part.rows]
+        faults = tuple(set_aside(row, result) for row, result in made if isinstance(result, str))
+        rows = tuple(result for _, result in made if isinstance(result, Row))
+        converted.append(_Part(part.name, rows, part.faults + faults))
+        notes.append(f"{part.name}: rows are read as {shape.name}")
+    if problems:
+        raise DataError(problems)
+    return task, converted, notes
+
+
+def _check_columns(task: TaskSettings, template: Template, parts: Sequence[_Part]) -> None:
+    """Raise what each file lacks: columns that the recipe renames, references, columns of the template."""
+    problems: list[str] = []
+    has_choices = bool(task.choices or template.choices)
+    for part in parts:
+        columns = part.columns
+        if not columns:
+            continue  # every row of it is set aside, which is said elsewhere
+        for where, wanted in (("columns", task.columns.values()), ("references", task.references)):
+            problems += [
+                f'{part.name}: `{where}` of task "{task.name}" names "{name}", and there is no such column; it has '
+                f"{', '.join(sorted(columns))}.{did_you_mean(name, columns)}"
+                for name in wanted
+                if name not in columns
+            ]
+        renamed_away = {name for name, column in task.columns.items() if column not in columns}
+        known = {*columns, *renamed_away}
+        problems += missing_columns(template, known, file=part.name, has_choices=has_choices)
+    if problems:
+        raise DataError(problems)
+
+
+def _fault(row: Row, task: TaskSettings, template: Template) -> str | None:
+    """Say why a row cannot be rendered; None if it can."""
+    for name in template.columns:
+        column = task.columns.get(name, name)
+        if name not in row.values and name not in template.optional:
+            return f'column "{column}" is not in this row'
+        fault = fault_in_text(row.values.get(name))
+        if fault:
+            return f'column "{column}" has a {fault}'
+        if name not in template.optional and is_empty(row.values[name]):
+            return f'column "{column}" is empty'
+    fault = fault_in_text([row.values.get(name) for name in task.references])
+    if fault:
+        return f"a column of references has a {fault}"
+    fault = fault_in_text([message.content for message in row.history])
+    return f"an earlier turn has a {fault}" if fault else None
+
+
+def _complete(row: Row, template: Template) -> Row:
+    absent = {name: None for name in template.optional if name not in row.values}
+    return replace(row, values={**row.values, **absent}) if absent else row

@@ -1,0 +1,197 @@
+"""Which side a row is on: by hash of its group, so that adding rows moves none that are there.
+
+A group's side depends on three things only: its key, the seed and the shares. The test part has the lowest hashes and
+the validation part the next, so a larger training share takes no row out of the test part into training.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from tunesmith.data.characters import is_empty
+from tunesmith.data.rows import NAMED, SPLITS, Row, Rows
+from tunesmith.data.wording import input_text, normalised
+from tunesmith.errors import DataError, did_you_mean
+from tunesmith.records import Split
+from tunesmith.settings import SplitSettings
+
+ORDER: tuple[Split, ...] = ("test", "validation", "train")
+SPLIT_COLUMN = "split"  # used without being named when all of its values say a side
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A row with its side."""
+
+    id: str  # "summarize/test/chats.csv:214"
+    task: str
+    row: Row
+    split: Split
+    group: str  # rows of one group are resampled together
+    words: str  # its input, normalised
+
+
+def assign_split(
+    rows: Rows, settings: SplitSettings, *, inputs: Sequence[str], seed: int
+) -> tuple[tuple[Placed, ...], tuple[str, ...]]:
+    """Give every row its side.
+
+    Sides that files or a column give are kept. What they do not give is taken from their training rows by hash, in
+    the shares of the settings. Afterwards each side is cut to its limit, by hash of the row.
+
+    Args:
+        rows: Of one task.
+        settings: Shares, group column, split column, limits.
+        inputs: Columns whose text is the group key when no group column is named.
+        seed: Of the recipe.
+
+    Returns:
+        The placed rows in the order of ``rows``, and notes.
+
+    Raises:
+        DataError: Shares that are all 0, columns that are not there, values that name no side, a side without rows.
+    """
+    notes: list[str] = []
+    _check_settings(rows, settings)
+    given = _given(rows, settings, notes)
+    keys, words = _keys(rows, settings, inputs, notes)
+    shares = _shares(settings, {side for side in given if side})
+    sides = [
+        _side(key, shares, seed) if side in {None, "train"} else side for key, side in zip(keys, given, strict=True)
+    ]
+    placed = [
+        Placed(f"{rows.task.name}/{side}/{row.file}:{row.line}", rows.task.name, row, side, key, text)
+        for row, side, key, text in zip(rows.rows, sides, keys, words, strict=True)
+    ]
+    _note_crossing(placed, notes)
+    check_sides(rows.task.name, placed, settings)
+    return tuple(_limited(placed, settings, seed, notes)), tuple(notes)
+
+
+def check_sides(task: str, placed: Sequence[Placed], settings: SplitSettings, *, after: str = "") -> None:
+    """Raise a DataError for each side that should have rows and has none."""
+    shares: dict[Split, float] = {"train": settings.train, "validation": settings.validation, "test": settings.test}
+    counted = Counter(item.split for item in placed)
+    groups = len({item.group for item in placed})
+    problems = [
+        f'task "{task}": no row is left for {side}{after}: {_many(len(placed), "row")} in '
+        f"{_many(groups, 'group')}, and a share of {shares[side]:g}. Add rows, raise `split.{side}`, choose another "
+        "seed, or give a file for it: "
+        f"`source: {{train: FILE, {side}: FILE}}`."
+        for side in reversed(ORDER)
+        if shares[side] > 0 and not counted[side] and settings.limit.get(side) != 0
+    ]
+    if problems:
+        raise DataError(problems)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _check_settings(rows: Rows, settings: SplitSettings) -> None:
+    problems: list[str] = []
+    if settings.train + settings.validation + settings.test == 0:
+        problems.append("split.train, split.validation and split.test are all 0. Give at least train a share.")
+    problems += [
+        f"split.limit.{side} is {limit}. Write how many rows to keep, or leave it out."
+        for side, limit in settings.limit.items()
+        if limit < 0
+    ]
+    columns = sorted({name for row in rows.rows for name in row.values})
+    problems += [
+        f'split.{field} is "{name}", and the rows of task "{rows.task.name}" have no such column; they have '
+        f"{', '.join(columns)}.{did_you_mean(name, columns)}"
+        for field, name in (("group", settings.group), ("column", settings.column))
+        if name is not None and name not in columns
+    ]
+    if problems:
+        raise DataError(problems)
+
+
+def _given(rows: Rows, settings: SplitSettings, notes: list[str]) -> list[Split | None]:
+    """Return the side that a file or the split column gives each row."""
+    if any(row.split for row in rows.rows):
+        if settings.column:
+            notes.append(f'task "{rows.task.name}": files give the split; column {settings.column} is not used')
+        return [row.split for row in rows.rows]
+    column = settings.column or SPLIT_COLUMN
+    found = [SPLITS.get(str(row.values.get(column)).strip().lower()) for row in rows.rows]
+    unknown = [row for row, side in zip(rows.rows, found, strict=True) if side is None]
+    if settings.column is None:
+        if unknown:
+            return [None] * len(rows.rows)
+        notes.append(f'task "{rows.task.name}": column {SPLIT_COLUMN} gives the split')
+    elif unknown:
+        raise DataError(_unknown_sides(rows.task.name, column, unknown))
+    return found
+
+
+def _unknown_sides(task: str, column: str, unknown: Sequence[Row]) -> list[str]:
+    more = [f"... and {len(unknown) - NAMED} more."] if len(unknown) > NAMED else []
+    return [
+        f'task "{task}": column "{column}" must say train, validation or test; {_many(len(unknown), "row")} say '
+        "something else.",
+        *(f"{row.file}:{row.line}: {row.values.get(column)!r}" for row in unknown[:NAMED]),
+        *more,
+    ]
+
+
+def _keys(rows: Rows, settings: SplitSettings, inputs: Sequence[str], notes: list[str]) -> tuple[list[str], list[str]]:
+    """Return group key and normalised input of each row."""
+    words = [normalised(input_text(row, inputs)) for row in rows.rows]
+    own = [sha256(text.encode()).hexdigest()[:16] for text in words]
+    if settings.group is None:
+        return own, words
+    values = [row.values.get(settings.group) for row in rows.rows]
+    without = sum(map(is_empty, values))
+    if without:
+        notes.append(
+            f'task "{rows.task.name}": {_many(without, "row")} with an empty {settings.group}; each is a group by its '
+            "own text"
+        )
+    keys = [key if is_empty(value) else str(value).strip() for key, value in zip(own, values, strict=True)]
+    return keys, words
+
+
+def _shares(settings: SplitSettings, given: set[Split]) -> dict[Split, float]:
+    """Return the shares of what is still to be divided; with sides given, the training rows are."""
+    shares: dict[Split, float] = {"test": settings.test, "validation": settings.validation, "train": settings.train}
+    left = {side: share for side, share in shares.items() if side == "train" or side not in given}
+    total = sum(left.values())
+    return {side: share / total for side, share in left.items()} if total else {"train": 1.0}
+
+
+def _side(key: str, shares: Mapping[Split, float], seed: int) -> Split:
+    at = int.from_bytes(sha256(f"{seed}\n{key}".encode()).digest()[:8], "big") / 2**64
+    for side in ORDER:
+        at -= shares.get(side, 0.0)
+        if at < 0:
+            return side
+    return "train"
+
+
+def _note_crossing(placed: Sequence[Placed], notes: list[str]) -> None:
+    sides: dict[str, set[Split]] = defaultdict(set)
+    for item in placed:
+        sides[item.group].add(item.split)
+    crossing = sorted(group for group, on in sides.items() if len(on) > 1)
+    if crossing:
+        notes.append(
+            f'task "{placed[0].task}": the given split puts {_many(len(crossing), "group")} on more than one side, for '
+            f"instance {crossing[0]}"
+        )
+
+
+def _limited(placed: Sequence[Placed], settings: SplitSettings, seed: int, notes: list[str]) -> list[Placed]:
+    """Keep the rows with the lowest hashes of each side; the hash is of the text, so tasks keep the same rows."""
+    kept: set[str] = set()
+    for side in ORDER:
+        rows = [item for item in placed if item.split == side]
+        limit = settings.limit.get(side, len(rows))
+        ranked = sorted(rows, key=lambda item: (sha256(f"{seed}\nlimit\n{item.words}".encode()).digest(), item.id))
+        kept |= {item.id for item in ranked[:limit]}
+        if limit < len(rows):
+            notes.append(f'task "{rows[0].task}": split.limit keeps {limit} of {len(rows)} rows for {side}')
+    return [item for item in placed if item.id in kept]

@@ -1,0 +1,140 @@
+"""The whole way from a recipe to a report, on one page.
+
+    recipe -> examples -> for every candidate: adapter -> predictions -> scores -> report
+
+Every step reads files and writes files in the run folder; a step whose files are there is skipped, so that the same
+command goes on wherever the last one stopped.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tunesmith.data.prepare import prepare
+from tunesmith.errors import DataError, UserError
+from tunesmith.metrics.scoring import expand_metrics, score_predictions
+from tunesmith.models.load import Loaded
+from tunesmith.opening import Run, base_model, open_run, timed
+from tunesmith.progress import say
+from tunesmith.recipe import train_settings
+from tunesmith.records import DataHealth, Example, Prediction, Split
+from tunesmith.reporting.contents import Report
+from tunesmith.reporting.report import write_report
+from tunesmith.rundir import read_records, write_record, write_records
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+def run(recipe_file: Path, *, overrides: Sequence[str] = (), out: Path | None = None) -> Report:
+    """Do everything that a recipe asks for and that is not done yet; return what the report says."""
+    with open_run(recipe_file, overrides=overrides, out=out) as job:
+        prepare_data(job)
+        for name in job.recipe.candidates:
+            train_candidate(job, name)
+            predict_candidate(job, name)
+            score_candidate(job, name)
+        return report(job)
+
+
+def prepare_data(job: Run) -> None:
+    """Rows of all tasks to examples of three splits, and the record of what became of every row."""
+    if job.dir.health.exists():
+        return
+    recipe = job.recipe
+    with timed(job, "data"):
+        found = prepare(recipe.tasks, split=recipe.split, data=recipe.data, seed=recipe.seed, base=job.base)
+        for split in SPLITS:
+            write_records(job.dir.examples(split), found.examples[split])
+        write_record(job.dir.health, found.health)  # last: its presence says that the step is done
+    say_health(found.health)
+
+
+def train_candidate(job: Run, name: str) -> None:
+    """Tune one candidate, unless it is the base or is tuned already."""
+    where = job.dir.candidate(name)
+    if job.recipe.candidates[name].method == "none" or where.train_result.exists():
+        return
+    from tunesmith.training.tune import Ingredients, tune
+
+    settings = train_settings(job.recipe, name)
+    score = None
+    if settings.keep_best != "loss":
+        expand_metrics((settings.keep_best,), has_choices=False)
+        score = _validation_score(job, name, settings.keep_best)
+    with timed(job, f"train {name}"):
+        given = Ingredients(job.recipe, base_model(job), examples(job, "train"), examples(job, "validation"))
+        tune(given, name, where, score=score)
+
+
+def predict_candidate(job: Run, name: str) -> None:
+    """Answer the test examples with one candidate."""
+    where = job.dir.candidate(name)
+    if where.predict_result.exists():
+        return
+    from tunesmith.inference.answer import answer, load_candidate
+
+    if job.recipe.candidates[name].method != "none" and not where.train_result.exists():
+        raise UserError(f'candidate "{name}" is not tuned yet. `tunesmith train` does that, or `tunesmith run` all.')
+    with timed(job, f"predict {name}"):
+        loaded = load_candidate(job.recipe, name, model=base_model(job), adapter=where.adapter)
+        found = answer(job.recipe, name, loaded, examples=examples(job, "test"), training=examples(job, "train"))
+        for task, predictions in found.predictions.items():
+            write_records(where.predictions(task), predictions)
+        write_record(where.predict_result, found.result)
+
+
+def score_candidate(job: Run, name: str) -> None:
+    """Score one candidate's predictions; needs no model, and can be done again at any time."""
+    where = job.dir.candidate(name)
+    for task in job.recipe.tasks:
+        if not where.predictions(task.name).exists():
+            raise UserError(f'candidate "{name}" has no predictions for task {task.name} yet. Run `tunesmith predict`.')
+        own = [example for example in examples(job, "test") if example.task == task.name]
+        metrics = expand_metrics(task.metrics, has_choices=bool(task.choices))
+        predictions = list(read_records(where.predictions(task.name), Prediction))
+        sheet = score_predictions(
+            own, predictions, candidate=name, task=task.name, metrics=metrics, seed=job.recipe.seed
+        )
+        write_record(where.scores(task.name), sheet)
+
+
+def report(job: Run) -> Report:
+    """Write report.html and report.json from the files of the run folder."""
+    return write_report(job.dir)
+
+
+def examples(job: Run, split: Split) -> list[Example]:
+    """Read the examples of one split."""
+    path = job.dir.examples(split)
+    if not path.exists():
+        raise DataError(f"{path} is not there yet. `tunesmith check` or `tunesmith run` prepares the data.")
+    return list(read_records(path, Example))
+
+
+def say_health(health: DataHealth) -> None:
+    """Say in one line what became of the rows."""
+    rows = ", ".join(f"{count} {split}" for split, count in health.rows_per_split.items())
+    say(
+        f"data: {health.rows_read} rows read, {len(health.set_aside)} set aside, {len(health.leaks)} leaks; {rows}. "
+        "Every one is named in data/health.json and in the report."
+    )
+    for note in health.notes:
+        say(f"data: {note}")
+
+
+def _validation_score(job: Run, name: str, metric: str) -> Callable[[Loaded], float]:
+    from tunesmith.inference.answer import answer
+    from tunesmith.training.loop import answering
+
+    asked, training = examples(job, "validation"), examples(job, "train")
+
+    def score(loaded: Loaded) -> float:
+        with answering(loaded.model):
+            found = answer(job.recipe, name, loaded, examples=asked, training=training)
+        values = []
+        for task, predictions in found.predictions.items():
+            own = [example for example in asked if example.task == task]
+            sheet = score_predictions(own, predictions, candidate=name, task=task, metrics=(metric,))
+            values.append(sheet.scores[0].value * (1 if sheet.scores[0].higher_is_better else -1))
+        return sum(values) / len(values)
+
+    return score

@@ -1,0 +1,122 @@
+"""What a report holds: everything that its page shows, in one record.
+
+``report.json`` is a ``Report``. Nothing in it depends on the clock or on the machine that wrote it, so the same run
+folder gives the same report.
+"""
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from tunesmith.records import (
+    Comparison,
+    DataHealth,
+    Finish,
+    Message,
+    PredictResult,
+    Record,
+    RunRecord,
+    Score,
+    Split,
+    TrainPoint,
+    TrainResult,
+)
+
+ZERO_SHOT = "zero-shot"
+"""The candidate that every other one is measured against: the base model without worked examples."""
+
+
+class Answer(Record):
+    """What one candidate answered to one example."""
+
+    text: str
+    finish: Finish
+    new_tokens: int
+    shots: int
+    words: int  # separated by white space
+    scores: dict[str, float]  # metric -> value of this example, in the unit of the metric
+
+
+class ExampleRow(Record):
+    """One test example with the answers of all candidates."""
+
+    id: str
+    history: tuple[Message, ...]
+    prompt: str
+    references: tuple[str, ...]
+    answers: dict[str, Answer]  # candidate -> answer; candidates without one are left out
+
+
+class Lengths(Record):
+    """How long the answers of one candidate are, in words separated by white space."""
+
+    candidate: str
+    n: int
+    median: float
+    ratio: float | None  # all words answered / all words of the targets of the same examples
+    empty: int
+    cut_off: int  # answers that ended at the token limit
+    histogram: tuple[int, ...]  # answers per bin of the task's ``length_edges``
+
+
+class ChoiceCount(Record):
+    """How often one allowed answer was right, and how often each candidate chose it."""
+
+    choice: str
+    wanted: int
+    chosen: dict[str, int]  # candidate -> times
+    right: dict[str, int]  # candidate -> times chosen where it was wanted
+
+
+class TaskReport(Record):
+    """Scores, comparisons, lengths and examples of one task."""
+
+    task: str
+    scores: dict[str, tuple[Score, ...]]  # candidate -> its scores, in the order of the recipe's metrics
+    comparisons: tuple[Comparison, ...]
+    length_edges: tuple[int, ...]  # words; bin i holds edges[i] <= words < edges[i + 1], the last one also all above
+    target_lengths: tuple[int, ...]  # targets per bin
+    lengths: tuple[Lengths, ...]  # empty for a task with choices
+    choices: tuple[ChoiceCount, ...]  # empty for a task without choices
+    examples: tuple[ExampleRow, ...]
+
+
+class CandidateReport(Record):
+    """What was done with one candidate, what it cost, and what is not there yet."""
+
+    name: str
+    method: str
+    shots: int
+    missing: tuple[str, ...]  # what is not finished or not readable, in words; empty = all there
+    train: TrainResult | None
+    predict: PredictResult | None
+    steps: tuple[TrainPoint, ...]  # at most 200; neighbouring steps are averaged
+    validations: tuple[TrainPoint, ...]  # all of them
+    events: tuple[str, ...]  # what the training log noted, with its step
+
+
+class SplitSummary(Record):
+    """The examples of one task in one split."""
+
+    task: str
+    split: Split
+    examples: int
+    groups: int
+    prompt_words: tuple[float, float]  # median and 95th percentile
+    target_words: tuple[float, float]
+
+
+class Report(Record):
+    """Everything the page of a run shows."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    run: RunRecord
+    recipe: str
+    headline: tuple[str, ...]
+    candidates: tuple[CandidateReport, ...]
+    tasks: tuple[TaskReport, ...]
+    health: DataHealth | None
+    splits: tuple[SplitSummary, ...]
+    notes: tuple[str, ...]  # what the report could not use, in words

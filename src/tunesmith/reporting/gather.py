@@ -1,0 +1,210 @@
+"""Read a run folder into a ``Report``; a pure function of the files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunesmith.errors import RecipeError, UserError
+from tunesmith.records import (
+    DataHealth,
+    Example,
+    Prediction,
+    PredictResult,
+    RunRecord,
+    ScoreSheet,
+    Split,
+    TrainPoint,
+    TrainResult,
+)
+from tunesmith.reporting.compare import compare_sheets, headline
+from tunesmith.reporting.contents import ZERO_SHOT, CandidateReport, Report
+from tunesmith.reporting.task import Answers, split_summary, task_report
+from tunesmith.rundir import CandidateDir, R, RunDir, read_record, read_records
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+CURVE_POINTS = 200
+
+
+def gather(run: RunDir) -> Report:
+    """Read everything that a report shows.
+
+    A candidate that is not finished, or whose files cannot be read, is in the report with what is missing.
+
+    Raises:
+        UserError: there is no run in this folder, or its recipe, its record or its examples cannot be read.
+    """
+    record = _run_record(run)
+    recipe = run.recipe.read_text(encoding="utf-8")
+    examples = {split: _examples(run, split) for split in SPLITS}
+    tasks = tuple(dict.fromkeys(example.task for example in examples["test"]))
+    planned = _planned(recipe, run.recipe)
+    found = [_candidate(run.candidate(one.name), one, tasks) for one in planned]
+    sheets = [sheet for one in found for sheet in one.sheets]
+    comparisons = compare_sheets(sheets)
+    return Report(
+        run=record,
+        recipe=recipe,
+        headline=headline(sheets, comparisons),
+        candidates=tuple(one.report for one in found),
+        tasks=tuple(
+            task_report(
+                task,
+                [example for example in examples["test"] if example.task == task],
+                answers=[given for one in found for given in one.answers if given.task == task],
+                sheets=[sheet for sheet in sheets if sheet.task == task],
+                comparisons=[comparison for comparison in comparisons if comparison.task == task],
+            )
+            for task in tasks
+        ),
+        health=read_record(run.health, DataHealth) if run.health.exists() else None,
+        splits=tuple(
+            split_summary(task, split, [example for example in examples[split] if example.task == task])
+            for task in tasks
+            for split in SPLITS
+        ),
+        notes=_notes(run, [one.name for one in planned]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A candidate as the recipe names it."""
+
+    name: str
+    method: str
+    shots: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one candidate's folder holds."""
+
+    report: CandidateReport
+    answers: tuple[Answers, ...]  # one per task, empty where there are none yet
+    sheets: tuple[ScoreSheet, ...]  # of the tasks that are scored
+
+
+def _candidate(files: CandidateDir, planned: _Planned, tasks: Sequence[str]) -> _Found:
+    missing: list[str] = []
+    points: list[TrainPoint] = []
+    result = None
+    if planned.method != "none":
+        result = _read_one(files.train_result, TrainResult, absent="training is not finished", missing=missing)
+        points = _read_lines(files.train_log, TrainPoint, absent="there is no training log", missing=missing)
+    predict = _read_one(files.predict_result, PredictResult, absent="answering is not finished", missing=missing)
+    answers, sheets = [], []
+    for task in tasks:
+        absent = f'there are no answers for task "{task}"'
+        predictions = _read_lines(files.predictions(task), Prediction, absent=absent, missing=missing)
+        answers.append(Answers(planned.name, task, {prediction.example_id: prediction for prediction in predictions}))
+        absent = f'there are no scores for task "{task}"'
+        sheet = _read_one(files.scores(task), ScoreSheet, absent=absent, missing=missing)
+        sheets.extend([sheet] if sheet else [])
+    report = CandidateReport(
+        name=planned.name,
+        method=planned.method,
+        shots=planned.shots,
+        missing=tuple(missing),
+        train=result,
+        predict=predict,
+        steps=_thinned([point for point in points if point.loss is not None]),
+        validations=tuple(p for p in points if p.validation_loss is not None or p.validation_score is not None),
+        events=tuple(f"step {point.step}: {point.note}" for point in points if point.note),
+    )
+    return _Found(report, tuple(answers), tuple(sheets))
+
+
+def _read_one(path: Path, kind: type[R], *, absent: str, missing: list[str]) -> R | None:
+    """Read a record, or add to ``missing`` why there is none."""
+    if not path.exists():
+        missing.append(absent)
+        return None
+    try:
+        return read_record(path, kind)
+    except UserError as error:
+        missing.extend(error.problems)
+        return None
+
+
+def _read_lines(path: Path, kind: type[R], *, absent: str, missing: list[str]) -> list[R]:
+    """Read the lines up to the first one that is not a record, and add to ``missing`` why there are no more."""
+    lines: list[R] = []
+    if not path.exists():
+        missing.append(absent)
+        return lines
+    try:
+        # extend() keeps what came before the error: a log that is being written can end in half a line
+        lines.extend(read_records(path, kind))
+    except UserError as error:
+        missing.extend(error.problems)
+    return lines
+
+
+def _run_record(run: RunDir) -> RunRecord:
+    absent = [path.name for path in (run.recipe, run.record) if not path.exists()]
+    if absent:
+        raise UserError(f"{run.root}: not a run folder, {' and '.join(absent)} missing. Name the folder of a run.")
+    return read_record(run.record, RunRecord)
+
+
+def _examples(run: RunDir, split: Split) -> list[Example]:
+    path = run.examples(split)
+    return list(read_records(path, Example)) if path.exists() else []
+
+
+def _planned(recipe: str, path: Path) -> tuple[_Planned, ...]:
+    """Return the candidates in the order of the recipe, the untouched base first."""
+    try:
+        document = yaml.safe_load(recipe)
+    except yaml.YAMLError as error:
+        first = str(error).splitlines()[0]
+        raise RecipeError(f"{path}: not readable as YAML ({first}). Put the recipe of this run back.") from None
+    named: dict[str, Any] = document.get("candidates") or {} if isinstance(document, dict) else {}
+    found = {ZERO_SHOT: _Planned(ZERO_SHOT, "none", 0)}
+    for name, settings in named.items():
+        # the name becomes a folder: "../x" would read files of another run
+        if Path(str(name)).name != str(name):
+            raise RecipeError(f'{path}: candidate "{name}" cannot be the name of a folder. Use letters and digits.')
+        given = settings if isinstance(settings, dict) else {}
+        found[str(name)] = _Planned(str(name), str(given.get("method", "none")), int(given.get("shots", 0)))
+    return tuple(found.values())
+
+
+def _notes(run: RunDir, names: Sequence[str]) -> tuple[str, ...]:
+    notes = []
+    if not run.examples("test").exists():
+        notes.append("There are no test examples yet, so nothing is compared.")
+    if not run.health.exists():
+        notes.append("There is no record of the data's health yet.")
+    folder = run.root / "candidates"
+    others = sorted(path.name for path in folder.iterdir() if path.name not in names) if folder.exists() else []
+    notes.extend(f"The folder candidates/{name} is not in the recipe and is left out." for name in others)
+    return tuple(notes)
+
+
+def _thinned(points: list[TrainPoint]) -> tuple[TrainPoint, ...]:
+    """Average neighbouring optimizer steps until at most ``CURVE_POINTS`` are left."""
+    per_bin = -(-len(points) // CURVE_POINTS)
+    if per_bin <= 1:
+        return tuple(points)
+    bins = [points[start : start + per_bin] for start in range(0, len(points), per_bin)]
+    return tuple(
+        group[-1].model_copy(
+            update={
+                "loss": _mean([point.loss for point in group]),
+                "learning_rate": _mean([point.learning_rate for point in group]),
+                "gradient_norm": _mean([point.gradient_norm for point in group]),
+                "note": "",
+            }
+        )
+        for group in bins
+    )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    finite = [value for value in values if value is not None and isfinite(value)]
+    return sum(finite) / len(finite) if finite else None

@@ -1,0 +1,70 @@
+"""The short form of a report, for a terminal or a pipe."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tunesmith.reporting.contents import Report, TaskReport
+from tunesmith.reporting.side_by_side import COSTS, columns, rows
+
+
+def print_summary(report: Report, console: Console) -> None:
+    """Print the headline and one table for each task.
+
+    On a terminal the table has colour and is fitted to the width; elsewhere it is plain lines with aligned columns.
+    """
+    for place, sentence in enumerate(report.headline):
+        bold = "bold" if console.is_terminal and not place else ""
+        console.print(Text(_printable(sentence), style=bold), soft_wrap=not console.is_terminal)
+    for candidate in report.candidates:
+        if candidate.missing:
+            line = f"{candidate.name} is not finished: {'; '.join(candidate.missing)}"
+            console.print(Text(_printable(line)), soft_wrap=not console.is_terminal)
+    for task in report.tasks:
+        console.print()
+        if len(report.tasks) > 1:
+            console.print(Text(_printable(task.task)))
+        _print_table(report, task, console)
+
+
+def _print_table(report: Report, task: TaskReport, console: Console) -> None:
+    shown = columns(task)
+    header = ["candidate", *(column.metric for column in shown), *(cost.lower() for cost in COSTS)]
+    lines = []
+    for row in rows(report, task):
+        cells = [
+            f"{cell.value}{'*' if cell.mark == 'best' else ' '} ({cell.interval})" if cell else "-"
+            for cell in row.cells
+        ]
+        lines.append([row.candidate.name, *cells, *(cost.text for cost in row.costs)])
+    written = [[_printable(cell) for cell in line] for line in (header, *lines)]
+    if console.is_terminal:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for place, name in enumerate(written[0]):
+            table.add_column(Text(name), justify="right" if place else "left")
+        for line in written[1:]:
+            table.add_row(*(Text(cell) for cell in line))
+        console.print(table)
+    else:
+        for text in _aligned(written):
+            console.print(Text(text), soft_wrap=True)
+    if len(task.scores) > 1:
+        console.print(Text("* best; in brackets the 95 % interval"))
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def _printable(text: str) -> str:
+    """Replace control characters: a name must not move the cursor or colour the terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -1,0 +1,26 @@
+"""Rendered examples as the model will see them, token by token."""
+
+from rich.console import Console
+from rich.text import Text
+
+from tunesmith.data.encode import Coder, encode_training
+from tunesmith.models.load import load_tokenizer
+from tunesmith.opening import Run, base_model
+from tunesmith.pipeline import examples, prepare_data
+
+
+def show_examples(job: Run, count: int) -> None:
+    """Print the first training examples; what the loss counts stands out, on a pipe between ⟦ and ⟧."""
+    prepare_data(job)
+    tokenizer, kind = load_tokenizer(base_model(job))
+    found = examples(job, "train")[:count]
+    encoded, health = encode_training(found, Coder(tokenizer, kind, job.recipe.train.max_tokens))
+    console = Console()
+    for item in encoded:
+        given = item.input_ids[: len(item.input_ids) - (len(item.target_ids) if item.trains else 0)]
+        console.rule(f"{item.example_id}: {len(given)} + {len(item.target_ids)} tokens")
+        target = tokenizer.decode(list(item.target_ids))
+        shown = target if console.is_terminal else f"⟦{target}⟧"
+        console.print(Text(tokenizer.decode(list(given))), Text(shown, style="black on green"), sep="")
+    for cut in health.cut:
+        console.print(f"{cut.example_id}: its prompt was cut from {cut.tokens_before} to {cut.tokens_after} tokens")

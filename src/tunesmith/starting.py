@@ -1,0 +1,71 @@
+"""From a table to a first recipe: the columns are guessed, the guess is written down and can be changed."""
+
+import os
+from pathlib import Path
+
+import yaml
+
+from tunesmith.data.guess import task_name
+from tunesmith.data.sources import guess_task
+from tunesmith.errors import UsageError
+from tunesmith.progress import say
+from tunesmith.settings import TaskSettings
+
+RECIPES = (".yaml", ".yml")
+
+HEAD = """\
+# Written by `tunesmith init {table}`. Every line may be changed; docs/recipe.md lists what else there is.
+name: {name}
+model: smollm2-135m-instruct
+"""
+
+TAIL = """\
+split: {train: 0.8, validation: 0.1, test: 0.1}    # group: COLUMN keeps rows of one customer, say, on one side
+train: {epochs: 2}
+candidates:                                        # the base model without shots, zero-shot, is always among them
+  two-shot: {method: none, shots: 2}
+  lora: {method: lora}
+"""
+
+
+def recipe_for(path: Path) -> Path:
+    """Return the recipe itself, or for a table the recipe that is written, once, beside the current folder."""
+    if path.suffix.lower() in RECIPES:
+        return path
+    recipe = Path(f"{task_name(path)}.yaml")
+    if recipe.exists():
+        say(f"{recipe}: this recipe is there already and is used; delete it to guess again from {path}.")
+        return recipe
+    return write_recipe(path, recipe)
+
+
+def write_recipe(table: Path, out: Path | None = None) -> Path:
+    """Write a recipe for a table and return its path.
+
+    Raises:
+        DataError: The table cannot be read, or its columns do not tell what is prompt and what is answer.
+        UsageError: The file to write is there already.
+    """
+    out = out or Path(f"{task_name(table)}.yaml")
+    if out.exists():
+        raise UsageError(f"{out}: this file is there already. Give --out another name, or delete it.")
+    task = guess_task(table)
+    source = os.path.relpath(table, out.resolve().parent) if table.exists() else str(table)
+    text = HEAD.format(table=table, name=task_name(table)) + _task_text(task, source) + TAIL
+    out.write_text(text, encoding="utf-8")
+    say(f"{out}: written; {_guess(task)}")
+    return out
+
+
+def _task_text(task: TaskSettings, source: str) -> str:
+    lines = {"name": task.name, "source": source}
+    body = task.model_dump(mode="json", exclude_defaults=True, exclude={"name", "source"})
+    written = yaml.safe_dump([{**lines, **body}], sort_keys=False, allow_unicode=True, width=110)
+    return "tasks:\n" + "".join(f"  {line}\n" for line in written.splitlines())
+
+
+def _guess(task: TaskSettings) -> str:
+    columns = ", ".join(f"{variable} = {column}" for variable, column in task.columns.items())
+    what = f"template {task.template}" if task.template else "the rows bring their own prompts"
+    choices = f"; answers are one of {', '.join(task.choices)}" if task.choices else ""
+    return what + (f" with {columns}" if columns else "") + choices

@@ -1,0 +1,271 @@
+"""A made-up run, written as files: four candidates on forty examples, with hostile text in some rows."""
+
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+from tunesmith.records import (
+    Cut,
+    DataHealth,
+    EncodingHealth,
+    Example,
+    Leak,
+    Message,
+    Prediction,
+    PredictResult,
+    RunRecord,
+    Score,
+    ScoreSheet,
+    SetAside,
+    TrainPoint,
+    TrainResult,
+)
+from tunesmith.rundir import RunDir, write_record, write_records, write_text
+
+WORDS = (
+    "the a my your order parcel customer agent refund card broken late screen arrived asked offered would should new "
+    "address confirm tomorrow week shop manager called email because after before wants again promised second payment"
+).split()  # noqa: SIM905  a list of quoted words is harder to read
+METRICS = {"rouge1": ("points of 100", True), "rouge2": ("points of 100", True), "nll": ("nats per token", False)}
+SKILL = {"zero-shot": 0.35, "two-shot": 0.42, "lora": 0.62, "full": 0.64}
+LENGTH = {"zero-shot": 0.7, "two-shot": 0.9, "lora": 1.25, "full": 1.2}
+TUNED = {"lora": (4_884_480, 19_600_000, 412.0), "full": (134_515_008, 538_000_000, 1403.0)}
+
+SCRIPT = "<script>document.documentElement.dataset.pwned='1'</script>"
+HOSTILE = (
+    SCRIPT,
+    "</script>" + SCRIPT,
+    "<!--<script>",
+    "<img src=x onerror=\"document.documentElement.dataset.pwned='1'\">",
+    "\"><svg onload=document.documentElement.dataset.pwned='1'>",
+    "<a href=\"javascript:document.documentElement.dataset.pwned='1'\">press</a>",
+    "{{ 7 * 7 }} {% raw %}",
+    "&lt;b&gt; &amp; </textarea></title></style>",
+    "<iframe srcdoc=\"<script>parent.document.documentElement.dataset.pwned='1'</script>\"></iframe>",
+    "line\u2028separator\u0000\u202e and <link rel=stylesheet href=//evil.example/x.css>",
+)
+RECIPE = """name: support-summaries
+seed: 7
+model: smollm2-135m-instruct
+tasks:
+  - name: summarize
+    source: chats.csv
+candidates:
+  two-shot: {method: none, shots: 2}
+  lora: {method: lora, rank: 16}
+  full: {method: full}
+"""
+
+
+def write_run(root: Path, *, examples: int = 40, hostile: bool = True) -> RunDir:
+    """Write a finished run below ``root`` and return it."""
+    random, run = Random(11), RunDir(root)
+    write_text(run.recipe, RECIPE + (f"# {SCRIPT}\n" if hostile else ""))
+    write_record(run.record, _record())
+    sizes = {"train": examples * 2, "validation": examples // 4, "test": examples}
+    for split, number in sizes.items():
+        write_records(run.examples(split), [_example(random, split, row, hostile) for row in range(number)])
+    write_record(run.health, _health(sizes, hostile))
+    test = [_example(Random(f"test{row}"), "test", row, hostile) for row in range(examples)]
+    write_records(run.examples("test"), test)
+    for name in SKILL:
+        write_candidate(run, name, test, hostile=hostile)
+    return run
+
+
+def write_candidate(run: RunDir, name: str, test: list[Example], *, hostile: bool = True) -> None:
+    """Write answers, scores and, if it is tuned, training of one candidate."""
+    files, random = run.candidate(name), Random(name)
+    predictions = [_prediction(random, name, row, example, hostile) for row, example in enumerate(test)]
+    write_records(files.predictions("summarize"), predictions)
+    write_record(files.scores("summarize"), _sheet(random, name, test, predictions))
+    write_record(files.predict_result, _predict_result(name, test))
+    if name in TUNED:
+        write_records(files.train_log, _points(random, name))
+        write_record(files.train_result, _train_result(name, test))
+
+
+def _text(random: Random, number: int) -> str:
+    return " ".join(random.choices(WORDS, k=number)).capitalize() + "."
+
+
+def _example(random: Random, split: str, row: int, hostile: bool) -> Example:
+    turns = "\n".join(
+        f"#{random.choice(['Customer', 'Agent'])}: {_text(random, 9)}" for _ in range(random.randint(6, 14))
+    )
+    bad = HOSTILE[row] if hostile and row < len(HOSTILE) else ""
+    target = _text(random, random.randint(12, 30)) + bad
+    return Example(
+        id=f"summarize/{split}/chats.csv:{row + 2}",
+        task="summarize",
+        split=split,
+        prompt=f"Summarize the chat.\n\n{turns}{bad}",
+        target=target,
+        references=(target, _text(random, 15)) if row % 7 == 0 else (target,),
+        history=(Message(role="system", content="You answer briefly." + bad),) if row % 5 == 0 else (),
+        group=f"customer-{row // 2}",
+    )
+
+
+def _prediction(random: Random, name: str, row: int, example: Example, hostile: bool) -> Prediction:
+    kept = [word if random.random() < SKILL[name] else random.choice(WORDS) for word in example.target.split()]
+    words = (kept + random.choices(WORDS, k=40))[: max(3, round(len(kept) * random.gauss(LENGTH[name], 0.25)))]
+    text = " ".join(words) + (HOSTILE[row] if hostile and row < len(HOSTILE) else "")
+    empty, cut = name == "zero-shot" and row % 17 == 16, name == "lora" and row % 13 == 12
+    return Prediction(
+        example_id=example.id,
+        text="" if empty else text,
+        prompt_tokens=len(example.prompt) // 4,
+        new_tokens=0 if empty else len(text) // 4,
+        finish="length" if cut else "stop",
+        shots=2 if name == "two-shot" else 0,
+    )
+
+
+def _overlap(answer: str, target: str, n: int) -> float:
+    grams = [Counter(zip(*(text.lower().split()[i:] for i in range(n)), strict=False)) for text in (answer, target)]
+    total = sum(grams[0].values()) + sum(grams[1].values())
+    return 200 * sum((grams[0] & grams[1]).values()) / total if total else 0.0
+
+
+def _sheet(random: Random, name: str, test: list[Example], predictions: list[Prediction]) -> ScoreSheet:
+    per_example = {
+        "rouge1": tuple(_overlap(p.text, e.target, 1) for p, e in zip(predictions, test, strict=True)),
+        "rouge2": tuple(_overlap(p.text, e.target, 2) for p, e in zip(predictions, test, strict=True)),
+        "nll": tuple(3.1 - 1.6 * SKILL[name] + random.gauss(0, 0.3) for _ in test),
+    }
+    scores = []
+    for metric, values in per_example.items():
+        mean = sum(values) / len(values)
+        deviation = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
+        half = 1.96 * deviation / len(values) ** 0.5
+        unit, higher = METRICS[metric]
+        scores.append(
+            Score(
+                task="summarize",
+                metric=metric,
+                value=mean,
+                unit=unit,
+                higher_is_better=higher,
+                n=len(values),
+                n_empty=sum(not prediction.text for prediction in predictions),
+                low=mean - half,
+                high=mean + half,
+                signature=f"{metric}|F|stem:none|tok:a-z0-9|case:lower|refs:1|agg:mean",
+            )
+        )
+    return ScoreSheet(
+        candidate=name,
+        task="summarize",
+        example_ids=tuple(example.id for example in test),
+        groups=tuple(example.group for example in test),
+        scores=tuple(scores),
+        per_example=per_example,
+    )
+
+
+def _encoding(test: list[Example]) -> EncodingHealth:
+    cut = tuple(Cut(example_id=example.id, tokens_before=1180, tokens_after=1024) for example in test[:2])
+    return EncodingHealth(limit=1024, cut=cut, too_long=(test[3].id,), prompt_tokens=61_234, target_tokens=9_876)
+
+
+def _points(random: Random, name: str) -> list[TrainPoint]:
+    points, steps, (_, _, seconds) = [], 480, TUNED[name]
+    for step in range(1, steps + 1):
+        loss = 1.5 + 1.6 * 2 ** (-step / (60 if name == "full" else 90)) + random.gauss(0, 0.06)
+        rise = 0.0009 * max(0, step - 300) if name == "full" else 0
+        checked = step % 96 == 0
+        points.append(
+            TrainPoint(
+                step=step,
+                epoch=3 * step / steps,
+                seconds=seconds * step / steps,
+                tokens=4000 * step,
+                target_tokens=640 * step,
+                loss=loss - 3 * rise,
+                learning_rate=(2e-4 if name == "lora" else 2e-5) * min(step / 24, 1.1 - step / steps),
+                gradient_norm=abs(random.gauss(1.2 if name == "lora" else 3.0, 0.2)),
+                validation_loss=loss + 0.12 + rise if checked else None,
+                note="batch halved, out of memory" if step == 10 and name == "full" else "",
+            )
+        )
+    return points
+
+
+def _train_result(name: str, test: list[Example]) -> TrainResult:
+    trainable, size, seconds = TUNED[name]
+    return TrainResult(
+        method=name,
+        trainable=trainable,
+        total=134_515_008 + (trainable if name == "lora" else 0),
+        steps=480,
+        epochs=3,
+        tokens=1_920_000,
+        target_tokens=307_200,
+        seconds=seconds,
+        peak_bytes=1_900_000_000 if name == "lora" else 3_400_000_000,
+        adapter_bytes=size,
+        train_loss=1.53,
+        validation_loss=1.66,
+        best_step=480 if name == "lora" else 288,
+        learning_rate=2e-4 if name == "lora" else 2e-5,
+        precision="bfloat16",
+        stopped="finished",
+        encoding=_encoding(test),
+    )
+
+
+def _predict_result(name: str, test: list[Example]) -> PredictResult:
+    shots = 2 if name == "two-shot" else 0
+    return PredictResult(
+        seconds=38.4 + 20 * shots,
+        peak_bytes=820_000_000,
+        prompts=len(test),
+        prompt_tokens=30_000,
+        new_tokens=4_000,
+        shots_asked=shots,
+        shots_fitting={"2": len(test) - 3, "1": 3} if shots else {},
+        encoding=EncodingHealth(limit=1024, cut=(), too_long=(), prompt_tokens=30_000, target_tokens=0),
+    )
+
+
+def _health(sizes: dict[str, int], hostile: bool) -> DataHealth:
+    bad = HOSTILE[3] if hostile else ""
+    return DataHealth(
+        rows_read=sum(sizes.values()) + 3,
+        rows_per_split=sizes,
+        groups=sum(sizes.values()) // 2,
+        set_aside=(
+            SetAside(file=f"chats{bad}.csv", line=41, reason='column "summary" is empty', excerpt=f"4711,Hello{bad},"),
+            SetAside(file="chats.csv", line=77, reason="5 cells where the header has 4", excerpt="4712,a,b,c,d"),
+        ),
+        leaks=(Leak(kept_id="summarize/test/chats.csv:9", moved_id="summarize/train/chats.csv:51", similarity=0.93),),
+        repeated_in_split=2,
+        files={f"chats{bad}.csv": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+        notes=(f'The column "summary{bad}" was taken as the target.',),
+    )
+
+
+def _record() -> RunRecord:
+    steps = (
+        "data",
+        "predict zero-shot",
+        "predict two-shot",
+        "train lora",
+        "predict lora",
+        "train full",
+        "predict full",
+    )
+    return RunRecord(
+        name="support-summaries",
+        recipe_hash="5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8",
+        model="smollm2-135m-instruct",
+        model_hash="b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9",
+        parameters=134_515_008,
+        versions={"tunesmith": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"},
+        device="CPU, 2 cores, bfloat16",
+        threads=2,
+        started="2026-11-20T09:14:03+00:00",
+        finished={step: f"2026-11-20T09:{15 + 5 * place}:00+00:00" for place, step in enumerate(steps)},
+        seconds={step: 12.5 + 230.0 * ("train" in step) + 26 * place for place, step in enumerate(steps)},
+    )
