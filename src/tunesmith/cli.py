@@ -165,7 +165,7 @@ def train(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = Fa
     from tunesmith.pipeline import prepare_data, train_candidate
 
     with open_run(recipe, overrides=sets, out=out) as job:
-        prepare_data(job)
+        job = prepare_data(job)
         for name in job.recipe.candidates:
             train_candidate(job, name)
 
@@ -178,7 +178,7 @@ def predict(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = 
     from tunesmith.pipeline import predict_candidate, prepare_data
 
     with open_run(recipe, overrides=sets, out=out) as job:
-        prepare_data(job)
+        job = prepare_data(job)
         for name in job.recipe.candidates:
             predict_candidate(job, name)
 
@@ -211,10 +211,11 @@ def report(
 ) -> None:  # fmt: skip
     """Score again and write the report from the files of a run."""
     from tunesmith.opening import open_run
+    from tunesmith.pipeline import prepare_data, score_candidate
     from tunesmith.pipeline import report as write
-    from tunesmith.pipeline import score_candidate
 
     with open_run(recipe, overrides=sets, out=out) as job:
+        job = prepare_data(job)
         for name in job.recipe.candidates:
             if job.dir.candidate(name).predict_result.exists():
                 score_candidate(job, name)

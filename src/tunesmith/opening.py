@@ -11,14 +11,15 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tunesmith.errors import RecipeError, UserError
+from tunesmith.errors import DataError, RecipeError, UserError
 from tunesmith.machine import device_name, need_space, usable_cores
 from tunesmith.metrics.scoring import expand_metrics
 from tunesmith.models.catalog import check_name, fingerprint
+from tunesmith.models.fetch import sha256
 from tunesmith.models.load import materialize, quiet
 from tunesmith.models.sizes import parameters_on_disk
-from tunesmith.recipe import changes, load_recipe, recipe_hash, resolved
-from tunesmith.records import RunRecord
+from tunesmith.recipe import changes, load_recipe, resolved
+from tunesmith.records import DataHealth, RunRecord
 from tunesmith.rundir import RunDir, read_record, write_record, write_text
 from tunesmith.settings import Recipe
 
@@ -55,6 +56,24 @@ def open_run(recipe_file: Path, *, overrides: Sequence[str] = (), out: Path | No
         write_text(folder.recipe, text)
         write_text(folder.resolved, json.dumps(resolved(recipe), indent=1) + "\n")
         yield Run(recipe, base, folder)
+
+
+def same_sources(job: Run) -> None:
+    """Refuse to go on with examples made from files that have changed since.
+
+    Raises:
+        DataError: Naming every file that has changed.
+    """
+    known = set(read_record(job.dir.health, DataHealth).files.values())
+    sources = [source for task in job.recipe.tasks for source in task.paths()]
+    files = [job.base / Path(source).expanduser() for source in sources]
+    changed = [path for path in files if path.is_file() and sha256(path) not in known]
+    if changed:
+        raise DataError(
+            f"{path}: the file has changed since {job.dir.root} was made from it. Give --out another folder, or "
+            f"delete {job.dir.root} to start afresh."
+            for path in changed
+        )
 
 
 def base_model(job: Run) -> Path:
@@ -107,16 +126,15 @@ def timed(job: Run, step: str) -> Iterator[None]:
     if not record.model_hash and step != "data":
         folder = base_model(job)
         record = record.model_copy(update={"model_hash": fingerprint(folder), "parameters": parameters_on_disk(folder)})
-    seconds = round(time.monotonic() - start + record.seconds.get(step, 0.0), 1)
     finished = {**record.finished, step: datetime.now(UTC).isoformat(timespec="seconds")}
-    update = {"finished": finished, "seconds": {**record.seconds, step: seconds},
-              "recipe_hash": recipe_hash(job.recipe)}  # fmt: skip
+    seconds = {**record.seconds, step: round(time.monotonic() - start, 1)}
+    update = {"finished": finished, "seconds": seconds, "recipe_hash": sha256(job.dir.resolved)}
     write_record(path, record.model_copy(update=update))
 
 
 def _new_record(job: Run) -> RunRecord:
     return RunRecord(
-        name=job.recipe.name, recipe_hash=recipe_hash(job.recipe), model=job.recipe.model, model_hash="", parameters=0,
+        name=job.recipe.name, recipe_hash=sha256(job.dir.resolved), model=job.recipe.model, model_hash="", parameters=0,
         versions=package_versions(), device=device_name(), threads=usable_cores(),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip

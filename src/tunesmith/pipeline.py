@@ -7,19 +7,21 @@ command goes on wherever the last one stopped.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.data.prepare import prepare
 from tunesmith.errors import DataError, UserError
 from tunesmith.metrics.scoring import expand_metrics, score_predictions
 from tunesmith.models.load import Loaded
-from tunesmith.opening import Run, base_model, open_run, timed
+from tunesmith.opening import Run, base_model, open_run, same_sources, timed
 from tunesmith.progress import say
 from tunesmith.recipe import train_settings
 from tunesmith.records import DataHealth, Example, Prediction, Split
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.report import write_report
 from tunesmith.rundir import read_records, write_record, write_records
+from tunesmith.settings import TaskSettings
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -27,7 +29,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 def run(recipe_file: Path, *, overrides: Sequence[str] = (), out: Path | None = None) -> Report:
     """Do everything that a recipe asks for and that is not done yet; return what the report says."""
     with open_run(recipe_file, overrides=overrides, out=out) as job:
-        prepare_data(job)
+        job = prepare_data(job)
         for name in job.recipe.candidates:
             train_candidate(job, name)
             predict_candidate(job, name)
@@ -35,17 +37,25 @@ def run(recipe_file: Path, *, overrides: Sequence[str] = (), out: Path | None = 
         return report(job)
 
 
-def prepare_data(job: Run) -> None:
-    """Rows of all tasks to examples of three splits, and the record of what became of every row."""
-    if job.dir.health.exists():
-        return
+def prepare_data(job: Run) -> Run:
+    """Rows of all tasks to examples of three splits, and the record of what became of every row.
+
+    Returns:
+        The run with its tasks filled in: guessed columns, and the choices and metrics of their templates.
+    """
     recipe = job.recipe
-    with timed(job, "data"):
-        found = prepare(recipe.tasks, split=recipe.split, data=recipe.data, seed=recipe.seed, base=job.base)
-        for split in SPLITS:
-            write_records(job.dir.examples(split), found.examples[split])
-        write_record(job.dir.health, found.health)  # last: its presence says that the step is done
-    say_health(found.health)
+    if job.dir.health.exists():
+        same_sources(job)
+    else:
+        with timed(job, "data"):
+            found = prepare(recipe.tasks, split=recipe.split, data=recipe.data, seed=recipe.seed, base=job.base)
+            for split in SPLITS:
+                write_records(job.dir.examples(split), found.examples[split])
+            write_records(job.dir.tasks, found.tasks)
+            write_record(job.dir.health, found.health)  # last: its presence says that the step is done
+        say_health(found.health)
+    tasks = tuple(read_records(job.dir.tasks, TaskSettings))
+    return replace(job, recipe=recipe.model_copy(update={"tasks": tasks}))
 
 
 def train_candidate(job: Run, name: str) -> None:

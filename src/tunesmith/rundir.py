@@ -85,6 +85,10 @@ class RunDir:
     def report_json(self) -> Path:
         return self.root / "report.json"
 
+    @property
+    def tasks(self) -> Path:
+        return self.root / "data" / "tasks.jsonl"
+
     def examples(self, split: str) -> Path:
         return self.root / "data" / f"{split}.jsonl"
 

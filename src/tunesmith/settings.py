@@ -63,6 +63,12 @@ class TaskSettings(Settings):
     )
     max_new_tokens: int = Field(128, ge=1, description="Longest answer, in tokens.")
 
+    def paths(self) -> tuple[str, ...]:
+        """Return every source that the task names, in the order of the recipe."""
+        parts = self.source if isinstance(self.source, str | tuple) else tuple(dict(self.source).values())
+        flat = (parts,) if isinstance(parts, str) else parts
+        return tuple(name for part in flat if part for name in ((part,) if isinstance(part, str) else part))
+
 
 class SplitSettings(Settings):
     """How rows become train, validation and test."""

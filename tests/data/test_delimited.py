@@ -63,9 +63,10 @@ def test_a_quote_that_never_closes_costs_only_its_own_row():
 
 
 def test_text_after_a_closing_quote_is_set_aside():
-    table = read('a,b\n"say "hi" now",2\n3,4\n')
+    table = read('a,b\n"say "hi" now",2\n3,4\n"x\n"y",5\n')
+    why = "text follows a closing quote; a quote inside a quoted field is written twice"
     assert [line for line, _ in table.rows] == [3]
-    assert reasons(table) == [(2, "text follows a closing quote; a quote inside a quoted field is written twice")]
+    assert reasons(table) == [(2, why), (4, f"{why} (lines 4 to 5)")]
 
 
 def test_a_carriage_return_inside_a_plain_field_is_set_aside():

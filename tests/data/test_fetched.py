@@ -20,7 +20,7 @@ def parquet_of(rows: list[Any]) -> Any:
 
 
 def test_parquet_without_pyarrow_names_the_command(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(UserError) as error:
         read_parquet("a.parquet", b"", max_row_bytes=100)
     assert str(error.value) == 'a.parquet: reading parquet needs pyarrow. Run: pip install "tunesmith[parquet]"'
@@ -31,9 +31,7 @@ def test_parquet_values_become_what_json_could_hold(monkeypatch: pytest.MonkeyPa
     row = {"t": "x", "d": date(2026, 3, 1), "n": Decimal("1.50"), "f": float("nan"), "l": ("a", 1), "o": {"k": None}}
     install(monkeypatch, "pyarrow.parquet", read_table=parquet_of([row, {"t": b"raw"}, {"t": "y" * 300}]))
     table = read_parquet("a.parquet", b"", max_row_bytes=200)
-    assert table.rows == (
-        (1, {"t": "x", "d": "2026-03-01", "n": "1.50", "f": None, "l": ["a", 1], "o": {"k": None}}),
-    )
+    assert table.rows == ((1, {"t": "x", "d": "2026-03-01", "n": "1.50", "f": None, "l": ["a", 1], "o": {"k": None}}),)
     assert [(fault.line, fault.reason) for fault in table.set_aside] == [
         (2, "a value of type bytes, which is neither text, number nor list"),
         (3, "row of 309 bytes"),
@@ -52,8 +50,7 @@ def test_a_file_that_is_no_parquet_is_named(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_real_parquet_file_is_read(tmp_path: Any):
     pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
+    parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.table({"text": ["a", "b"], "stars": [1, 5]}), tmp_path / "a.parquet")
     table = read_parquet("a.parquet", (tmp_path / "a.parquet").read_bytes(), max_row_bytes=100)
     assert table.rows == ((1, {"text": "a", "stars": 1}), (2, {"text": "b", "stars": 5}))

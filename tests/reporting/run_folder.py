@@ -1,9 +1,11 @@
 """A made-up run, written as files: four candidates on forty examples, with hostile text in some rows."""
 
-from collections import Counter
+import json
 from pathlib import Path
 from random import Random
 
+from tunesmith.metrics.scoring import score_predictions
+from tunesmith.recipe import recipe_from_text, resolved
 from tunesmith.records import (
     Cut,
     DataHealth,
@@ -14,7 +16,6 @@ from tunesmith.records import (
     Prediction,
     PredictResult,
     RunRecord,
-    Score,
     ScoreSheet,
     SetAside,
     TrainPoint,
@@ -22,11 +23,12 @@ from tunesmith.records import (
 )
 from tunesmith.rundir import RunDir, write_record, write_records, write_text
 
-WORDS = (
+VOCABULARY = (
     "the a my your order parcel customer agent refund card broken late screen arrived asked offered would should new "
     "address confirm tomorrow week shop manager called email because after before wants again promised second payment"
-).split()  # noqa: SIM905  a list of quoted words is harder to read
-METRICS = {"rouge1": ("points of 100", True), "rouge2": ("points of 100", True), "nll": ("nats per token", False)}
+)
+WORDS = VOCABULARY.split()
+METRICS = ("rouge1", "rouge2", "bleu", "length-ratio")
 SKILL = {"zero-shot": 0.35, "two-shot": 0.42, "lora": 0.62, "full": 0.64}
 LENGTH = {"zero-shot": 0.7, "two-shot": 0.9, "lora": 1.25, "full": 1.2}
 TUNED = {"lora": (4_884_480, 19_600_000, 412.0), "full": (134_515_008, 538_000_000, 1403.0)}
@@ -60,7 +62,7 @@ candidates:
 def write_run(root: Path, *, examples: int = 40, hostile: bool = True) -> RunDir:
     """Write a finished run below ``root`` and return it."""
     random, run = Random(11), RunDir(root)
-    write_text(run.recipe, RECIPE + (f"# {SCRIPT}\n" if hostile else ""))
+    write_recipe(run, RECIPE + (f"# {SCRIPT}\n" if hostile else ""))
     write_record(run.record, _record())
     sizes = {"train": examples * 2, "validation": examples // 4, "test": examples}
     for split, number in sizes.items():
@@ -71,6 +73,12 @@ def write_run(root: Path, *, examples: int = 40, hostile: bool = True) -> RunDir
     for name in SKILL:
         write_candidate(run, name, test, hostile=hostile)
     return run
+
+
+def write_recipe(run: RunDir, text: str) -> None:
+    """Write a recipe as it was given and as it was understood."""
+    write_text(run.recipe, text)
+    write_text(run.resolved, json.dumps(resolved(recipe_from_text(text))))
 
 
 def write_candidate(run: RunDir, name: str, test: list[Example], *, hostile: bool = True) -> None:
@@ -122,46 +130,23 @@ def _prediction(random: Random, name: str, row: int, example: Example, hostile: 
     )
 
 
-def _overlap(answer: str, target: str, n: int) -> float:
-    grams = [Counter(zip(*(text.lower().split()[i:] for i in range(n)), strict=False)) for text in (answer, target)]
-    total = sum(grams[0].values()) + sum(grams[1].values())
-    return 200 * sum((grams[0] & grams[1]).values()) / total if total else 0.0
-
-
 def _sheet(random: Random, name: str, test: list[Example], predictions: list[Prediction]) -> ScoreSheet:
-    per_example = {
-        "rouge1": tuple(_overlap(p.text, e.target, 1) for p, e in zip(predictions, test, strict=True)),
-        "rouge2": tuple(_overlap(p.text, e.target, 2) for p, e in zip(predictions, test, strict=True)),
-        "nll": tuple(3.1 - 1.6 * SKILL[name] + random.gauss(0, 0.3) for _ in test),
-    }
-    scores = []
-    for metric, values in per_example.items():
-        mean = sum(values) / len(values)
-        deviation = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
-        half = 1.96 * deviation / len(values) ** 0.5
-        unit, higher = METRICS[metric]
-        scores.append(
-            Score(
-                task="summarize",
-                metric=metric,
-                value=mean,
-                unit=unit,
-                higher_is_better=higher,
-                n=len(values),
-                n_empty=sum(not prediction.text for prediction in predictions),
-                low=mean - half,
-                high=mean + half,
-                signature=f"{metric}|F|stem:none|tok:a-z0-9|case:lower|refs:1|agg:mean",
-            )
-        )
-    return ScoreSheet(
-        candidate=name,
-        task="summarize",
-        example_ids=tuple(example.id for example in test),
-        groups=tuple(example.group for example in test),
-        scores=tuple(scores),
-        per_example=per_example,
+    sheet = score_predictions(test, predictions, candidate=name, task="summarize", metrics=METRICS)
+    # TER takes seconds to compute; made-up edits show a metric of which less is better
+    words = [len(example.target.split()) for example in test]
+    counts = tuple((round(one * (1 - SKILL[name]) + random.gauss(0, 2)), one) for one in words)
+    value = 100 * sum(edits for edits, _ in counts) / sum(words)
+    ter = sheet.scores[0].model_copy(
+        update={
+            "metric": "ter",
+            "value": value,
+            "low": value - 3,
+            "high": value + 3,
+            "higher_is_better": False,
+            "signature": "case:lc|tok:tercom|made-up",
+        }
     )
+    return sheet.model_copy(update={"scores": (*sheet.scores, ter), "counts": {**sheet.counts, "ter": counts}})
 
 
 def _encoding(test: list[Example]) -> EncodingHealth:

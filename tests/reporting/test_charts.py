@@ -1,6 +1,6 @@
 import re
 from colorsys import rgb_to_hls
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 
@@ -39,7 +39,12 @@ def test_a_scale_without_extent_puts_all_in_the_middle() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "ticks"),
-    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), (-3, 7, [-2, 0, 2, 4, 6]), (0.31, 0.34, [0.31, 0.32, 0.33, 0.34]), (5, 5, [5])],
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (-3, 7, [-2, 0, 2, 4, 6]),
+        (0.31, 0.34, [0.31, 0.32, 0.33, 0.34]),
+        (5, 5, [5]),
+    ],
 )
 def test_linear_ticks_are_round(low: float, high: float, ticks: list[float]) -> None:
     assert linear_ticks(low, high, 5) == pytest.approx(ticks)
@@ -117,5 +122,5 @@ def test_colours_of_neighbouring_candidates_differ_in_hue(mode: int) -> None:
     for slot in range(1, SLOTS):  # the first is grey
         parts = [int(COLOURS[f"k{slot}"][mode][place : place + 2], 16) / 255 for place in (1, 3, 5)]
         hues.append(360 * rgb_to_hls(*parts)[0])
-    for one, other in zip(hues, hues[1:], strict=False):
+    for one, other in pairwise(hues):
         assert min(abs(one - other), 360 - abs(one - other)) >= 40

@@ -20,8 +20,9 @@ from tunesmith.reporting.figures import (
     share_bar,
 )
 from tunesmith.reporting.side_by_side import Cell, Column
+from tunesmith.reporting.wording import MINUS
 
-COLUMN = Column("rouge1", "points of 100", True, "sig", decimals=1, low=20.0, high=40.0)
+COLUMN = Column("rouge1", "ROUGE-1", "points of 100", "higher", "sig", decimals=1, low=20.0, high=40.0)
 
 
 def drawn(figure: Markup) -> ElementTree.Element:
@@ -64,9 +65,9 @@ def test_an_interval_bar_spans_the_interval_with_its_dot_at_the_score() -> None:
 def test_a_forest_has_a_row_for_each_candidate_with_its_numbers() -> None:
     found = forest([gain("lora", 3.21), gain("full", -2.0)], COLUMN)
     assert "+3.2 (2.2 to 4.2)" in texts(found)
-    assert "−2.0 (−3.0 to −1.0)" in texts(found)
+    assert f"{MINUS}2.0 ({MINUS}3.0 to {MINUS}1.0)" in texts(found)
     assert drawn(found).attrib["aria-label"] == (
-        "rouge1: difference to zero-shot. lora +3.2 (2.2 to 4.2); full −2.0 (−3.0 to −1.0)."
+        f"ROUGE-1: difference to zero-shot. lora +3.2 (2.2 to 4.2); full {MINUS}2.0 ({MINUS}3.0 to {MINUS}1.0)."
     )
 
 

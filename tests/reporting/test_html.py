@@ -13,7 +13,7 @@ from tunesmith.records import Leak
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.gather import gather
 from tunesmith.reporting.html import LIST_LIMIT, TEMPLATES, render, write_html
-from tunesmith.rundir import RunDir, write_record, write_text
+from tunesmith.rundir import RunDir
 
 VOID = {"meta", "input", "br", "hr", "img", "link"}
 
@@ -145,15 +145,23 @@ def test_the_data_of_the_browser_is_what_the_report_holds(page: str, report: Rep
     data = embedded(page)
     (task,) = data["tasks"]
     assert isinstance(task, dict)
-    assert [metric["name"] for metric in task["metrics"]] == ["rouge1", "rouge2", "nll"]
-    assert [metric["higher"] for metric in task["metrics"]] == [True, True, False]
+    assert [(metric["name"], metric["better"]) for metric in task["metrics"]] == [
+        ("ROUGE-1", "higher"),
+        ("ROUGE-2", "higher"),
+    ]
     row, example = task["rows"][7], report.tasks[0].examples[7]
     assert row[0] == example.id
     assert data["texts"][row[2]] == example.prompt
     assert [data["texts"][place] for place in row[3]] == list(example.references)
     place, finish, tokens, words, shots, scores = row[4][1]
     answer = example.answers["two-shot"]
-    assert (data["texts"][place], finish, tokens, words, shots) == (answer.text, "stop", answer.new_tokens, answer.words, 2)
+    assert (data["texts"][place], finish, tokens, words, shots) == (
+        answer.text,
+        "stop",
+        answer.new_tokens,
+        answer.words,
+        2,
+    )
     assert scores == [round(value, 4) for value in answer.scores.values()]
 
 

@@ -1,21 +1,20 @@
-import pytest
-
 from tunesmith.records import Comparison, Score
 from tunesmith.reporting.contents import Report, TaskReport
 from tunesmith.reporting.side_by_side import columns, compared, rows
+from tunesmith.reporting.wording import NONE
 
 
 def score(value: float, *, higher: bool = True, half: float = 1.0) -> Score:
     return Score(
-        task="t", metric="m", value=value, unit="points", higher_is_better=higher, n=10, n_empty=0, low=value - half,
-        high=value + half, signature="m|1",
+        task="t", metric="m", value=value, unit="points of 100", higher_is_better=higher, n=10, n_empty=0,
+        low=value - half, high=value + half, signature="m|1",
     )  # fmt: skip
 
 
 def comparison(better: str, than: str, low: float, high: float) -> Comparison:
     return Comparison(
-        task="t", metric="m", better=better, than=than, difference=(low + high) / 2, low=low, high=high, p_value=0.5,
-        test="paired bootstrap", n=10, sentence="",
+        task="t", metric="m", better=better, than=than, difference=(low + high) / 2, low=low, high=high,
+        p_value=0.01 if low > 0 else 0.5, test="paired bootstrap", n=10, sentence="",
     )  # fmt: skip
 
 
@@ -46,7 +45,12 @@ def test_the_lowest_is_best_where_lower_is_better(report: Report) -> None:
 
 
 def test_equal_values_are_both_best(report: Report) -> None:
-    assert list(marks(report, task({"zero-shot": score(5), "lora": score(5)})).values()) == ["best", "none", "best", "none"]
+    assert list(marks(report, task({"zero-shot": score(5), "lora": score(5)})).values()) == [
+        "best",
+        "none",
+        "best",
+        "none",
+    ]
 
 
 def test_a_single_candidate_is_not_called_best(report: Report) -> None:
@@ -62,32 +66,40 @@ def test_a_comparison_is_turned_when_asked_the_other_way_round() -> None:
     assert compared(shown, "other", candidate="full", baseline="lora") is None
 
 
-@pytest.mark.parametrize(("half", "value"), [(1.0, "12.3"), (0.02, "12.346"), (20.0, "12")])
-def test_decimals_follow_the_uncertainty(report: Report, half: float, value: str) -> None:
-    shown = task({"zero-shot": score(12.3456, half=half)})
-    cell = rows(report, shown)[0].cells[0]
-    assert cell is not None
-    assert cell.value == value
+def test_a_metric_without_a_better_side_has_no_best(report: Report) -> None:
+    (place,) = [place for place, one in enumerate(columns(report.tasks[0])) if one.metric == "length-ratio"]
+    assert columns(report.tasks[0])[place].better == "neither"
+    assert {row.cells[place].mark for row in rows(report, report.tasks[0]) if row.cells[place]} == {""}
 
 
-def test_a_column_keeps_the_decimals_that_its_finest_difference_needs() -> None:
-    assert columns(task({"a": score(1, half=20), "b": score(2, half=20)}, comparison("a", "b", 0.1, 0.3)))[0].decimals == 2
+def test_decimals_are_finer_where_a_sure_difference_would_vanish() -> None:
+    scores = {"a": score(1), "b": score(2)}
+    assert columns(task(scores, comparison("a", "b", 0.5, 0.9)))[0].decimals == 1
+    assert columns(task(scores, comparison("a", "b", 0.003, 0.9)))[0].decimals == 3
 
 
 def test_columns_are_the_metrics_in_the_order_of_scoring(report: Report) -> None:
     shown = columns(report.tasks[0])
-    assert [(one.metric, one.unit, one.higher_is_better) for one in shown] == [
-        ("rouge1", "points of 100", True),
-        ("rouge2", "points of 100", True),
-        ("nll", "nats per token", False),
+    assert [(one.title, one.unit, one.better) for one in shown] == [
+        ("ROUGE-1", "points of 100", "higher"),
+        ("ROUGE-2", "points of 100", "higher"),
+        ("BLEU", "points of 100", "higher"),
+        ("length ratio", "words per reference word", "neither"),
+        ("TER", "points of 100", "lower"),
     ]
     assert shown[0].low == min(scores[0].low for scores in report.tasks[0].scores.values())
-    assert shown[0].signature == "rouge1|F|stem:none|tok:a-z0-9|case:lower|refs:1|agg:mean"
+    assert shown[0].signature.startswith("rouge1|")
+
+
+def test_differences_of_shares_are_percentage_points(report: Report) -> None:
+    shown = task({"a": score(50).model_copy(update={"unit": "%"})})
+    assert columns(shown)[0].unit_of_difference == "percentage points"
+    assert columns(report.tasks[0])[0].unit_of_difference == "points of 100"
 
 
 def test_costs_of_tuned_and_untouched_candidates(report: Report) -> None:
     costs = [[(cost.text, cost.more) for cost in row.costs] for row in rows(report, report.tasks[0])]
-    assert costs[0] == [("0", ""), ("–", ""), ("–", ""), ("38 s", "40 prompts"), ("820 MB", "answering")]
+    assert costs[0] == [("0", ""), (NONE, ""), (NONE, ""), ("38 s", "40 prompts"), ("820 MB", "answering")]
     assert costs[2] == [
         ("4.88 M", "3.5 %"),
         ("19.6 MB", ""),
@@ -101,4 +113,4 @@ def test_costs_of_tuned_and_untouched_candidates(report: Report) -> None:
 def test_costs_of_a_candidate_that_was_not_begun_are_unknown(report: Report) -> None:
     empty = report.candidates[2].model_copy(update={"train": None, "predict": None})
     changed = report.model_copy(update={"candidates": (empty,)})
-    assert [cost.text for cost in rows(changed, report.tasks[0])[0].costs] == ["–"] * 5
+    assert [cost.text for cost in rows(changed, report.tasks[0])[0].costs] == [NONE] * 5

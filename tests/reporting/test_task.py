@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from tunesmith.records import Example, Prediction, ScoreSheet
 from tunesmith.reporting.contents import ChoiceCount
 from tunesmith.reporting.task import Answers, histogram, length_edges, split_summary, task_report
@@ -30,7 +32,7 @@ def test_the_bins_reach_as_far_as_the_longest_candidate() -> None:
     edges = length_edges([10] * 50, [answers("a", *["word " * 30] * 50)])
     assert edges[0] == 0
     assert edges[-1] > 30
-    assert {right - left for left, right in zip(edges, edges[1:], strict=False)} == {2}
+    assert {right - left for left, right in pairwise(edges)} == {2}
 
 
 def test_the_length_ratio_is_all_words_over_all_target_words() -> None:
@@ -50,7 +52,9 @@ def test_the_length_ratio_leaves_out_examples_without_an_answer() -> None:
 
 def test_blank_answers_are_empty_and_cut_ones_are_counted() -> None:
     examples = [example(str(place), "one") for place in range(3)]
-    found = task_report("t", examples, answers=[answers("a", "", " \n", "b", finish="length")], sheets=[], comparisons=[])
+    found = task_report(
+        "t", examples, answers=[answers("a", "", " \n", "b", finish="length")], sheets=[], comparisons=[]
+    )
     assert (found.lengths[0].empty, found.lengths[0].cut_off) == (2, 3)
 
 

@@ -11,7 +11,9 @@ from tunesmith.rundir import RunDir
 
 def printed(report: Report, *, terminal: bool = False, width: int = 80) -> str:
     out = StringIO()
-    print_summary(report, Console(file=out, force_terminal=terminal, width=width, color_system="standard" if terminal else None))
+    print_summary(
+        report, Console(file=out, force_terminal=terminal, width=width, color_system="standard" if terminal else None)
+    )
     return out.getvalue()
 
 
@@ -20,7 +22,7 @@ def test_in_a_pipe_it_is_plain_lines_with_aligned_columns(report: Report) -> Non
     assert lines[: len(report.headline)] == list(report.headline)
     start = next(place for place, line in enumerate(lines) if line.startswith("candidate"))
     assert [line.split()[0] for line in lines[start + 1 : start + 5]] == ["zero-shot", "two-shot", "lora", "full"]
-    assert lines[start].split()[:4] == ["candidate", "rouge1", "rouge2", "nll"]
+    assert lines[start].split()[:4] == ["candidate", "ROUGE-1", "ROUGE-2", "BLEU"]
     assert len({line.index(")") for line in lines[start + 1 : start + 5]}) == 1
     assert lines[-1] == "* best; in brackets the 95 % interval"
     assert "\x1b" not in "".join(lines)

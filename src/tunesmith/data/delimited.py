@@ -96,14 +96,12 @@ def _spoken(error: str) -> str:
 
 
 def _fault(piece: _Piece, columns: int) -> str | None:
+    over = f" (lines {piece.first + 1} to {piece.after})" if piece.after > piece.first + 1 else ""
     if piece.fields is None:
-        return piece.reason
+        return piece.reason + over
     if len(piece.fields) != columns:
-        over = f" (lines {piece.first + 1} to {piece.after})" if piece.after > piece.first + 1 else ""
         return f"{_fields(len(piece.fields))}, the header has {columns}{over}"
-    if any(NOT_UTF8.search(field) for field in piece.fields):
-        return NOT_UTF8_REASON
-    return None
+    return NOT_UTF8_REASON if any(NOT_UTF8.search(field) for field in piece.fields) else None
 
 
 def _fields(count: int) -> str:

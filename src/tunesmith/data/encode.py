@@ -112,10 +112,7 @@ def encode_training(examples: Sequence[Example], coder: Coder) -> tuple[list[Enc
             cuts.append(cut)
         encoded.append(_join(example.id, prompt, target, coder.kind))
     if not encoded:
-        raise DataError(
-            f"there is nothing to train on: of {len(examples)} training examples, {len(too_long)} have a target that "
-            f"does not fit into {coder.limit} tokens{_named(too_long)}. Raise train.max_tokens or shorten the targets."
-        )
+        raise DataError(_nothing(examples, coder.limit))
     health = EncodingHealth(
         limit=coder.limit,
         cut=tuple(cuts),
@@ -144,11 +141,22 @@ def encode_prompts(examples: Sequence[Example], coder: Coder) -> tuple[list[list
             too_long.append(example.id)
     if too_long:
         raise DataError(
-            f"{len(too_long)} prompts do not fit: the room for a prompt is {coder.limit} tokens{_named(too_long)}. "
+            f"{len(too_long)} prompts do not fit: the room for a prompt is {coder.limit} tokens{named(too_long)}. "
             "The context of this model is too small for its template and the answer; lower max_new_tokens."
         )
     total = sum(map(len, ids))
     return ids, EncodingHealth(limit=coder.limit, cut=tuple(cuts), too_long=(), prompt_tokens=total, target_tokens=0)
+
+
+def _nothing(examples: Sequence[Example], limit: int) -> str:
+    if not examples:
+        return "there is nothing to train on: there are no training examples. Look at the split of the recipe."
+    ids = [example.id for example in examples]
+    return (
+        f"there is nothing to {'validate' if examples[0].split == 'validation' else 'train'} on: none of the "
+        f"{len(ids)} {examples[0].split} examples has a target that fits beside its prompt into {limit} "
+        f"tokens{named(ids)}. Raise train.max_tokens or shorten the targets."
+    )
 
 
 def _join(example_id: str, prompt: list[int], target: list[int], kind: str) -> Encoded:
@@ -158,7 +166,8 @@ def _join(example_id: str, prompt: list[int], target: list[int], kind: str) -> E
     return Encoded(example_id, (*prompt, *target), tuple(target), trains)
 
 
-def _named(ids: Sequence[str]) -> str:
+def named(ids: Sequence[str]) -> str:
+    """Return the first ids in brackets, and how many there are beyond them; an empty text for none."""
     if not ids:
         return ""
     more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""

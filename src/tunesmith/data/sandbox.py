@@ -122,7 +122,7 @@ def _spoken(error: BaseException) -> str:
         return "needs too much memory"
     if isinstance(error, RecursionError):
         return "nested too deep"
-    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+    return (str(error).splitlines() or [""])[0][:200].rstrip(".") or type(error).__name__
 
 
 def _line(error: BaseException) -> int:
@@ -134,7 +134,7 @@ def _in_child(sources: Sequence[str], jobs: Sequence[Job]) -> list[str | Failure
     kept = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     surroundings = {name: os.environ[name] for name in kept if name in os.environ}
     surroundings["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    lines = [json.dumps(list(sources)), *(json.dumps(job) for job in jobs)]
+    lines = [json.dumps([SECONDS, MEMORY_BYTES, list(sources)]), *(json.dumps(job) for job in jobs)]
     child = subprocess.run(
         [sys.executable, "-P", "-m", "tunesmith.data.sandbox"],
         input="\n".join(lines).encode(),
@@ -147,12 +147,12 @@ def _in_child(sources: Sequence[str], jobs: Sequence[Job]) -> list[str | Failure
     return [answer if isinstance(answer, str) else Failure(*answer) for answer in answers]
 
 
-def _limit_memory() -> None:
+def _limit_memory(size: int) -> None:
     try:
         import resource  # not on Windows
     except ImportError:
         return
-    for kind, limit in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+    for kind, limit in ((resource.RLIMIT_AS, size), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(kind, (limit, limit))
 
 
@@ -168,13 +168,13 @@ def _watch(seconds: float) -> None:
 
 def _serve() -> None:
     """Be the child: read sources and jobs as JSON lines, write a line for each."""
-    sources = json.loads(sys.stdin.buffer.readline())
-    _limit_memory()
+    seconds, memory, sources = json.loads(sys.stdin.buffer.readline())
+    _limit_memory(memory)
 
     def watched() -> Iterator[Job]:
         for line in sys.stdin.buffer:
             index, variables = json.loads(line)
-            _watch(SECONDS)
+            _watch(seconds)
             yield index, variables
             _watch(0)
 

@@ -28,9 +28,9 @@ def read_syntax(source: str) -> Syntax:
     try:
         tree = environment().parse(source)
     except TemplateSyntaxError as error:
-        return _broken(f"line {error.lineno}: {error.message}")
+        return _broken(f"line {error.lineno}: {str(error.message).rstrip('.')}.")
     except (RecursionError, MemoryError):
-        return _broken("line 1: nested too deep")
+        return _broken("line 1: nested too deep.")
     loaded = frozenset(name.name for name in _names(tree) if name.ctx == "load")
     bound = {name.name for name in _names(tree) if name.ctx != "load"}
     bound |= {macro.name for macro in tree.find_all(nodes.Macro)} | set(environment().globals)
@@ -74,7 +74,7 @@ def _only_prints(tree: nodes.Template) -> bool:
 
 def _problems(tree: nodes.Template) -> Iterator[str]:
     if any(True for _ in meta.find_referenced_templates(tree)):
-        yield "line 1: include, import and extends are not possible here; write the text out"
+        yield "line 1: include, import and extends are not possible here; write the text out."
     for kind, found, table in (
         ("filter", tree.find_all(nodes.Filter), environment().filters),
         ("test", tree.find_all(nodes.Test), environment().tests),

@@ -111,7 +111,7 @@ def _ready(label: str, entry: CatalogTemplate, *, trusted: bool) -> Template:
         uses_choices=any(syntax.uses_choices for syntax in both),
     )
     problems = [
-        f"{made.place(number, part)}, {problem}."
+        f"{made.place(number, part)}, {problem}"
         for number, pair in enumerate(pairs)
         for part, syntax in zip(("prompt", "target"), pair, strict=True)
         for problem in syntax.problems or _names_nothing(syntax)
@@ -122,7 +122,7 @@ def _ready(label: str, entry: CatalogTemplate, *, trusted: bool) -> Template:
 
 
 def _names_nothing(syntax: Syntax) -> tuple[str, ...]:
-    return () if syntax.columns else ("it names no column; write a column as {{ name }}",)
+    return () if syntax.columns else ("it names no column; write a column as {{ name }}.",)
 
 
 def missing_columns(template: Template, columns: Collection[str], *, file: str, has_choices: bool) -> list[str]:

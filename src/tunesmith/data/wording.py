@@ -11,16 +11,18 @@ from tunesmith.data.rows import Row
 _ALONE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 WORD = re.compile(rf"[{_ALONE}]|[^\W{_ALONE}]+")
 SPEAKER = re.compile(r"^[^\w\n]*\w[\w .'&/-]{0,30}[^\w\n]*:(?=\s|$)", re.MULTILINE)  # "Agent:", "#Person1#:"
+SPEAKING_LINES = 2  # a single line that begins like "Solve: ..." is no conversation
 
 
 def words(text: str) -> list[str]:
-    r"""Return the words of a text; names of speakers at the beginning of lines are left out.
+    r"""Return the words of a text; where several lines begin with a name and a colon, the names are left out.
 
     >>> words("#Person1#: It's COLD,\nAnna:  is it?")
     ['it', 's', 'cold', 'is', 'it']
     """
     plain = unicodedata.normalize("NFKC", text).lower()
-    return WORD.findall(SPEAKER.sub(" ", plain)) or WORD.findall(plain)
+    spoken, speakers = SPEAKER.subn(" ", plain)
+    return WORD.findall(spoken if speakers >= SPEAKING_LINES else plain)
 
 
 def normalised(text: str) -> str:

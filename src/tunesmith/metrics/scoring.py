@@ -9,7 +9,7 @@ import numpy as np
 from tunesmith.errors import RecipeError, UserError
 from tunesmith.metrics.contract import Answers, Finish, Floats, Measured, Metric, per_example
 from tunesmith.metrics.rouge import text_notes
-from tunesmith.metrics.statistics import interval, resample, together
+from tunesmith.metrics.statistics import interval, resample, together, unanimous_interval, unit_count
 from tunesmith.records import Example, Prediction, Score, ScoreSheet
 from tunesmith.registry import METRICS, known, resolve
 
@@ -92,14 +92,16 @@ def score_predictions(
     n_empty = sum(not text.strip() for text in answers.predictions)
     scores = []
     for place, (name, one) in enumerate(measured.items()):
-        spread = interval(samples[:, place])
+        metric, value, spread = find_metric(name), float(values[place]), interval(samples[:, place])
+        if metric.right_or_wrong and spread.low == spread.high:
+            spread = unanimous_interval(value > 0, unit_count(groups, len(groups)))
         scores.append(
             Score(
                 task=task,
                 metric=name,
-                value=float(values[place]),
-                unit=find_metric(name).unit,
-                higher_is_better=find_metric(name).better == "higher",
+                value=value,
+                unit=metric.unit,
+                higher_is_better=metric.better == "higher",
                 n=len(examples),
                 n_empty=n_empty,
                 low=spread.low,

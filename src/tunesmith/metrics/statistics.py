@@ -9,7 +9,6 @@ Q. McNemar, Psychometrika 12, 1947.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from math import comb
 
 import numpy as np
 
@@ -125,7 +124,10 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
     only_first = sum(a and not b for a, b in zip(first, second, strict=True))
     only_second = sum(b and not a for a, b in zip(first, second, strict=True))
     flips = only_first + only_second
-    tail = sum(comb(flips, count) for count in range(min(only_first, only_second) + 1))
+    tail, ways = 0, 1
+    for count in range(min(only_first, only_second) + 1):
+        tail += ways
+        ways = ways * (flips - count) // (count + 1)
     return min(1.0, 2 * tail / (1 << flips))
 
 
@@ -133,6 +135,18 @@ def interval(samples: Floats) -> Interval:
     """Return the 2.5 % and 97.5 % quantiles of ``samples`` (R,)."""
     low, high = np.quantile(samples, (0.025, 0.975))
     return Interval(float(low), float(high))
+
+
+def unanimous_interval(right: bool, units: int) -> Interval:
+    """Return the exact 95 % interval in % where all examples are right, or all wrong: resampling sees no spread there.
+
+    Source: C. Clopper and E. Pearson, "The use of confidence or fiducial limits", Biometrika 26, 1934.
+
+    >>> round(unanimous_interval(True, 10).low, 1)
+    69.2
+    """
+    edge = 100 * 0.025 ** (1 / units)
+    return Interval(edge, 100.0) if right else Interval(0.0, 100.0 - edge)
 
 
 def unit_count(groups: Sequence[Hashable] | None, examples: int) -> int:

@@ -37,9 +37,8 @@ def _task(task: TaskReport, names: list[str], texts: dict[str, int]) -> dict[str
         "task": task.task,
         "metrics": [
             {
-                "name": metric,
-                "unit": known[metric].unit if metric in known else "",
-                "higher": known[metric].higher_is_better if metric in known else True,
+                "name": known[metric].title if metric in known else metric,
+                "better": known[metric].better if metric in known else "higher",
                 "decimals": known[metric].decimals if metric in known else 2,
             }
             for metric in metrics

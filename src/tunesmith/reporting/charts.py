@@ -145,7 +145,7 @@ def marker(slot: int, x: float, y: float, radius: float = 4.5) -> Markup:
         5: [(0, -1.2), (1.14, -0.37), (0.7, 0.97), (-0.7, 0.97), (-1.14, -0.37)],
         6: [(-1.2, -0.6), (1.2, -0.6), (1.2, 0.6), (-1.2, 0.6)],
         7: [(-0.6, -1.2), (0.6, -1.2), (0.6, 1.2), (-0.6, 1.2)],
-    }.get(slot % SLOTS)
+    }.get(_slot(slot))
     if corners is None:
         return tag("circle", cx=x, cy=y, r=radius, class_=class_)
     return tag(
@@ -155,7 +155,12 @@ def marker(slot: int, x: float, y: float, radius: float = 4.5) -> Markup:
 
 def slot_class(slot: int) -> str:
     """Return the class that gives an element the colour of the candidate in this place."""
-    return f"c{slot % SLOTS}"
+    return f"c{_slot(slot)}"
+
+
+def _slot(place: int) -> int:
+    """Colours and shapes come again after the last one, but the first is left to the baseline."""
+    return place if place < SLOTS else 1 + (place - 1) % (SLOTS - 1)
 
 
 def settle(labels: Sequence[tuple[float, float, float]], *, low: float, high: float) -> list[float]:

@@ -23,7 +23,7 @@ from tunesmith.reporting.charts import (
     y_axis,
 )
 from tunesmith.reporting.contents import TaskReport
-from tunesmith.reporting.side_by_side import Cell, Column
+from tunesmith.reporting.side_by_side import Cell, Column, difference_text
 from tunesmith.reporting.wording import count, fixed, signed
 
 NAME_CHARACTERS = 15
@@ -77,7 +77,8 @@ def forest(gains: Sequence[Gain], column: Column) -> Markup:
     """Return the differences to zero-shot with their intervals, one row for each candidate."""
     row, top = 28, 22
     bottom = top + row * len(gains)
-    texts = [_difference(gain.comparison, column.decimals) for gain in gains]
+    written = [difference_text(gain.comparison, column.decimals) for gain in gains]
+    texts = [f"{difference} ({interval})" for difference, interval in written]
     left, right = _names_room([gain.name for gain in gains]), WIDTH - 16 - CHARACTER * max(map(len, texts), default=0)
     ends = [end for gain in gains for end in (gain.comparison.low, gain.comparison.high)]
     x = Scale(*around([0.0, *ends]), start=left, end=right)
@@ -93,11 +94,11 @@ def forest(gains: Sequence[Gain], column: Column) -> Markup:
         )
         parts.append(marker(gain.slot, x(found.difference), y))
         parts.append(tag("text", texts[place], x=WIDTH, y=y + 4, text_anchor="end"))
-    parts.append(
-        x_axis(x, bottom, text=lambda v: signed(v, tick_decimals(x.ticks(4))), title=f"gain, {column.unit}", about=4)
-    )
+    places = tick_decimals(x.ticks(4))
+    title = f"gain, {column.unit_of_difference}"
+    parts.append(x_axis(x, bottom, text=lambda value: signed(value, places), title=title, about=4))
     words = "; ".join(f"{gain.name} {text}" for gain, text in zip(gains, texts, strict=True))
-    return figure(parts, label=f"{column.metric}: difference to zero-shot. {words}.", height=bottom + 40)
+    return figure(parts, label=f"{column.title}: difference to zero-shot. {words}.", height=bottom + 40)
 
 
 def curves(lines: Sequence[Curve], *, x: Axis, y: Axis, label: str) -> Markup:
@@ -165,9 +166,9 @@ def gain_against_cost(gains: Sequence[Gain], column: Column) -> Markup:
     parts.append(tag("text", "0", x=none, y=bottom + 17, class_="tick", text_anchor="middle"))
     parts.append(tag("line", x1=left, x2=none + 20, y1=bottom, y2=bottom, class_="axis"))
     parts.append(x_axis(across, bottom, text=count, title="trainable parameters"))
-    words = "; ".join(f"{gain.name}: {signed(gain.comparison.difference, column.decimals)}" for gain in gains)
+    words = "; ".join(f"{gain.name}: {difference_text(gain.comparison, column.decimals)[0]}" for gain in gains)
     return figure(
-        parts, label=f"{column.metric}: gain over zero-shot against trainable parameters. {words}.", height=bottom + 40
+        parts, label=f"{column.title}: gain over zero-shot against trainable parameters. {words}.", height=bottom + 40
     )
 
 
@@ -213,11 +214,6 @@ def _line(line: Curve, across: Scale, up: Scale) -> list[Markup]:
 def _plain_text(scale: Scale) -> Callable[[float], str]:
     decimals = tick_decimals(scale.ticks())
     return lambda value: fixed(value, 0 if scale.log and value >= 1 else decimals)
-
-
-def _difference(found: Comparison, decimals: int) -> str:
-    low, high = fixed(found.low, decimals), fixed(found.high, decimals)
-    return f"{signed(found.difference, decimals)} ({low} to {high})"
 
 
 def _has_bold(lines: Sequence[Curve], name: str) -> bool:

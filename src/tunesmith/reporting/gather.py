@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from tunesmith.errors import RecipeError, UserError
 from tunesmith.records import (
@@ -21,9 +18,10 @@ from tunesmith.records import (
     TrainResult,
 )
 from tunesmith.reporting.compare import compare_sheets, headline
-from tunesmith.reporting.contents import ZERO_SHOT, CandidateReport, Report
+from tunesmith.reporting.contents import CandidateReport, Report
 from tunesmith.reporting.task import Answers, split_summary, task_report
-from tunesmith.rundir import CandidateDir, R, RunDir, read_record, read_records
+from tunesmith.rundir import R, RunDir, read_record, read_records
+from tunesmith.settings import Candidate, Recipe
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 CURVE_POINTS = 200
@@ -37,17 +35,15 @@ def gather(run: RunDir) -> Report:
     Raises:
         UserError: there is no run in this folder, or its recipe, its record or its examples cannot be read.
     """
-    record = _run_record(run)
-    recipe = run.recipe.read_text(encoding="utf-8")
+    record, recipe = _run_record(run)
     examples = {split: _examples(run, split) for split in SPLITS}
     tasks = tuple(dict.fromkeys(example.task for example in examples["test"]))
-    planned = _planned(recipe, run.recipe)
-    found = [_candidate(run.candidate(one.name), one, tasks) for one in planned]
+    found = [_candidate(run, name, planned, tasks=tasks) for name, planned in recipe.candidates.items()]
     sheets = [sheet for one in found for sheet in one.sheets]
-    comparisons = compare_sheets(sheets)
+    comparisons = compare_sheets(sheets, seed=recipe.seed)
     return Report(
         run=record,
-        recipe=recipe,
+        recipe=run.recipe.read_text(encoding="utf-8"),
         headline=headline(sheets, comparisons),
         candidates=tuple(one.report for one in found),
         tasks=tuple(
@@ -66,17 +62,8 @@ def gather(run: RunDir) -> Report:
             for task in tasks
             for split in SPLITS
         ),
-        notes=_notes(run, [one.name for one in planned]),
+        notes=_notes(run, recipe),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A candidate as the recipe names it."""
-
-    name: str
-    method: str
-    shots: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +75,8 @@ class _Found:
     sheets: tuple[ScoreSheet, ...]  # of the tasks that are scored
 
 
-def _candidate(files: CandidateDir, planned: _Planned, tasks: Sequence[str]) -> _Found:
+def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[str]) -> _Found:
+    files = run.candidate(name)
     missing: list[str] = []
     points: list[TrainPoint] = []
     result = None
@@ -100,12 +88,12 @@ def _candidate(files: CandidateDir, planned: _Planned, tasks: Sequence[str]) -> 
     for task in tasks:
         absent = f'there are no answers for task "{task}"'
         predictions = _read_lines(files.predictions(task), Prediction, absent=absent, missing=missing)
-        answers.append(Answers(planned.name, task, {prediction.example_id: prediction for prediction in predictions}))
+        answers.append(Answers(name, task, {prediction.example_id: prediction for prediction in predictions}))
         absent = f'there are no scores for task "{task}"'
         sheet = _read_one(files.scores(task), ScoreSheet, absent=absent, missing=missing)
         sheets.extend([sheet] if sheet else [])
     report = CandidateReport(
-        name=planned.name,
+        name=name,
         method=planned.method,
         shots=planned.shots,
         missing=tuple(missing),
@@ -144,11 +132,16 @@ def _read_lines(path: Path, kind: type[R], *, absent: str, missing: list[str]) -
     return lines
 
 
-def _run_record(run: RunDir) -> RunRecord:
-    absent = [path.name for path in (run.recipe, run.record) if not path.exists()]
+def _run_record(run: RunDir) -> tuple[RunRecord, Recipe]:
+    absent = [path.name for path in (run.recipe, run.resolved, run.record) if not path.exists()]
     if absent:
-        raise UserError(f"{run.root}: not a run folder, {' and '.join(absent)} missing. Name the folder of a run.")
-    return read_record(run.record, RunRecord)
+        raise UserError(f"{run.root}: not a run folder, {', '.join(absent)} missing. Name the folder of a run.")
+    recipe = read_record(run.resolved, Recipe)
+    for name in recipe.candidates:
+        # the name is a folder here: "../x" would read the files of another run
+        if Path(name).name != name:
+            raise RecipeError(f'{run.resolved}: candidate "{name}" cannot be the name of a folder. Rename it.')
+    return read_record(run.record, RunRecord), recipe
 
 
 def _examples(run: RunDir, split: Split) -> list[Example]:
@@ -156,32 +149,14 @@ def _examples(run: RunDir, split: Split) -> list[Example]:
     return list(read_records(path, Example)) if path.exists() else []
 
 
-def _planned(recipe: str, path: Path) -> tuple[_Planned, ...]:
-    """Return the candidates in the order of the recipe, the untouched base first."""
-    try:
-        document = yaml.safe_load(recipe)
-    except yaml.YAMLError as error:
-        first = str(error).splitlines()[0]
-        raise RecipeError(f"{path}: not readable as YAML ({first}). Put the recipe of this run back.") from None
-    named: dict[str, Any] = document.get("candidates") or {} if isinstance(document, dict) else {}
-    found = {ZERO_SHOT: _Planned(ZERO_SHOT, "none", 0)}
-    for name, settings in named.items():
-        # the name becomes a folder: "../x" would read files of another run
-        if Path(str(name)).name != str(name):
-            raise RecipeError(f'{path}: candidate "{name}" cannot be the name of a folder. Use letters and digits.')
-        given = settings if isinstance(settings, dict) else {}
-        found[str(name)] = _Planned(str(name), str(given.get("method", "none")), int(given.get("shots", 0)))
-    return tuple(found.values())
-
-
-def _notes(run: RunDir, names: Sequence[str]) -> tuple[str, ...]:
+def _notes(run: RunDir, recipe: Recipe) -> tuple[str, ...]:
     notes = []
     if not run.examples("test").exists():
         notes.append("There are no test examples yet, so nothing is compared.")
     if not run.health.exists():
         notes.append("There is no record of the data's health yet.")
-    folder = run.root / "candidates"
-    others = sorted(path.name for path in folder.iterdir() if path.name not in names) if folder.exists() else []
+    there = {path.name for path in (run.root / "candidates").glob("*")}
+    others = sorted(there - recipe.candidates.keys())
     notes.extend(f"The folder candidates/{name} is not in the recipe and is left out." for name in others)
     return tuple(notes)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tunesmith.metrics.comparison import title
 from tunesmith.reporting import wording
 from tunesmith.reporting.browser import browser_json
 from tunesmith.reporting.charts import figure, marker, slot_class
@@ -66,6 +67,7 @@ def _environment() -> Environment:
     )
     names = ("count", "size", "duration", "fixed", "signed", "probability", "share")
     environment.filters.update({name: getattr(wording, name) for name in names})
+    environment.filters["title_of"] = title
     environment.globals.update(
         interval_bar=interval_bar, share_bar=share_bar, swatch=_swatch, slot_class=slot_class, NONE=wording.NONE
     )

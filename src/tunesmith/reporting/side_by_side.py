@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from tunesmith.metrics.comparison import decimals, is_sure, title
+from tunesmith.metrics.scoring import find_metric
 from tunesmith.records import Comparison, Score
+from tunesmith.registry import METRICS
 from tunesmith.reporting.contents import CandidateReport, Report, TaskReport
-from tunesmith.reporting.wording import NONE, count, decimals_for, duration, fixed, share, size
+from tunesmith.reporting.wording import NONE, count, duration, fixed, share, signed, size
 
+Better = Literal["higher", "lower", "neither"]
 Mark = Literal["best", "tied", ""]
 COSTS = ("Trainable", "Size on disk", "Training", "Answering", "Peak memory")
 
@@ -16,12 +20,18 @@ class Column:
     """One metric: how it is named, which way is better, how many decimals it deserves, where its axis runs."""
 
     metric: str
+    title: str  # as papers print it
     unit: str
-    higher_is_better: bool
+    better: Better
     signature: str
     decimals: int
     low: float  # lowest end of all intervals, in unit
     high: float
+
+    @property
+    def unit_of_difference(self) -> str:
+        """Return what a difference between two values counts."""
+        return "percentage points" if self.unit == "%" else self.unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +70,11 @@ def columns(task: TaskReport) -> tuple[Column, ...]:
     return tuple(
         Column(
             metric=metric,
+            title=title(metric),
             unit=scores[0].unit,
-            higher_is_better=scores[0].higher_is_better,
+            better=_better(scores[0]),
             signature=scores[0].signature,
-            decimals=_decimals(task, metric, scores),
+            decimals=decimals(scores[0]),
             low=min(min(score.low, score.value) for score in scores),
             high=max(max(score.high, score.value) for score in scores),
         )
@@ -95,11 +106,24 @@ def compared(task: TaskReport, metric: str, *, candidate: str, baseline: str) ->
     return None
 
 
-def _decimals(task: TaskReport, metric: str, scores: list[Score]) -> int:
-    """Return decimals fine enough for the scores of a metric and for the differences between them."""
-    widths = [one.high - one.low for one in scores]
-    widths += [one.high - one.low for one in task.comparisons if one.metric == metric]
-    return max(decimals_for(width / 2) for width in widths)
+def difference_text(found: Comparison, places: int, *, sign: int = 1) -> tuple[str, str]:
+    """Return a difference and its interval as text, finer where rounding would hide that it is sure.
+
+    Args:
+        found: the comparison.
+        places: usual decimals of the metric.
+        sign: -1 turns the comparison around.
+    """
+    while is_sure(found) and round(found.low, places) == 0:
+        places += 1
+    low, high = sorted((sign * found.low, sign * found.high))
+    return signed(sign * found.difference, places), f"{fixed(low, places)} to {fixed(high, places)}"
+
+
+def _better(score: Score) -> Better:
+    if score.metric in METRICS:
+        return find_metric(score.metric).better
+    return "higher" if score.higher_is_better else "lower"
 
 
 def _cell(task: TaskReport, candidate: str, column: Column) -> Cell | None:
@@ -116,14 +140,14 @@ def _score(task: TaskReport, candidate: str, metric: str) -> Score | None:
 
 def _mark(task: TaskReport, candidate: str, column: Column) -> Mark:
     scored = {name: score.value for name in task.scores if (score := _score(task, name, column.metric))}
-    if len(scored) == 1:
+    if len(scored) == 1 or column.better == "neither":
         return ""
-    pick = max if column.higher_is_better else min
+    pick = max if column.better == "higher" else min
     best = pick(scored, key=lambda name: scored[name])
     if scored[candidate] == scored[best]:
         return "best"
     difference = compared(task, column.metric, candidate=best, baseline=candidate)
-    return "tied" if difference and difference.low <= 0 <= difference.high else ""
+    return "tied" if difference and not is_sure(difference) else ""
 
 
 def _costs(candidate: CandidateReport, parameters: int) -> tuple[Cost, ...]:

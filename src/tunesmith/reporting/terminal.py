@@ -31,7 +31,7 @@ def print_summary(report: Report, console: Console) -> None:
 
 def _print_table(report: Report, task: TaskReport, console: Console) -> None:
     shown = columns(task)
-    header = ["candidate", *(column.metric for column in shown), *(cost.lower() for cost in COSTS)]
+    header = ["candidate", *(column.title for column in shown), *(cost.lower() for cost in COSTS)]
     lines = []
     for row in rows(report, task):
         cells = [

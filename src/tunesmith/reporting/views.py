@@ -9,10 +9,20 @@ from markupsafe import Markup
 from tunesmith.records import Comparison, TrainPoint
 from tunesmith.reporting.contents import ZERO_SHOT, Report, TaskReport
 from tunesmith.reporting.figures import Axis, Curve, Gain, curves, forest, gain_against_cost, length_histograms
-from tunesmith.reporting.side_by_side import Column, Row, columns, compared, rows
+from tunesmith.reporting.side_by_side import Column, Row, columns, compared, difference_text, rows
 from tunesmith.reporting.wording import count
 
 MINUTE, HOUR = 60, 3600
+FEW_PAIRS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PairRow:
+    """What one metric says about two candidates."""
+
+    comparison: Comparison
+    difference: str
+    interval: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +31,7 @@ class Pair:
 
     better: str
     than: str
-    comparisons: tuple[Comparison, ...]
+    rows: tuple[PairRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +50,10 @@ class TaskView:
     report: TaskReport
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair, ...]  # with zero-shot, and if there are only a few also among each other
+    more_pairs: tuple[Pair, ...]
     figures: tuple[MetricFigures, ...]
     lengths: Markup
-    decimals: dict[str, int]  # metric -> decimals that it deserves
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +96,20 @@ QUANTITIES = (
 def task_view(report: Report, task: TaskReport) -> TaskView:
     """Return tables and figures of one task."""
     slots = {candidate.name: slot for slot, candidate in enumerate(report.candidates)}
-    shown = columns(task)
+    shown, pairs = columns(task), _pairs(task)
+    few = len(pairs) <= FEW_PAIRS
     return TaskView(
         report=task,
         columns=shown,
         rows=rows(report, task),
-        pairs=_pairs(task),
+        pairs=pairs if few else tuple(pair for pair in pairs if ZERO_SHOT in (pair.better, pair.than)),
+        more_pairs=() if few else tuple(pair for pair in pairs if ZERO_SHOT not in (pair.better, pair.than)),
         figures=tuple(
             MetricFigures(column, forest(gains, column), _cost_figure(gains, column))
             for column in shown
             if (gains := _gains(report, task, column.metric))
         ),
         lengths=length_histograms(task, slots) if task.lengths else Markup(""),
-        decimals={column.metric: column.decimals for column in shown},
     )
 
 
@@ -162,7 +173,15 @@ def _cost_figure(gains: list[Gain], column: Column) -> Markup:
 
 
 def _pairs(task: TaskReport) -> tuple[Pair, ...]:
+    decimals = {column.metric: column.decimals for column in columns(task)}
     grouped: dict[frozenset[str], list[Comparison]] = {}
     for one in task.comparisons:
         grouped.setdefault(frozenset((one.better, one.than)), []).append(one)
-    return tuple(Pair(found[0].better, found[0].than, tuple(found)) for found in grouped.values())
+    pairs = []
+    for first, *others in grouped.values():
+        rows_of_pair = []
+        for one in (first, *others):
+            sign = 1 if one.better == first.better else -1
+            rows_of_pair.append(PairRow(one, *difference_text(one, decimals[one.metric], sign=sign)))
+        pairs.append(Pair(first.better, first.than, tuple(rows_of_pair)))
+    return tuple(pairs)

@@ -1,6 +1,6 @@
 """Numbers as people read them: short, with a unit, with a true minus sign."""
 
-from math import ceil, isfinite, log10
+from math import isfinite
 
 THOUSAND = 1000
 MINUTE = 60
@@ -30,17 +30,6 @@ def signed(value: float, decimals: int) -> str:
     """
     text = fixed(value, decimals)
     return f"+{text}" if value > 0 and float(text) else text
-
-
-def decimals_for(half_width: float) -> int:
-    """Return the decimals of a number that is uncertain by ``half_width``: rounding moves it a tenth of that at most.
-
-    >>> decimals_for(1.3), decimals_for(13.0), decimals_for(0.02), decimals_for(0)
-    (1, 0, 3, 2)
-    """
-    if not isfinite(half_width) or half_width <= 0:
-        return 2
-    return min(4, max(0, ceil(log10(5 / half_width))))
 
 
 def count(value: float) -> str:

@@ -3,17 +3,23 @@
 A checkpoint is a folder ``step-00000012``: tensors as safetensors, everything else as JSON, and a manifest with the
 size and sha256 of each file, written last. It is staged under another name, flushed to the disk and renamed in one
 step. Reading takes the newest whose manifest holds and sets damaged ones aside; nothing is ever unpickled.
+
+The best weights so far are a folder of the same build, ``best-00000008``. The state of a checkpoint names the one it
+needs, and a checkpoint is only as good as that.
 """
 
 import errno
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,6 +29,7 @@ from tunesmith.progress import say
 from tunesmith.rundir import flush_folder
 
 MANIFEST = "MANIFEST.json"
+STEPS, BESTS = "step-????????", "best-????????"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ def write_checkpoint(folder: Path, name: str, tensors: Mapping[str, Mapping[str,
         folder: Where checkpoints live.
         name: Of this one.
         tensors: File name without ending -> name -> tensor.
-        state: Anything JSON can hold.
+        state: Anything JSON can hold; ``needs`` names folders beside this one without which it is of no use.
 
     Returns:
         The folder of the checkpoint.
@@ -50,49 +57,73 @@ def write_checkpoint(folder: Path, name: str, tensors: Mapping[str, Mapping[str,
         ResourceError: The disk is full; earlier checkpoints are untouched.
     """
     staged, final = folder / f".tmp-{name}-{os.getpid()}", folder / name
-    try:
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-        for part, content in tensors.items():
-            save_file({key: value.detach().contiguous().clone() for key, value in content.items()},
-                      staged / f"{part}.safetensors")  # fmt: skip
-        (staged / "state.json").write_text(json.dumps(state), encoding="utf-8")
-        files = sorted(staged.iterdir())
-        manifest = {path.name: {"size": path.stat().st_size, "sha256": sha256(path)} for path in files}
-        (staged / MANIFEST).write_text(json.dumps({"files": manifest}), encoding="utf-8")
-        for path in [*files, staged / MANIFEST]:
-            _flush(path)
-        if final.exists():
-            shutil.rmtree(final)
-        staged.rename(final)
-        flush_folder(folder)
-    except OSError as error:
-        shutil.rmtree(staged, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(folder).free
-            raise ResourceError(
-                f"{folder}: the disk is full ({free / 1e9:.1f} GB free), checkpoint {name} was not written. Earlier "
-                "ones are untouched: free some space and run the same command again."
-            ) from None
-        raise
+    with full_disk_explained(folder, f"checkpoint {name}"):
+        try:
+            shutil.rmtree(staged, ignore_errors=True)
+            staged.mkdir(parents=True)
+            for part, content in tensors.items():
+                save_file({key: value.detach().contiguous().clone() for key, value in content.items()},
+                          staged / f"{part}.safetensors")  # fmt: skip
+            (staged / "state.json").write_text(json.dumps(state), encoding="utf-8")
+            files = sorted(staged.iterdir())
+            manifest = {path.name: {"size": path.stat().st_size, "sha256": sha256(path)} for path in files}
+            (staged / MANIFEST).write_text(json.dumps({"files": manifest}), encoding="utf-8")
+            publish(staged, final)
+        except (OSError, SafetensorError):
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
     return final
 
 
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def publish(staged: Path, final: Path) -> None:
+    """Give a finished folder its name, in place of what had it before; on the disk, not only on its way there."""
+    for path in sorted(staged.iterdir()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    flush_folder(staged)
+    if final.exists():
+        shutil.rmtree(final)
+    staged.rename(final)
+    flush_folder(final.parent)
+
+
+@contextmanager
+def full_disk_explained(folder: Path, what: str) -> Iterator[None]:
+    """Raise a ResourceError in place of the system's word for a full disk.
+
+    Args:
+        folder: Where it is written, in a folder that exists.
+        what: Is written.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        # safetensors writes by itself, and has the number in its text alone
+        found = re.search(r"os error (\d+)", str(error)) if isinstance(error, SafetensorError) else None
+        number = int(found[1]) if found else getattr(error, "errno", None)
+        if number not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
+        raise ResourceError(
+            f"{folder}: the disk is full ({free / 1e9:.1f} GB free), {what} was not written. What was written before "
+            "is untouched: free some space and run the same command again."
+        ) from None
 
 
 def newest(folder: Path) -> Checkpoint | None:
     """Return the newest checkpoint that verifies; damaged ones are renamed ``*.corrupt`` and named on stderr."""
-    for path in sorted(folder.glob("step-????????"), reverse=True):
+    for path in sorted(folder.glob(STEPS), reverse=True):
         problem = damage(path)
         if not problem:
-            return read_checkpoint(path)
+            found = read_checkpoint(path)
+            missing = [f"{name}/{text}" for name in found.state.get("needs", ()) if (text := damage(folder / name))]
+            if not missing:
+                return found
+            problem = f"it needs {missing[0]}"
         aside = path.with_name(path.name + ".corrupt")
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
-        say(f"{path}: {problem}; set aside as {aside.name}, going on from an older checkpoint.")
+        say(f"{path}: {problem}; set aside as {aside.name}. An older checkpoint is taken, or the start.")
     return None
 
 
@@ -113,13 +144,32 @@ def damage(path: Path) -> str:
             if file.stat().st_size != expected["size"] or sha256(file) != expected["sha256"]:
                 return f"{name} is not as it was written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "it has no readable manifest"
-    return "" if "state.json" in files else "its manifest names no state"
+        return f"{MANIFEST} is missing or cannot be read"
+    return "" if "state.json" in files else f"{MANIFEST} names no state.json"
 
 
-def remove_old(folder: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints and whatever was left half written."""
-    for path in sorted(folder.glob("step-????????"))[:-keep]:
+def remove_old(folder: Path, keep: int, needed: Collection[str]) -> None:
+    """Delete what nothing will read again.
+
+    Args:
+        folder: Where checkpoints live.
+        keep: So many checkpoints stay, the newest ones, and whatever they need.
+        needed: Stays as well.
+    """
+    steps = sorted(folder.glob(STEPS))
+    for path in steps[:-keep]:
         shutil.rmtree(path)
+    wanted = {*needed, *(name for path in steps[-keep:] for name in _needs(path))}
+    for path in folder.glob(BESTS):
+        if path.name not in wanted:
+            shutil.rmtree(path)
     for path in folder.glob(".tmp-*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _needs(path: Path) -> list[str]:
+    try:
+        found: list[str] = json.loads((path / "state.json").read_text(encoding="utf-8"))["needs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # damaged: nobody goes on from it
+    return found

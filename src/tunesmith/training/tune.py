@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tunesmith import __version__
-from tunesmith.data.encode import Coder, encode_training
+from tunesmith.data.encode import Coder, Encoded, encode_training, named
 from tunesmith.errors import DataError
 from tunesmith.machine import fastest_dtype, need_memory, need_space, peak_memory, reset_peak
 from tunesmith.models.catalog import fingerprint
@@ -20,7 +20,9 @@ from tunesmith.records import AdapterCard, Example, TrainResult
 from tunesmith.registry import METHODS, resolve
 from tunesmith.rundir import CandidateDir, write_record
 from tunesmith.settings import Recipe, TrainSettings
-from tunesmith.training.loop import Job, train
+from tunesmith.training.checkpoint import full_disk_explained, publish
+from tunesmith.training.job import Job
+from tunesmith.training.loop import train
 from tunesmith.training.optimizer import auto_rate
 
 CARD = "tunesmith.json"  # the AdapterCard beside the weights
@@ -60,9 +62,7 @@ def tune(
     check_room(loaded, trainable, settings, where, name=name)
     coder = Coder(loaded.tokenizer, loaded.kind, check_context(loaded, settings))
     examples, encoding = encode_training(given.train, coder)
-    validation = encode_training(given.validation, coder)[0] if given.validation and settings.validations else []
-    if settings.keep_best != "loss" and not validation:
-        raise DataError(f"{name}: train.keep_best: {settings.keep_best} needs validation rows, and there are none.")
+    validation = encode_validation(given, coder, settings, name=name)
     model = method.attach(candidate.settings, loaded.model, loaded.kind)
     rate = settings.learning_rate
     if rate == "auto":
@@ -80,7 +80,7 @@ def tune(
         trainable=trainable,
         total=total,
         steps=progress.step,
-        epochs=settings.epochs,
+        epochs=round(progress.epoch, 4),
         tokens=progress.tokens,
         target_tokens=progress.target_tokens,
         seconds=round(progress.seconds, 2),
@@ -97,6 +97,25 @@ def tune(
     write_record(where.train_result, result)
     shutil.rmtree(where.checkpoints, ignore_errors=True)
     return result
+
+
+def encode_validation(given: Ingredients, coder: Coder, settings: TrainSettings, *, name: str) -> Sequence[Encoded]:
+    """Encode the examples that the best weights are chosen by; say what had no room."""
+    wanted = given.validation if settings.validations else ()
+    if settings.keep_best != "loss" and not wanted:
+        raise DataError(
+            f"{name}: train.keep_best: {settings.keep_best} needs validation rows and train.validations above 0; there "
+            f"are {len(given.validation)} rows, and train.validations is {settings.validations}."
+        )
+    if not wanted:
+        return ()
+    encoded, health = encode_training(wanted, coder)
+    if health.cut or health.too_long:
+        say(
+            f"{name}: validation: {len(health.cut)} prompts were cut to {coder.limit} tokens, {len(health.too_long)} "
+            f"examples left out because their target does not fit{named(health.too_long)}."
+        )
+    return encoded
 
 
 def scorer(loaded: Loaded, model: Any, score: Callable[[Loaded], float] | None) -> Callable[[], float] | None:
@@ -125,19 +144,14 @@ def check_room(loaded: Loaded, trainable: int, settings: TrainSettings, where: C
         "Take a smaller train.tokens_per_batch, or a method that trains fewer weights, such as lora.",
     )
     where.root.mkdir(parents=True, exist_ok=True)
-    need_space(where.root, 12 * trainable * (settings.keep_checkpoints + 1) + 4 * trainable, f"training {name}")
+    # A checkpoint is weights, two moments and the best weights; one more is written before an old one goes.
+    need_space(where.root, 16 * trainable * (settings.keep_checkpoints + 1) + 4 * trainable, f"training {name}")
 
 
 def write_adapter(given: Ingredients, name: str, model: Any, loaded: Loaded, where: CandidateDir) -> None:
     """Write weights, tokenizer where the weights are a whole model, and the card, all or nothing."""
     candidate = given.recipe.candidates[name]
     method = resolve("method", candidate.method, METHODS)
-    staged = where.root / ".adapter.tmp"
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    method.save(model, staged)
-    if method.ON_DISK == "model":
-        loaded.tokenizer.save_pretrained(staged)
     plain = resolved(given.recipe)
     card = AdapterCard(
         model=given.recipe.model,
@@ -149,6 +163,12 @@ def write_adapter(given: Ingredients, name: str, model: Any, loaded: Loaded, whe
         max_tokens=train_settings(given.recipe, name).max_tokens,
         tunesmith=__version__,
     )
-    write_record(staged / CARD, card)
-    shutil.rmtree(where.adapter, ignore_errors=True)
-    staged.rename(where.adapter)
+    staged = where.root / ".adapter.tmp"
+    with full_disk_explained(where.root, "the adapter"):
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        method.save(model, staged)
+        if method.ON_DISK == "model":
+            loaded.tokenizer.save_pretrained(staged)
+        write_record(staged / CARD, card)
+        publish(staged, where.adapter)

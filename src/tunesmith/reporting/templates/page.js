@@ -111,8 +111,9 @@
   const changeLabel = (value, metric) => {
     const facts = state.task.metrics[metric];
     if (value === null || !facts) return make("span", { class: "change", text: "\u2013" });
-    const better = facts.higher ? value > 0 : value < 0;
-    return make("span", { class: `change ${value === 0 ? "" : better ? "up" : "down"}`, text: signed(value, facts.decimals) });
+    const better = { higher: value, lower: -value, neither: 0 }[facts.better];
+    const side = better > 0 ? "change up" : better < 0 ? "change down" : "change";
+    return make("span", { class: side, text: signed(value, facts.decimals) });
   };
 
   const sort = () => {
@@ -120,7 +121,7 @@
     const rows = state.task.rows
       .map((row, number) => ({ row, number, change: change(row, pick) }))
       .filter(({ row }) => !wanted || haystack(row).includes(wanted));
-    const gain = (one) => (one.change === null ? null : facts.higher ? one.change : -one.change);
+    const gain = (one) => (one.change === null ? null : facts.better === "lower" ? -one.change : one.change);
     const keys = { loss: gain, gain: (one) => (one.change === null ? null : -gain(one)), size: (one) => (one.change === null ? null : -Math.abs(one.change)) };
     const key = facts && keys[at("order").value];
     if (key) rows.sort((a, b) => (key(a) ?? Infinity) - (key(b) ?? Infinity) || a.number - b.number);
@@ -155,7 +156,8 @@
     const given = answer(row, candidate), head = make("h4", {}, swatch(candidate), data.candidates[candidate]);
     if (!given) return make("div", { class: "block" }, head, make("div", { class: "values", text: "no answer yet" }));
     const [place, finish, tokens, count, shots] = given;
-    head.append(make("small", { text: `${count} words, ${tokens} tokens${shots ? `, ${shots} shots` : ""}` }));
+    const size = finish === "choice" ? "chosen by likelihood" : `${count} words, ${tokens} tokens`;
+    head.append(make("small", { text: shots ? `${size}, ${shots} shots` : size }));
     if (!text(place).trim()) head.append(make("span", { class: "flag", text: "empty" }));
     if (finish === "length") head.append(make("span", { class: "flag", text: "cut off at the token limit" }));
     return make("div", { class: "block" }, head, highlighted(text(place), references), values(row, candidate));

@@ -1,0 +1,65 @@
+"""What is to be trained, and how far it is."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunesmith.data.encode import Encoded
+from tunesmith.settings import TrainSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be trained, on what, and where it is recorded."""
+
+    name: str
+    model: Any  # with the method attached
+    kind: str  # "causal" or "seq2seq"
+    pad_id: int
+    train: Sequence[Encoded]
+    validation: Sequence[Encoded]
+    settings: TrainSettings
+    rate: float  # highest learning rate
+    seed: int
+    autocast: bool  # fp32 weights computed with in bfloat16
+    checkpoints: Path
+    log: Path  # train.jsonl
+    score: Callable[[], float] | None = None  # a generated metric on the validation rows, for keep_best
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far training is; all of it goes into a checkpoint."""
+
+    step: int = 0
+    epoch: float = 0.0  # passes over the training examples
+    seconds: float = 0.0
+    tokens: int = 0
+    target_tokens: int = 0
+    best: float = math.inf  # validation loss, or minus the score that keep_best names
+    best_step: int = 0  # 0 = nothing was validated yet
+    worse: int = 0  # validations since the best one
+    losses: list[float] = field(default_factory=list)  # of every step
+    stopped: str = "finished"
+
+
+def plain(model: Any) -> Any:
+    """Return the transformers model inside a peft wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def trainable(model: Any) -> dict[str, Tensor]:
+    """Return the weights that learn, by name; tied ones once."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def load_trainable(model: Any, weights: dict[str, Tensor]) -> None:
+    """Copy weights back into the parameters of the same names."""
+    with torch.no_grad():
+        for name, parameter in trainable(model).items():
+            parameter.copy_(weights[name])

@@ -1,0 +1,227 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.data.prepare import Prepared, prepare
+from tunesmith.errors import DataError
+from tunesmith.records import Example
+from tunesmith.settings import DataSettings, SourceSettings, SplitSettings, TaskSettings, TemplateSettings
+
+TEMPLATE = TemplateSettings(prompt="Label: {{ text }}", target="{{ label }}", system="Be brief.")
+
+
+def run(base: Path, *tasks: TaskSettings, seed: int = 0, data: dict[str, Any] | None = None, **split: Any) -> Prepared:
+    settings = DataSettings(**(data or {}))
+    return prepare(tasks, split=SplitSettings(**split), data=settings, seed=seed, base=base)
+
+
+def task(source: Any, **fields: Any) -> TaskSettings:
+    return TaskSettings(**{"name": "t", "source": source, "template": TEMPLATE, **fields})
+
+
+def write(path: Path, *rows: dict[str, Any]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def sentences(count: int, start: int = 0) -> list[dict[str, Any]]:
+    """Rows that share no five words in a row."""
+    return [
+        {"text": " ".join(f"{word}{n}" for word in ("we", "came", "to", "the", "old", "house")), "label": "ab"[n % 2]}
+        for n in range(start, start + count)
+    ]
+
+
+def given(tmp_path: Path, train: list[Any], validation: list[Any], test: list[Any]) -> SourceSettings:
+    for name, rows in (("train", train), ("validation", validation), ("test", test)):
+        write(tmp_path / f"{name}.jsonl", *rows)
+    return SourceSettings(train="train.jsonl", validation="validation.jsonl", test="test.jsonl")
+
+
+def problems(base: Path, *tasks: TaskSettings, **settings: Any) -> tuple[str, ...]:
+    with pytest.raises(DataError) as error:
+        run(base, *tasks, **settings)
+    return error.value.problems
+
+
+def test_an_example_holds_all_that_later_steps_need(tmp_path: Path):
+    source = given(
+        tmp_path,
+        [{"text": "good day", "label": "a", "label2": "b", "who": "c1"}, {"text": "x", "label": "b", "label2": ""}],
+        [{"text": "y", "label": "a", "label2": None}],
+        [{"text": "z", "label": "b", "label2": ["a", "b"], "who": 7}],
+    )
+    made = run(tmp_path, task(source, references=("label2",), choices=("a", "b")), group="who")
+    assert made.examples["train"][0] == Example(
+        id="t/train/train.jsonl:1",
+        task="t",
+        split="train",
+        prompt="Label: good day",
+        target="a",
+        references=("a", "b"),
+        choices=("a", "b"),
+        history=({"role": "system", "content": "Be brief."},),
+        group="c1",
+        phrasing=0,
+    )
+    assert made.examples["test"][0].references == ("b", "a")
+    assert made.examples["test"][0].group == "7"
+    assert [example.references for example in made.examples["validation"]] == [("a",)]
+    assert made.health.rows_read == 4
+    assert made.health.rows_per_split == {"train": 2, "validation": 1, "test": 1}
+    assert made.health.groups == 4
+    assert set(made.health.files) == {"train.jsonl", "validation.jsonl", "test.jsonl"}
+
+
+def test_what_a_template_or_a_guess_brings_is_written_into_the_task(tmp_path: Path):
+    write(tmp_path / "a.jsonl", *({**row, "text": row["text"]} for row in sentences(80)))
+    made = run(tmp_path, task("a.jsonl", template=None))
+    assert (made.tasks[0].template, made.tasks[0].choices) == ("text-label", ("a", "b"))
+    assert made.health.notes == (
+        'task "t": guessed template text-label with text as prompt and label as answer, one of a, b',
+    )
+    chats = run(
+        tmp_path, TaskSettings(name="stars", source="support", template="support-stars"), data={"allow_bad": 0.0}
+    )
+    assert chats.tasks[0].choices == ("1", "2", "3", "4", "5")
+    assert {example.target for example in chats.examples["train"]} == {"1", "2", "3", "4", "5"}
+
+
+def test_choices_may_be_the_targets_of_training(tmp_path: Path):
+    train = [{"text": "good day", "label": " yes "}, {"text": "bad day", "label": "no"}]
+    source = given(tmp_path, train, [{"text": "x", "label": "no"}], [{"text": "y", "label": "yes"}] * 2)
+    made = run(tmp_path, task(source, choices="targets"))
+    assert made.tasks[0].choices == ("no", "yes")
+    assert {example.choices for example in made.examples["test"]} == {("no", "yes")}
+    assert made.examples["train"][0].target == "yes"
+
+
+def test_targets_outside_the_choices_are_set_aside(tmp_path: Path):
+    tests = [{"text": "y", "label": "no"}, {"text": "w", "label": "maybe"}]
+    source = given(tmp_path, [{"text": "d", "label": "no"}], [{"text": "x", "label": "no"}], tests)
+    made = run(tmp_path, task(source, choices=tuple(f"c{n}" for n in range(10)) + ("no",)), data={"allow_bad": 0.5})
+    assert [(row.file, row.line, row.reason) for row in made.health.set_aside] == [
+        (
+            "test.jsonl",
+            2,
+            'target "maybe" is not among the choices: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, ...',
+        )
+    ]
+    assert made.health.rows_per_split["test"] == 1
+    assert problems(tmp_path, task(source, choices="targets"))[0] == (
+        'task "t": 1 of 4 rows (25.0%) cannot be used; 1.0% may be set aside.'
+    )
+
+
+def test_rows_whose_rendering_fails_or_is_empty_are_set_aside(tmp_path: Path):
+    rows = [{"text": "a", "label": " ", "deep": {"x": 1}}, {"text": "b", "label": "l", "deep": {}}]
+    template = TemplateSettings(prompt="{{ text }}{{ deep.x }}", target="{% if label %}{{ label | trim }}{% endif %}")
+    write(tmp_path / "a.jsonl", *rows, *({**row, "deep": {"x": 2}} for row in sentences(60)))
+    made = run(tmp_path, task("a.jsonl", template=template), data={"allow_bad": 0.1})
+    assert [(row.line, row.reason) for row in made.health.set_aside] == [
+        (1, "the target is empty"),
+        (2, "prompt, line 1: 'dict object' has no attribute 'x'"),
+    ]
+    assert made.health.rows_read == 62
+    assert sum(made.health.rows_per_split.values()) == 60
+
+
+def test_leaks_leave_the_earlier_side_and_are_named(tmp_path: Path):
+    rows = sentences(9)
+    source = given(tmp_path, rows[:4] + [rows[8], rows[5]], [rows[4], rows[5], rows[6]], [rows[7], rows[8], rows[6]])
+    made = run(tmp_path, task(source))
+    assert [(leak.moved_id, leak.kept_id) for leak in made.health.leaks] == [
+        ("t/train/train.jsonl:5", "t/test/test.jsonl:2"),
+        ("t/train/train.jsonl:6", "t/validation/validation.jsonl:2"),
+        ("t/validation/validation.jsonl:3", "t/test/test.jsonl:3"),
+    ]
+    assert made.health.rows_per_split == {"train": 4, "validation": 2, "test": 3}
+    kept = run(tmp_path, task(source), data={"leaks": "keep"})
+    assert kept.health.leaks == made.health.leaks
+    assert kept.health.rows_per_split == {"train": 6, "validation": 3, "test": 3}
+    assert run(tmp_path, task(source), data={"leak_similarity": 1.0}).health.leaks == made.health.leaks
+
+
+def test_every_row_is_accounted_for(tmp_path: Path):
+    rows: list[Any] = [*sentences(200), {"text": "", "label": "a"}]
+    write(tmp_path / "a.jsonl", *rows)
+    made = run(tmp_path, task("a.jsonl"), limit={"train": 50})
+    (note,) = made.health.notes
+    assert note.startswith('task "t": split.limit keeps 50 of ')
+    dropped = int(note.split(" of ")[1].split(" ")[0]) - 50
+    in_use = sum(made.health.rows_per_split.values())
+    assert made.health.rows_read == in_use + len(made.health.set_aside) + len(made.health.leaks) + dropped == 201
+
+
+def test_exact_repeats_within_a_side_are_kept_and_counted(tmp_path: Path):
+    rows = sentences(4)
+    loud = {**rows[0], "text": rows[0]["text"].upper()}
+    other = {**rows[0], "label": "b"}
+    made = run(tmp_path, task(given(tmp_path, [rows[0], rows[0], loud, other], [rows[1]], [rows[2], rows[3]])))
+    assert made.health.repeated_in_split == 2
+    assert made.health.rows_per_split["train"] == 4
+
+
+def test_a_side_that_leaks_empty_is_an_error(tmp_path: Path):
+    rows = sentences(3)
+    assert problems(tmp_path, task(given(tmp_path, rows[2:], rows[1:2], rows))) == (
+        'task "t": no row is left for train without leaks and rows set aside: 3 rows in 3 groups, and a share of 0.8. '
+        "Add rows, raise `split.train`, choose another seed, or give a file for it: `source: {train: FILE, train: "
+        "FILE}`.",
+        'task "t": no row is left for validation without leaks and rows set aside: 3 rows in 3 groups, and a share of '
+        "0.1. Add rows, raise `split.validation`, choose another seed, or give a file for it: `source: {train: FILE, "
+        "validation: FILE}`.",
+    )
+
+
+def test_the_problems_of_all_tasks_come_at_once(tmp_path: Path):
+    write(tmp_path / "a.jsonl", *sentences(60))
+    one = task("b.jsonl", name="one")
+    two = task("a.jsonl", name="two", columns={"text": "txt"})
+    three = task("a.jsonl", name="three", template=TemplateSettings(prompt="{{ text }", target="{{ label }}"))
+    assert problems(tmp_path, one, two, three) == (
+        f'b.jsonl: there is no such file in {tmp_path}. Did you mean "a.jsonl"?',
+        'a.jsonl: `columns` of task "two" names "txt", and there is no such column; it has label, text. '
+        'Did you mean "text"?',
+        "template of task \"three\", prompt, line 1: unexpected '}'.",
+    )
+
+
+def test_tasks_on_the_same_rows_put_them_on_the_same_sides(tmp_path: Path):
+    names = ("summary", "intent", "sentiment", "stars", "entities")
+    templates = ("dialogue-summary", *(f"support-{name}" for name in names[1:]))
+    tasks = [
+        TaskSettings(name=name, source="support", template=template)
+        for name, template in zip(names, templates, strict=True)
+    ]
+    made = run(tmp_path, *tasks, data={"allow_bad": 0.0}, group="customer", limit={"train": 100})
+    lines: dict[tuple[str, str], set[str]] = {}
+    for side, examples in made.examples.items():
+        for example in examples:
+            lines.setdefault((example.task, side), set()).add(example.id.rpartition(":")[2])
+    for side in ("train", "validation", "test"):
+        assert len({frozenset(lines[name, side]) for name in names}) == 1
+    assert len(lines["stars", "train"]) == 100
+    assert made.health.leaks == ()
+    assert list(made.health.files) == ["support"]
+
+
+def test_the_same_recipe_gives_the_same_examples_and_another_seed_others(tmp_path: Path):
+    chats = TaskSettings(name="t", source="support", template="dialogue-summary")
+    first, second, third = run(tmp_path, chats), run(tmp_path, chats), run(tmp_path, chats, seed=1)
+    assert first == second
+    assert first.examples != third.examples
+    assert {example.phrasing for example in first.examples["train"]} == set(range(6))
+
+
+def test_conversations_keep_their_earlier_turns(tmp_path: Path):
+    talk = [
+        [{"role": role, "content": f"{role} {n} {turn}"} for turn in range(2) for role in ("user", "assistant")]
+        for n in range(60)
+    ]
+    write(tmp_path / "a.jsonl", *({"messages": messages} for messages in talk))
+    made = run(tmp_path, task("a.jsonl", template=None))
+    example = next(e for examples in made.examples.values() for e in examples if e.id.endswith("a.jsonl:1"))
+    assert (example.prompt, example.target) == ("user 0 1", "assistant 0 1")
+    assert [message.content for message in example.history] == ["user 0 0", "assistant 0 0"]

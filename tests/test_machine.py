@@ -1,0 +1,102 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tunesmith import machine
+from tunesmith.errors import ResourceError
+from tunesmith.machine import (
+    available_memory,
+    device_name,
+    fastest_dtype,
+    need_memory,
+    need_space,
+    peak_memory,
+    reset_peak,
+    usable_cores,
+)
+
+MEBI = 1 << 20
+
+
+def test_the_available_memory_is_more_than_a_test_needs_and_less_than_a_petabyte() -> None:
+    assert 64 * MEBI < available_memory() < 1 << 50
+
+
+def test_enough_memory_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_memory", lambda: 2_000_000_000)
+    need_memory(2_000_000_000, "training", "Take a smaller model.")
+
+
+def test_too_little_memory_says_how_much_is_needed_and_how_much_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_memory", lambda: 2_000_000_000)
+    with pytest.raises(ResourceError) as caught:
+        need_memory(3_540_000_000, "training full", "Take a smaller model.")
+    assert str(caught.value) == (
+        "training full needs about 3.5 GB of memory, this machine has 2.0 GB free. Take a smaller model."
+    )
+
+
+def test_a_system_that_does_not_tell_its_memory_is_given_the_benefit_of_the_doubt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "available_memory", lambda: 0)
+    need_memory(1 << 60, "training", "")
+
+
+def test_too_little_disk_says_where_and_what_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: SimpleNamespace(free=400_000_000))
+    need_space(tmp_path, 400_000_000, "a checkpoint")
+    with pytest.raises(ResourceError) as caught:
+        need_space(tmp_path, 1_000_000_000, "a checkpoint")
+    assert str(caught.value) == (
+        f"{tmp_path}: a checkpoint needs 1.0 GB, the disk has 0.4 GB free. "
+        "Free some, or point TUNESMITH_HOME (models) or --out (runs) at another disk."
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
+def test_the_peak_sees_memory_that_was_given_back_and_forgets_it_on_request() -> None:
+    # In a process of its own: how much of its memory a long-lived one gives back is not ours to say.
+    code = (
+        "from tunesmith.machine import peak_memory, reset_peak\n"
+        "before = peak_memory(); block = bytearray(96 << 20); del block\n"
+        "high = peak_memory(); reset_peak(); print(high - before, peak_memory() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seen, left = map(int, done.stdout.split())
+    assert 90 * MEBI < seen < 110 * MEBI
+    assert left < 16 * MEBI
+
+
+def test_the_peak_is_known_where_proc_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(self: Path, *_: object, **__: object) -> str:
+        raise FileNotFoundError(self)
+
+    monkeypatch.setattr(Path, "read_text", absent)
+    monkeypatch.setattr(Path, "write_text", absent)
+    reset_peak()
+    assert 8 * MEBI < peak_memory() < 1 << 50
+    assert available_memory() == 0
+
+
+def test_the_device_is_named_with_its_cores() -> None:
+    name, cores = device_name().rsplit(", ", 1)
+    assert name.strip()
+    assert cores == f"{usable_cores()} cores"
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+def test_the_fastest_number_format_is_the_one_that_measured_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("with an accelerator nothing is measured")
+    for fast in (torch.float32, torch.bfloat16):
+        fastest_dtype.cache_clear()
+        monkeypatch.setattr(machine, "_multiply", lambda _, dtype, fast=fast: 1.0 if dtype is fast else 2.0)
+        assert fastest_dtype() is fast
+    fastest_dtype.cache_clear()
