@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from tunesmith import __version__
-from tunesmith.errors import UserError
 
 app = typer.Typer(
     name="tunesmith",
@@ -30,51 +28,24 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no remarks.")
 
 
 def main() -> None:
-    """Run a command; a UserError is printed without a traceback and exits with the code of its kind."""
+    """Run the command that the arguments name; the process ends with 0, or with the code of what went wrong."""
     from tunesmith.environment import calm
 
     calm()
-    try:
-        app(standalone_mode=False)
-    except UserError as error:
-        for problem in error.problems:
-            print(f"tunesmith: {problem}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("tunesmith: stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
-        sys.exit(130)
-    except MemoryError:
-        print(
-            "tunesmith: out of memory. Lower train.tokens_per_batch or generate.tokens_per_batch, "
-            "or tune fewer weights.",
-            file=sys.stderr,
-        )
-        sys.exit(5)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
-    except _click_error() as error:
-        error.show()
-        sys.exit(2)
+    app(prog_name="tunesmith")
 
 
-def _click_error() -> Any:
-    from click import ClickException
-
-    return ClickException
-
-
-def _quietly(command: Callable[..., None]) -> Callable[..., None]:
-    """Apply --quiet before a command runs."""
+def _explained(command: Callable[..., None]) -> Callable[..., None]:
+    """Apply --quiet before a command runs, and say in words what ended it."""
 
     @wraps(command)
     def wrapped(*args: Any, **options: Any) -> None:
+        from tunesmith.environment import explained
         from tunesmith.progress import be_quiet
 
         be_quiet(bool(options.get("quiet")))
-        command(*args, **options)
+        with explained():
+            command(*args, **options)
 
     return wrapped
 
@@ -91,7 +62,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command()
-@_quietly
+@_explained
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE or TABLE", help="A recipe, or a table to make one from.")],
     sets: Sets = [],  # noqa: B006
@@ -107,7 +78,7 @@ def run(
 
 
 @app.command()
-@_quietly
+@_explained
 def init(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="csv, tsv, jsonl, json or parquet.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Default: NAME.yaml here.")] = None,
@@ -120,7 +91,7 @@ def init(
 
 
 @app.command()
-@_quietly
+@_explained
 def check(
     recipe: RecipeArg, sets: Sets = [], out: Out = None, as_json: AsJson = False, quiet: Quiet = False  # noqa: B006
 ) -> None:  # fmt: skip
@@ -141,7 +112,7 @@ def check(
 
 
 @app.command()
-@_quietly
+@_explained
 def show(
     recipe: RecipeArg,
     count: Annotated[int, typer.Option("-n", help="How many examples.", min=1)] = 3,
@@ -158,7 +129,7 @@ def show(
 
 
 @app.command()
-@_quietly
+@_explained
 def train(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = False) -> None:  # noqa: B006
     """Tune every candidate that is not tuned yet."""
     from tunesmith.opening import open_run
@@ -171,7 +142,7 @@ def train(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = Fa
 
 
 @app.command()
-@_quietly
+@_explained
 def predict(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = False) -> None:  # noqa: B006
     """Answer the test examples with every candidate."""
     from tunesmith.opening import open_run
@@ -184,7 +155,7 @@ def predict(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = 
 
 
 @app.command()
-@_quietly
+@_explained
 def score(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Predictions from anywhere: csv, tsv, jsonl, json.")],
     reference: Annotated[list[str], typer.Option("--reference", metavar="COLUMN")] = [],  # noqa: B006
@@ -205,7 +176,7 @@ def score(
 
 
 @app.command()
-@_quietly
+@_explained
 def report(
     recipe: RecipeArg, sets: Sets = [], out: Out = None, as_json: AsJson = False, quiet: Quiet = False  # noqa: B006
 ) -> None:  # fmt: skip
@@ -234,11 +205,12 @@ def _show_report(found: Any, as_json: bool) -> None:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console(highlight=False)
+    plain = bool(os.environ.get("NO_COLOR"))
+    return Console(highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")
 
 
 @app.command("ls")
-@_quietly
+@_explained
 def list_things(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="models, methods, templates, metrics or runs.")],
     as_json: AsJson = False,
@@ -257,7 +229,7 @@ def list_things(
 
 
 @app.command()
-@_quietly
+@_explained
 def pull(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Catalog name, hub id or .gguf file.")],
     quiet: Quiet = False,
@@ -271,7 +243,7 @@ def pull(
 
 
 @app.command()
-@_quietly
+@_explained
 def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """This machine: cores, memory, number formats, versions."""
     from tunesmith.listing import diagnose

@@ -1,12 +1,68 @@
-"""What the process tells the libraries below before they are loaded."""
+"""What is around every command: libraries that stay calm, and an end that is said in words."""
 
+import errno
 import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tunesmith.errors import ResourceError, UserError
+from tunesmith.progress import printable
+
+STOPPED = 130  # what a shell expects after Ctrl-C
+NO_READER = 141  # and after a pipe whose reader has gone: 128 + SIGPIPE
+LOWER = "Lower train.tokens_per_batch or generate.tokens_per_batch, or choose a method that trains fewer weights."
+FULL, CLOSED = "the disk is full. Free some space.", "nothing can be written there. Change the rights or the place."
+DISK = {errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EACCES: CLOSED, errno.EPERM: CLOSED, errno.EROFS: CLOSED}
 
 
 def calm() -> None:
-    """No parallel tokenizer threads, no advice from libraries between our own lines, no telemetry."""
+    """No parallel tokenizer threads, no advice and no bars of libraries between our own lines, no telemetry."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    if not sys.warnoptions:  # `python -W` and PYTHONWARNINGS ask to see them
+        warnings.simplefilter("ignore")
     # peft 0.21 reads an attribute that transformers 5.23 has renamed; nothing here depends on it.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter shows its number
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """End the process with a line on stderr for each problem, and the code of its kind, when something goes wrong.
+
+    Anything that is not listed here is a bug of ours and keeps its traceback.
+    """
+    try:
+        yield
+        sys.stdout.flush()  # while a reader that has gone can still be noticed
+    except UserError as error:
+        _end(error.exit_code, *error.problems)
+    except KeyboardInterrupt:
+        _end(STOPPED, "stopped. The same command goes on with what is not finished yet.")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+        sys.exit(NO_READER)
+    except MemoryError:
+        _end(ResourceError.exit_code, f"there is not enough memory. {LOWER}")
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _end(ResourceError.exit_code, f"{where}{DISK[error.errno]} Then run the same command again.")
+    except RuntimeError as error:
+        if "allocate memory" not in str(error) and "out of memory" not in str(error):  # torch has no kind of its own
+            raise
+        _end(ResourceError.exit_code, f"there is not enough memory. {LOWER}")
+
+
+def _end(code: int, *problems: str) -> None:
+    for problem in problems:
+        print(f"tunesmith: {printable(problem)}", file=sys.stderr)
+    sys.exit(code)

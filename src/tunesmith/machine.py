@@ -22,8 +22,17 @@ def available_memory() -> int:
     free = found.get("MemAvailable", 0)
     if limit.is_file() and (text := limit.read_text().strip()).isdigit():
         used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        free = min(free, max(0, int(text) - used))
+        free = min(free, max(0, int(text) - used + _cached_files()))
     return free
+
+
+def _cached_files() -> int:
+    """Return the bytes of files that the control group counts as used, and gives up as soon as memory is wanted."""
+    try:
+        lines = Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("inactive_file ", "active_file ")))
 
 
 def need_memory(needed: int, what: str, mend: str) -> None:

@@ -10,20 +10,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, TextIO
 
-from tunesmith.errors import DataError, RecipeError, UserError
+from tunesmith import __version__
+from tunesmith.errors import DataError, RecipeError, ResourceError, UsageError, UserError
 from tunesmith.machine import device_name, need_space, usable_cores
 from tunesmith.metrics.scoring import expand_metrics
 from tunesmith.models.catalog import check_name, fingerprint
 from tunesmith.models.fetch import sha256
 from tunesmith.models.load import materialize, quiet
 from tunesmith.models.sizes import parameters_on_disk
-from tunesmith.recipe import changes, load_recipe, resolved
+from tunesmith.recipe import changes, load_recipe, resolved, train_settings
 from tunesmith.records import DataHealth, RunRecord
 from tunesmith.rundir import RunDir, read_record, write_record, write_text
-from tunesmith.settings import Recipe
+from tunesmith.settings import Candidate, Recipe
 
-PACKAGES = ("tunesmith", "torch", "transformers", "peft", "safetensors", "sacrebleu")
+PACKAGES = ("torch", "transformers", "peft", "safetensors", "sacrebleu")
+MADE = "candidate.json"  # beside a candidate's files: what it was made from
+SPEED = ("tokens_per_batch", "checkpoint_minutes", "keep_checkpoints")  # settings that leave the results as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,34 +50,52 @@ def open_run(recipe_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     recipe, text = load_recipe(recipe_file, overrides)
     base = recipe_file.resolve().parent
     check_name(recipe.model, base=base)
-    for task in recipe.tasks:
-        expand_metrics(task.metrics, has_choices=bool(task.choices))
+    _check_metrics(recipe)
     folder = RunDir(out or Path("runs") / recipe.name)
-    folder.root.mkdir(parents=True, exist_ok=True)
-    need_space(folder.root, 50_000_000, "a run folder")
     with _locked(folder):
+        need_space(folder.root, 50_000_000, "a run folder")
         _same_recipe(folder, recipe)
         write_text(folder.recipe, text)
         write_text(folder.resolved, json.dumps(resolved(recipe), indent=1) + "\n")
         yield Run(recipe, base, folder)
 
 
-def same_sources(job: Run) -> None:
-    """Refuse to go on with examples made from files that have changed since.
+def _check_metrics(recipe: Recipe) -> None:
+    """Refuse metrics that are not known, all of them at once."""
+    named = [(f"tasks.{number}.metrics", task.metrics) for number, task in enumerate(recipe.tasks)]
+    best = {("train.keep_best", recipe.train.keep_best)}
+    best |= {(f"candidates.{name}.train.keep_best", train_settings(recipe, name).keep_best)
+             for name, candidate in recipe.candidates.items() if "keep_best" in candidate.train}  # fmt: skip
+    problems = []
+    for place, names in [*named, *((place, (name,)) for place, name in sorted(best) if name != "loss")]:
+        try:
+            found = expand_metrics(names, has_choices=False)
+        except RecipeError as error:
+            problems += [f"{place}: {problem}" for problem in error.problems]
+            continue
+        if place.endswith("keep_best") and found != names:
+            problems.append(f'{place}: "{names[0]}" stands for several metrics. Name one: {", ".join(found)}.')
+    if problems:
+        raise RecipeError(problems)
+
+
+def same_sources(job: Run) -> bool:
+    """Tell whether the examples were made from the files as they are now.
 
     Raises:
-        DataError: Naming every file that has changed.
+        DataError: They were not, and something was trained or answered with them; naming every file that has changed.
     """
     known = set(read_record(job.dir.health, DataHealth).files.values())
     sources = [source for task in job.recipe.tasks for source in task.paths()]
     files = [job.base / Path(source).expanduser() for source in sources]
     changed = [path for path in files if path.is_file() and sha256(path) not in known]
-    if changed:
+    if changed and _begun(job.dir):
         raise DataError(
             f"{path}: the file has changed since {job.dir.root} was made from it. Give --out another folder, or "
             f"delete {job.dir.root} to start afresh."
             for path in changed
         )
+    return not changed
 
 
 def base_model(job: Run) -> Path:
@@ -85,7 +107,7 @@ def base_model(job: Run) -> Path:
 @contextmanager
 def _locked(folder: RunDir) -> Iterator[None]:
     """Let one process at a time work in a run folder; the lock goes with the process, however that ends."""
-    with folder.lock.open("a+", encoding="utf-8") as lock:
+    with _lock_file(folder) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -100,36 +122,101 @@ def _locked(folder: RunDir) -> Iterator[None]:
         yield
 
 
+def _lock_file(folder: RunDir) -> TextIO:
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        return folder.lock.open("a+", encoding="utf-8")
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{folder.root}: there is a file in the way. Give --out the name of a folder.") from None
+    except OSError as error:
+        why = error.strerror or error
+        raise ResourceError(f"{folder.root}: nothing can be written there: {why}. Give --out another folder.") from None
+
+
 def _same_recipe(folder: RunDir, recipe: Recipe) -> None:
-    """Refuse a folder made by another recipe; new candidates, and candidates left out, are welcome."""
+    """Refuse a folder that was made by another recipe.
+
+    What only changes speed may change, as may all of it before anything was trained or answered. Candidates may come
+    and go; one that comes back must be what it was.
+    """
     if not folder.resolved.exists():
         return
-    old, new = json.loads(folder.resolved.read_text(encoding="utf-8")), resolved(recipe)
-    shared = set(old["candidates"]) & set(new["candidates"])
-    for side in (old, new):
-        side["candidates"] = {name: side["candidates"][name] for name in shared}
-    found = changes(old, new)
-    if found:
-        raise RecipeError(
-            [f"{folder.root}: this run folder was made by another recipe: {change}." for change in found]
-            + [f"Give --out another folder, undo the change, or delete {folder.root} to start afresh."]
-        )
+    found = changes(_decisive(read_record(folder.resolved, Recipe)), _decisive(recipe))
+    if found and not _begun(folder):
+        folder.health.unlink(missing_ok=True)
+        folder.record.unlink(missing_ok=True)
+        return
+    problems = [f"{folder.root}: this run folder was made by another recipe: {change}." for change in found]
+    if problems:
+        problems.append(f"Give --out another folder, undo the change, or delete {folder.root} to start afresh.")
+    for name, candidate in recipe.candidates.items():
+        made = folder.candidate(name).root / MADE
+        if made.exists():
+            old, new = read_record(made, Candidate), candidate
+            problems += [
+                f"{made.parent}: this candidate was made by another recipe: {change}. Give it another name, undo the "
+                "change, or delete this folder to make it again."
+                for change in changes(_plain(old), _plain(new), f"candidates.{name}.")
+            ]
+    if problems:
+        raise RecipeError(problems)
+
+
+def _begun(folder: RunDir) -> bool:
+    """Tell whether anything was trained or answered."""
+    return any((folder.root / "candidates").glob("*/*"))
+
+
+def _decisive(recipe: Recipe) -> dict[str, Any]:
+    """Return what decides the results of every candidate alike, as plain values."""
+    plain = resolved(recipe.model_copy(update={"candidates": {}}))
+    return {key: _slower(value) if key in ("train", "generate") else value for key, value in plain.items()}
+
+
+def _plain(candidate: Candidate) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(candidate.model_dump_json(serialize_as_any=True))
+    return {**plain, "train": _slower(plain["train"])}
+
+
+def _slower(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in SPEED}
+
+
+def begin(job: Run, name: str) -> None:
+    """Note what a candidate is made from, before the first of its files is written."""
+    made = job.dir.candidate(name).root / MADE
+    if not made.exists():
+        write_text(made, job.recipe.candidates[name].model_dump_json(indent=1, serialize_as_any=True) + "\n")
 
 
 @contextmanager
 def timed(job: Run, step: str) -> Iterator[None]:
-    """Note in run.json when a step finished and how long it took."""
-    start = time.monotonic()
-    yield
+    """Note in run.json when a step finished and how long it took.
+
+    Raises:
+        RecipeError: The weights of the base model are not those that the other steps were done with.
+    """
     path = job.dir.record
     record = read_record(path, RunRecord) if path.exists() else _new_record(job)
-    if not record.model_hash and step != "data":
-        folder = base_model(job)
-        record = record.model_copy(update={"model_hash": fingerprint(folder), "parameters": parameters_on_disk(folder)})
+    if step != "data":
+        record = _with_model(job, record)
+    start = time.monotonic()
+    yield
     finished = {**record.finished, step: datetime.now(UTC).isoformat(timespec="seconds")}
     seconds = {**record.seconds, step: round(time.monotonic() - start, 1)}
     update = {"finished": finished, "seconds": seconds, "recipe_hash": sha256(job.dir.resolved)}
     write_record(path, record.model_copy(update=update))
+
+
+def _with_model(job: Run, record: RunRecord) -> RunRecord:
+    folder = base_model(job)
+    found = fingerprint(folder)
+    if record.model_hash not in ("", found):
+        raise RecipeError(
+            f"model: {folder} has changed since {job.dir.root} was begun with it. Give --out another folder, or delete "
+            f"{job.dir.root} to start afresh."
+        )
+    return record.model_copy(update={"model_hash": found, "parameters": parameters_on_disk(folder)})
 
 
 def _new_record(job: Run) -> RunRecord:
@@ -142,7 +229,7 @@ def _new_record(job: Run) -> RunRecord:
 
 def package_versions() -> dict[str, str]:
     """Return the installed versions of the packages that a result depends on."""
-    return {name: _version(name) for name in PACKAGES}
+    return {"tunesmith": __version__, **{name: _version(name) for name in PACKAGES}}
 
 
 def _version(package: str) -> str:

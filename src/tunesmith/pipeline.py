@@ -6,21 +6,24 @@ Every step reads files and writes files in the run folder; a step whose files ar
 command goes on wherever the last one stopped.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from tunesmith.data.prepare import prepare
 from tunesmith.errors import DataError, UserError
 from tunesmith.metrics.scoring import expand_metrics, score_predictions
 from tunesmith.models.load import Loaded
-from tunesmith.opening import Run, base_model, open_run, same_sources, timed
+from tunesmith.opening import Run, base_model, begin, open_run, same_sources, timed
 from tunesmith.progress import say
 from tunesmith.recipe import train_settings
-from tunesmith.records import DataHealth, Example, Prediction, Split
+from tunesmith.records import DataHealth, Example, Prediction, PredictResult, Split, TrainResult
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.report import write_report
-from tunesmith.rundir import read_records, write_record, write_records
+from tunesmith.rundir import CandidateDir, read_record, read_records, write_record, write_records
 from tunesmith.settings import TaskSettings
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -44,9 +47,8 @@ def prepare_data(job: Run) -> Run:
         The run with its tasks filled in: guessed columns, and the choices and metrics of their templates.
     """
     recipe = job.recipe
-    if job.dir.health.exists():
-        same_sources(job)
-    else:
+    files = (job.dir.health, job.dir.tasks, *map(job.dir.examples, SPLITS))
+    if not all(path.exists() for path in files) or not same_sources(job):
         with timed(job, "data"):
             found = prepare(recipe.tasks, split=recipe.split, data=recipe.data, seed=recipe.seed, base=job.base)
             for split in SPLITS:
@@ -55,41 +57,80 @@ def prepare_data(job: Run) -> Run:
             write_record(job.dir.health, found.health)  # last: its presence says that the step is done
         say_health(found.health)
     tasks = tuple(read_records(job.dir.tasks, TaskSettings))
-    return replace(job, recipe=recipe.model_copy(update={"tasks": tasks}))
+    prepared = replace(job, recipe=recipe.model_copy(update={"tasks": tasks}))
+    check_candidates(prepared)
+    return prepared
+
+
+def check_candidates(job: Run) -> None:
+    """Refuse candidates that want more of the rows than there are, before anything heavy.
+
+    Raises:
+        DataError: More shots than training rows, or a generated metric to keep the best by and no validation rows.
+    """
+    counts = {split: Counter(example.task for example in examples(job, split)) for split in SPLITS}
+    problems = []
+    for name, candidate in job.recipe.candidates.items():
+        problems += [
+            f"candidates.{name}.shots: {candidate.shots} worked examples are asked for, and task "
+            f'"{task.name}" has {counts["train"][task.name]} training rows. Lower it or add rows.'
+            for task in job.recipe.tasks
+            if candidate.shots > counts["train"][task.name]
+        ]
+        settings = train_settings(job.recipe, name)
+        if candidate.method != "none" and settings.keep_best != "loss" and not counts["validation"]:
+            problems.append(
+                f"candidates.{name}: train.keep_best: {settings.keep_best} is taken on validation rows, and there are "
+                "none. Give split.validation a share, or keep the best by loss."
+            )
+    if problems:
+        raise DataError(problems)
 
 
 def train_candidate(job: Run, name: str) -> None:
     """Tune one candidate, unless it is the base or is tuned already."""
     where = job.dir.candidate(name)
-    if job.recipe.candidates[name].method == "none" or where.train_result.exists():
+    if job.recipe.candidates[name].method == "none" or _is_tuned(where):
         return
     from tunesmith.training.tune import Ingredients, tune
 
-    settings = train_settings(job.recipe, name)
-    score = None
-    if settings.keep_best != "loss":
-        expand_metrics((settings.keep_best,), has_choices=False)
-        score = _validation_score(job, name, settings.keep_best)
+    best = train_settings(job.recipe, name).keep_best
+    begin(job, name)
     with timed(job, f"train {name}"):
         given = Ingredients(job.recipe, base_model(job), examples(job, "train"), examples(job, "validation"))
-        tune(given, name, where, score=score)
+        tune(given, name, where, score=None if best == "loss" else _validation_score(job, name, best))
 
 
 def predict_candidate(job: Run, name: str) -> None:
     """Answer the test examples with one candidate."""
     where = job.dir.candidate(name)
-    if where.predict_result.exists():
+    files = [where.predictions(task.name) for task in job.recipe.tasks]
+    if _is_done(where.predict_result, PredictResult) and all(path.exists() for path in files):
         return
     from tunesmith.inference.answer import answer, load_candidate
 
-    if job.recipe.candidates[name].method != "none" and not where.train_result.exists():
+    if job.recipe.candidates[name].method != "none" and not _is_tuned(where):
         raise UserError(f'candidate "{name}" is not tuned yet. `tunesmith train` does that, or `tunesmith run` all.')
+    asked = examples(job, "test")
+    unasked = [task.name for task in job.recipe.tasks if task.name not in {example.task for example in asked}]
+    if unasked:
+        raise DataError(f"there are no test examples for {', '.join(unasked)}. Give split.test a share of the rows.")
+    begin(job, name)
     with timed(job, f"predict {name}"):
         loaded = load_candidate(job.recipe, name, model=base_model(job), adapter=where.adapter)
-        found = answer(job.recipe, name, loaded, examples=examples(job, "test"), training=examples(job, "train"))
+        found = answer(job.recipe, name, loaded, examples=asked, training=examples(job, "train"))
         for task, predictions in found.predictions.items():
             write_records(where.predictions(task), predictions)
         write_record(where.predict_result, found.result)
+
+
+def _is_tuned(where: CandidateDir) -> bool:
+    return where.adapter.is_dir() and _is_done(where.train_result, TrainResult)
+
+
+def _is_done(path: Path, kind: type[BaseModel]) -> bool:
+    """Tell whether a step has left its record; a damaged one is refused rather than taken for the end of the step."""
+    return path.exists() and bool(read_record(path, kind))
 
 
 def score_candidate(job: Run, name: str) -> None:

@@ -1,5 +1,6 @@
 """What a person sees while something runs: a bar on a terminal, plain lines elsewhere; always on stderr."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +17,19 @@ def be_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
+def printable(text: str) -> str:
+    r"""Return text whose control characters cannot move the cursor or colour the terminal.
+
+    >>> printable("a column \x1b[31m of a file")
+    'a column \\x1b[31m of a file'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def say(text: str) -> None:
     """Print one line about what happens next."""
     if not _quiet:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -35,7 +45,7 @@ def track(title: str, total: float) -> Iterator[Callable[[float, str], None]]:
     """
     if _quiet:
         yield lambda done, text: None
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and not os.environ.get("NO_COLOR"):  # a bar needs the codes that NO_COLOR forbids
         with _bar(title, total) as update:
             yield update
     else:

@@ -126,7 +126,7 @@ class GenerateSettings(Settings):
     beams: int = Field(1, ge=1)
     temperature: float = Field(0.0, ge=0, description="0: greedy.")
     top_p: float = Field(1.0, gt=0, le=1)
-    tokens_per_batch: int = Field(8192, ge=1, description="Prompt and answer tokens held in memory at once.")
+    tokens_per_batch: int = Field(16384, ge=1, description="Prompt and answer tokens held in memory at once.")
 
 
 class Candidate(Settings):

@@ -1,15 +1,17 @@
 """From a table to a first recipe: the columns are guessed, the guess is written down and can be changed."""
 
+import json
 import os
+import re
 from pathlib import Path
-
-import yaml
 
 from tunesmith.data.guess import task_name
 from tunesmith.data.sources import guess_task
 from tunesmith.errors import UsageError
 from tunesmith.progress import say
+from tunesmith.rundir import write_text
 from tunesmith.settings import TaskSettings
+from tunesmith.yamlfile import scalar
 
 RECIPES = (".yaml", ".yml")
 
@@ -49,19 +51,29 @@ def write_recipe(table: Path, out: Path | None = None) -> Path:
     out = out or Path(f"{task_name(table)}.yaml")
     if out.exists():
         raise UsageError(f"{out}: this file is there already. Give --out another name, or delete it.")
+    if not out.parent.is_dir():
+        raise UsageError(f"{out}: there is no folder {out.parent}. Make it, or give --out another name.")
     task = guess_task(table)
     source = os.path.relpath(table, out.resolve().parent) if table.exists() else str(table)
-    text = HEAD.format(table=table, name=task_name(table)) + _task_text(task, source) + TAIL
-    out.write_text(text, encoding="utf-8")
+    head = HEAD.format(table=_word(str(table)), name=_word(task_name(table)))
+    write_text(out, head + _task_text(task, source) + TAIL)
     say(f"{out}: written; {_guess(task)}")
     return out
 
 
 def _task_text(task: TaskSettings, source: str) -> str:
-    lines = {"name": task.name, "source": source}
-    body = task.model_dump(mode="json", exclude_defaults=True, exclude={"name", "source"})
-    written = yaml.safe_dump([{**lines, **body}], sort_keys=False, allow_unicode=True, width=110)
-    return "tasks:\n" + "".join(f"  {line}\n" for line in written.splitlines())
+    columns = ", ".join(f"{_word(variable)}: {_word(column)}" for variable, column in task.columns.items())
+    lines = [f"name: {_word(task.name)}", f"source: {_word(source)}"]
+    lines += [f"template: {task.template}"] if task.template else []
+    lines += [f"columns: {{{columns}}}"] if columns else []
+    lines += [f"choices: [{', '.join(map(_word, task.choices))}]"] if task.choices else []
+    return "tasks:\n  - " + "\n    ".join(lines) + "\n"
+
+
+def _word(text: str) -> str:
+    """Return text as YAML has it: plain where a recipe would read it back as the same text, otherwise in quotes."""
+    plain = re.fullmatch(r"[\w./]([\w./ -]*[\w./-])?", text) and scalar(text) == text
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def _guess(task: TaskSettings) -> str:

@@ -100,7 +100,7 @@ def test_choices_may_be_the_targets_of_training(tmp_path: Path):
 def test_targets_outside_the_choices_are_set_aside(tmp_path: Path):
     tests = [{"text": "y", "label": "no"}, {"text": "w", "label": "maybe"}]
     source = given(tmp_path, [{"text": "d", "label": "no"}], [{"text": "x", "label": "no"}], tests)
-    made = run(tmp_path, task(source, choices=tuple(f"c{n}" for n in range(10)) + ("no",)), data={"allow_bad": 0.5})
+    made = run(tmp_path, task(source, choices=(*(f"c{n}" for n in range(10)), "no")), data={"allow_bad": 0.5})
     assert [(row.file, row.line, row.reason) for row in made.health.set_aside] == [
         (
             "test.jsonl",
@@ -129,7 +129,7 @@ def test_rows_whose_rendering_fails_or_is_empty_are_set_aside(tmp_path: Path):
 
 def test_leaks_leave_the_earlier_side_and_are_named(tmp_path: Path):
     rows = sentences(9)
-    source = given(tmp_path, rows[:4] + [rows[8], rows[5]], [rows[4], rows[5], rows[6]], [rows[7], rows[8], rows[6]])
+    source = given(tmp_path, [*rows[:4], rows[8], rows[5]], [rows[4], rows[5], rows[6]], [rows[7], rows[8], rows[6]])
     made = run(tmp_path, task(source))
     assert [(leak.moved_id, leak.kept_id) for leak in made.health.leaks] == [
         ("t/train/train.jsonl:5", "t/test/test.jsonl:2"),
@@ -165,13 +165,11 @@ def test_exact_repeats_within_a_side_are_kept_and_counted(tmp_path: Path):
 
 def test_a_side_that_leaks_empty_is_an_error(tmp_path: Path):
     rows = sentences(3)
-    assert problems(tmp_path, task(given(tmp_path, rows[2:], rows[1:2], rows))) == (
-        'task "t": no row is left for train without leaks and rows set aside: 3 rows in 3 groups, and a share of 0.8. '
-        "Add rows, raise `split.train`, choose another seed, or give a file for it: `source: {train: FILE, train: "
-        "FILE}`.",
-        'task "t": no row is left for validation without leaks and rows set aside: 3 rows in 3 groups, and a share of '
-        "0.1. Add rows, raise `split.validation`, choose another seed, or give a file for it: `source: {train: FILE, "
-        "validation: FILE}`.",
+    assert problems(tmp_path, task(given(tmp_path, rows[2:], rows[1:2], rows))) == tuple(
+        f'task "t": no row is left for {side} without leaks and rows set aside: 3 rows in 3 groups, and a share of '
+        f"{share}. Add rows, raise `split.{side}`, choose another seed, or give a file for it: "
+        f"`source: {{{side}: FILE}}`."
+        for side, share in (("train", 0.8), ("validation", 0.1))
     )
 
 
@@ -225,3 +223,13 @@ def test_conversations_keep_their_earlier_turns(tmp_path: Path):
     example = next(e for examples in made.examples.values() for e in examples if e.id.endswith("a.jsonl:1"))
     assert (example.prompt, example.target) == ("user 0 1", "assistant 0 1")
     assert [message.content for message in example.history] == ["user 0 0", "assistant 0 0"]
+
+
+def test_different_files_of_one_name_are_both_in_the_record(tmp_path: Path):
+    for folder, start in (("one", 0), ("two", 500)):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "a.jsonl", *sentences(60, start))
+    tasks = [task(str(tmp_path / folder / "a.jsonl"), name=folder) for folder in ("one", "two")]
+    files = run(tmp_path, *tasks).health.files
+    assert list(files) == ["one: a.jsonl", "two: a.jsonl"]
+    assert files["one: a.jsonl"] != files["two: a.jsonl"]

@@ -121,12 +121,12 @@ def test_a_column_called_split_is_used_when_all_of_it_says_a_side():
 def test_values_that_name_no_side_are_listed():
     rows = table(*texts(12, part="banana"), {"text": "x", "part": "train"}, {"text": "y"})
     assert problems(rows, column="part") == (
-        'task "t": column "part" must say train, validation or test; 13 rows say something else.',
+        'task "t": column "part" must say train, validation or test; in 13 rows it does not.',
         *(f"a.csv:{line}: 'banana'" for line in range(2, 12)),
         "... and 3 more.",
     )
     assert problems(table({"text": "x", "part": 3}, {"text": "y", "part": "dev"}), column="part") == (
-        'task "t": column "part" must say train, validation or test; 1 row say something else.',
+        'task "t": column "part" must say train, validation or test; in 1 row it does not.',
         "a.csv:2: 3",
     )
 
@@ -161,7 +161,7 @@ def test_a_side_without_rows_is_an_error_that_says_what_to_do():
     assert problems(table({"text": "a"}), test=1.0, validation=0.0, train=0.5, seed=0) in {
         (
             f'task "t": no row is left for {side}: 1 row in 1 group, and a share of {share}. Add rows, raise '
-            f"`split.{side}`, choose another seed, or give a file for it: `source: {{train: FILE, {side}: FILE}}`.",
+            f"`split.{side}`, choose another seed, or give a file for it: `source: {{{side}: FILE}}`.",
         )
         for side, share in (("train", "0.5"), ("test", "1"))
     }

@@ -13,7 +13,7 @@ from tunesmith.records import Message
         "#Person1#: Where is my order? \n#Person2#: On its way!",
         "Where is my order?\nOn its way.",
         "[Anna-Lena O'Neil]: Where is my order?\n\n\n<bot>: On its way…",
-        "Where is my order?\r\nＯn its way",
+        "Where is my order?\r\n\uff2fn its way",
     ],
 )
 def test_case_marks_spacing_and_speakers_make_no_difference(text: str):

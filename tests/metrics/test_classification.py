@@ -43,7 +43,7 @@ def test_quasi_exact_looks_past_case_punctuation_and_articles(text: str, same: b
 
 
 def test_an_answer_that_is_no_label_is_a_miss_and_makes_no_label_of_its_own() -> None:
-    counts = label_counts(["a", "b"], ["a", "junk"], ["a", "b"])
+    counts = label_counts(["a", "b"], ["a", "junk"], labels=["a", "b"])
     assert counts.tolist() == [[0, 0], [1, -1]]
     sums = label_columns(counts).sum(axis=0, keepdims=True)
     assert macro_f1_of_sums(sums) == pytest.approx([50.0])
@@ -51,7 +51,7 @@ def test_an_answer_that_is_no_label_is_a_miss_and_makes_no_label_of_its_own() ->
 
 
 def test_a_label_absent_from_a_resample_does_not_count_as_missed() -> None:
-    columns = label_columns(label_counts(["a", "b"], ["a", "b"], ["a", "b"]))
+    columns = label_columns(label_counts(["a", "b"], ["a", "b"], labels=["a", "b"]))
     assert macro_f1_of_sums(columns) == pytest.approx([100.0, 100.0])
 
 
@@ -61,4 +61,4 @@ def test_shapes_and_labels_are_checked() -> None:
     with pytest.raises(ValueError, match="0 right and 0 given labels; there must be as many, and some"):
         macro_f1([], [])
     with pytest.raises(ValueError, match="not among the labels: 'b'"):
-        label_counts(["b"], ["a"], ["a"])
+        label_counts(["b"], ["a"], labels=["a"])

@@ -10,7 +10,9 @@ from tunesmith.records import Comparison, Example, Prediction, ScoreSheet
 WORDS = "order lamp parcel bill chair table phone cable delivery refund".split()
 
 
-def sheet(name: str, share: float, metrics: list[str], *, n: int = 80, per_group: int = 1, task: str = "t") -> ScoreSheet:
+def sheet(
+    name: str, share: float, metrics: list[str], *, n: int = 80, per_group: int = 1, task: str = "t"
+) -> ScoreSheet:
     """Answers that keep about ``share`` of the words of their references, the same words for every name."""
     rng = random.Random(0)
     examples, answers = [], []

@@ -29,7 +29,7 @@ def cases(*families: str) -> Callable[[Callable[..., None]], Callable[..., None]
 @cases("rouge_score 0.1.2")
 def test_rouge_equals_rouge_score(case: dict[str, Any]) -> None:
     kind = case["metric"]
-    score = rouge(case["candidate"], case["references"], [kind], stem=case["settings"]["use_stemmer"])[kind]
+    score = rouge(case["candidate"], case["references"], kinds=[kind], stem=case["settings"]["use_stemmer"])[kind]
     assert score == tuple(case["expected"][side] for side in SIDES)
 
 
@@ -54,9 +54,9 @@ def test_texts_of_several_lines_equal_the_script_and_rouge_score() -> None:
     kinds = ["rouge1", "rouge2", "rouge3", "rouge4", "rougeL", "rougeLsum"]
     for number, pair in enumerate(PAIRS):
         texts = (pair["candidate"], [pair["reference"]])
-        plain = rouge(*texts, kinds, stem=False)
+        plain = rouge(*texts, kinds=kinds, stem=False)
         assert {kind: list(plain[kind]) for kind in kinds} == pair["rouge_score_plain"], pair["id"]
-        stemmed = rouge(*texts, kinds)
+        stemmed = rouge(*texts, kinds=kinds)
         assert {kind: list(stemmed[kind]) for kind in kinds} == pair["rouge_score_stem"], pair["id"]
         ours = {f"ROUGE-{size}": plain[f"rouge{size}"] for size in range(1, 5)} | {
             "ROUGE-L": plain["rougeLsum"],

@@ -29,7 +29,7 @@ def test_words_of_a_subsequence_need_not_stand_side_by_side() -> None:
 def test_nothing_is_shared_with_an_empty_text() -> None:
     assert lcs_length([], ["a"]) == 0
     assert lcs_length(["a"], []) == 0
-    assert lcs_bits({}, 0, ["a"]) == 0
+    assert lcs_bits({}, ["a"], length=0) == 0
 
 
 def test_the_chosen_words_are_those_of_the_textbook_walk() -> None:
@@ -38,6 +38,6 @@ def test_the_chosen_words_are_those_of_the_textbook_walk() -> None:
         alphabet = "abcdefgh"[: rng.randint(1, 8)]
         reference, candidate = ("".join(rng.choices(alphabet, k=rng.randint(0, 40))) for _ in range(2))
         chosen = walk(reference, candidate)
-        bits = lcs_bits(positions(reference), len(reference), candidate)
+        bits = lcs_bits(positions(reference), candidate, length=len(reference))
         assert {place for place in range(bits.bit_length()) if bits >> place & 1} == chosen
         assert lcs_length(reference, candidate) == len(chosen)

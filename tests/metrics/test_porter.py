@@ -60,7 +60,8 @@ def test_stems_equal_those_of_nltk_for_thousands_of_made_up_words() -> None:
     oracle = pytest.importorskip("nltk.stem.porter", reason="NLTK is only an oracle").PorterStemmer()
     rng = random.Random(0)
     words = {
-        "".join(rng.choices("aeiouybcdlnstwxz1", k=rng.randint(0, 5))) + "".join(rng.choices(ENDINGS, k=rng.randint(0, 3)))
+        "".join(rng.choices("aeiouybcdlnstwxz1", k=rng.randint(0, 5)))
+        + "".join(rng.choices(ENDINGS, k=rng.randint(0, 3)))
         for _ in range(6_000)
     }
     assert {word: stem(word) for word in words} == {word: oracle.stem(word) for word in words}

@@ -15,8 +15,8 @@ def test_rouge_1_of_the_lecture_example() -> None:
 
 
 def test_a_repeated_word_counts_as_often_as_the_reference_has_it() -> None:
-    assert rouge("cold cold cold cold", ["it is cold outside"], ["rouge1"])["rouge1"].precision == 0.25
-    assert rouge("a a a b", ["a a b b"], ["rouge1"])["rouge1"].precision == 0.75
+    assert rouge("cold cold cold cold", ["it is cold outside"], kinds=["rouge1"])["rouge1"].precision == 0.25
+    assert rouge("a a a b", ["a a b b"], kinds=["rouge1"])["rouge1"].precision == 0.75
 
 
 def test_rouge_l_ignores_line_breaks_and_rouge_lsum_does_not() -> None:
@@ -32,12 +32,12 @@ def test_only_words_of_more_than_three_letters_are_stemmed() -> None:
 
 
 def test_stemming_can_be_turned_off() -> None:
-    assert rouge("he walks", ["they walked"], ["rouge1"])["rouge1"].f1 == 0.5
-    assert rouge("he walks", ["they walked"], ["rouge1"], stem=False)["rouge1"].f1 == 0.0
+    assert rouge("he walks", ["they walked"], kinds=["rouge1"])["rouge1"].f1 == 0.5
+    assert rouge("he walks", ["they walked"], kinds=["rouge1"], stem=False)["rouge1"].f1 == 0.0
 
 
 def test_the_best_reference_counts_for_each_kind_alone() -> None:
-    score = rouge("a b c d", ["d c b a", "a b x y"], ["rouge1", "rouge2"])
+    score = rouge("a b c d", ["d c b a", "a b x y"], kinds=["rouge1", "rouge2"])
     assert score["rouge1"].f1 == 1.0
     assert score["rouge2"].f1 == pytest.approx(1 / 3)
 
@@ -48,14 +48,14 @@ def test_empty_texts_score_zero(prediction: str, reference: str) -> None:
 
 
 def test_one_word_has_no_bigrams() -> None:
-    score = rouge("yes", ["yes"], ["rouge1", "rouge2"])
+    score = rouge("yes", ["yes"], kinds=["rouge1", "rouge2"])
     assert (score["rouge1"].f1, score["rouge2"].f1) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("kind", ["rouge0", "rouge10", "rougel", "bleu", ""])
 def test_unknown_kinds_are_refused(kind: str) -> None:
     with pytest.raises(ValueError, match=f"^unknown kind of ROUGE: {kind}$"):
-        rouge("a", ["a"], ["rouge1", kind])
+        rouge("a", ["a"], kinds=["rouge1", kind])
 
 
 @pytest.mark.parametrize("references", [[], "a text"])
@@ -92,4 +92,4 @@ def test_values_equal_those_of_rouge_score_bit_for_bit(stem: bool) -> None:
     for _ in range(150):
         prediction, references = text(), [text() for _ in range(rng.randint(1, 3))]
         expected = {kind: tuple(score) for kind, score in oracle.score_multi(references, prediction).items()}
-        assert rouge(prediction, references, kinds, stem=stem) == expected
+        assert rouge(prediction, references, kinds=kinds, stem=stem) == expected

@@ -4,7 +4,14 @@ import sys
 import pytest
 
 from tunesmith.errors import RecipeError, UserError
-from tunesmith.metrics.scoring import GROUPS, collect_answers, expand_metrics, find_metric, score_predictions, scoring_notes
+from tunesmith.metrics.scoring import (
+    GROUPS,
+    collect_answers,
+    expand_metrics,
+    find_metric,
+    score_predictions,
+    scoring_notes,
+)
 from tunesmith.records import Example, Prediction, ScoreSheet
 from tunesmith.registry import METRICS
 
@@ -114,7 +121,8 @@ def test_the_length_ratio_is_total_over_total() -> None:
 def test_several_references_show_in_the_signature() -> None:
     examples = [example("1", "a b", "c d"), example("2", "e")]
     answers = [prediction("2", "e"), prediction("1", "c d")]
-    sheet = score_predictions(examples, answers, candidate="c", task="t", metrics=["rougeLsum-unstemmed", "bleu", "exact-match"])
+    metrics = ["rougeLsum-unstemmed", "bleu", "exact-match"]
+    sheet = score_predictions(examples, answers, candidate="c", task="t", metrics=metrics)
     rouge, bleu, exact = sheet.scores
     assert (rouge.value, exact.value) == (100.0, 100.0)
     assert "|stem:none|tok:a-z0-9|case:lower|refs:var|split:newline|" in rouge.signature

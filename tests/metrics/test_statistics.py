@@ -40,7 +40,7 @@ def test_intervals_cover_the_truth_in_19_of_20_samples() -> None:
 
 def test_examples_of_one_group_are_drawn_together() -> None:
     thrice, groups = np.repeat(VALUES, 3), [f"dialogue {place // 3}" for place in range(1500)]
-    wide, single = bootstrap_mean(thrice, groups), bootstrap_mean(VALUES)
+    wide, single = bootstrap_mean(thrice, groups=groups), bootstrap_mean(VALUES)
     assert (wide.low, wide.high) == pytest.approx((single.low, single.high))
     narrow = bootstrap_mean(thrice)
     assert narrow.high - narrow.low < 0.65 * (wide.high - wide.low)
@@ -48,7 +48,7 @@ def test_examples_of_one_group_are_drawn_together() -> None:
 
 def test_groups_of_unequal_size_weigh_by_their_examples() -> None:
     values, groups = [0.0] * 9 + [100.0], ["long"] * 9 + ["short"]
-    draws = resample(per_example(values), mean, groups, resamples=1000)
+    draws = resample(per_example(values), mean, groups=groups, resamples=1000)
     assert set(draws) == {0.0, 10.0, 100.0}
 
 
@@ -60,8 +60,8 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> Non
 def test_every_process_draws_the_same() -> None:
     code = (
         "from tunesmith.metrics.statistics import bootstrap_mean, paired_difference;"
-        "a = [k * 0.37 % 1 for k in range(90)]; b = [k * 0.73 % 1 for k in range(90)]; g = [f'g{k // 3}' for k in range(90)];"
-        "print(bootstrap_mean(a, g, seed=5), paired_difference(a, b, g, seed=5))"
+        "a, b = ([k * step % 1 for k in range(90)] for step in (0.37, 0.73)); g = [f'g{k // 3}' for k in range(90)];"
+        "print(bootstrap_mean(a, groups=g, seed=5), paired_difference(a, b, groups=g, seed=5))"
     )
     outputs = [
         subprocess.run(
@@ -120,7 +120,7 @@ def test_few_units_allow_no_small_p() -> None:
     gains = np.full(100, 1.0)
     assert [paired_samples(1.0, gains, units=units).p_value for units in (1, 2, 5)] == [1.0, 0.5, 0.0625]
     assert paired_samples(1.0, gains, units=6).p_value == 0.03125
-    assert paired_difference([1.0] * 10, [0.0] * 10, ["one"] * 10).p_value == 1.0
+    assert paired_difference([1.0] * 10, [0.0] * 10, groups=["one"] * 10).p_value == 1.0
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,6 @@ def test_shapes_are_checked() -> None:
     with pytest.raises(ValueError, match="there is nothing to resample"):
         bootstrap_mean([])
     with pytest.raises(ValueError, match="2 examples, but 1 groups"):
-        bootstrap_mean([1.0, 2.0], ["a"])
+        bootstrap_mean([1.0, 2.0], groups=["a"])
     with pytest.raises(ValueError, match="values of different examples: 1 and 2"):
         paired_difference([1.0], [1.0, 2.0])

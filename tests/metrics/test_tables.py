@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -5,9 +6,11 @@ import pytest
 from tunesmith.errors import DataError
 from tunesmith.metrics.tables import Row, read_table
 
+Write = Callable[[str, str | bytes], Path]
+
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     monkeypatch.chdir(tmp_path)
 
     def write(name: str, content: str | bytes) -> Path:
@@ -24,7 +27,7 @@ def problems(path: Path) -> tuple[str, ...]:
     return caught.value.problems
 
 
-def test_quoted_cells_may_span_lines_and_rows_know_where_they_begin(write) -> None:
+def test_quoted_cells_may_span_lines_and_rows_know_where_they_begin(write: Write) -> None:
     path = write("a.csv", '\ufeffid,text\r\n1,"two\r\nlines, ""quoted"""\r\n\r\n2,one\r\n')
     table = read_table(path)
     assert table.columns == ("id", "text")
@@ -45,22 +48,24 @@ def test_quoted_cells_may_span_lines_and_rows_know_where_they_begin(write) -> No
         ("a.json", '[\n {"id": "1",\n  "text": "a,b"}]\n', ()),
     ],
 )
-def test_all_kinds_of_files_give_the_same_rows(write, name: str, content: str, notes: tuple[str, ...]) -> None:
+def test_all_kinds_of_files_give_the_same_rows(write: Write, name: str, content: str, notes: tuple[str, ...]) -> None:
     table = read_table(write(name, content))
     assert [row.cells for row in table.rows] == [{"id": "1", "text": "a,b"}]
     assert table.notes == notes
 
 
-def test_rows_of_json_know_their_lines(write) -> None:
-    assert [row.line for row in read_table(write("a.json", '\n[{"a": 1},\n\n{"a": "x\\ny"},\n{"a": 2}]')).rows] == [2, 4, 5]
-    assert [row.line for row in read_table(write("a.jsonl", '\n{"a": 1}\n\n{"b": 2}')).rows] == [2, 4]
+def test_rows_of_json_know_their_lines(write: Write) -> None:
+    listed = read_table(write("a.json", '\n[{"a": 1},\n\n{"a": "x\\ny"},\n{"a": 2}]'))
+    assert [row.line for row in listed.rows] == [2, 4, 5]
+    apart = read_table(write("a.jsonl", '\n{"a": 1}\n\n{"b": 2}'))
+    assert [row.line for row in apart.rows] == [2, 4]
 
 
-def test_columns_of_json_are_all_that_any_row_has(write) -> None:
+def test_columns_of_json_are_all_that_any_row_has(write: Write) -> None:
     assert read_table(write("a.jsonl", '{"a": 1}\n{"b": [1, null]}')).columns == ("a", "b")
 
 
-def test_a_very_long_cell_is_no_mistake(write) -> None:
+def test_a_very_long_cell_is_no_mistake(write: Write) -> None:
     assert len(read_table(write("a.csv", f"text\n{'x' * 300_000}\n")).rows[0].cells["text"]) == 300_000
 
 
@@ -81,15 +86,15 @@ def test_a_very_long_cell_is_no_mistake(write) -> None:
         ("a.json", "[1]", "a.json:1: this is not an object with named columns. Write {...}."),
     ],
 )
-def test_files_that_cannot_be_read_say_why(write, name: str, content: str | bytes, expected: str) -> None:
+def test_files_that_cannot_be_read_say_why(write: Write, name: str, content: str | bytes, expected: str) -> None:
     assert problems(write(name, content)) == (expected,)
 
 
-def test_a_missing_file_is_named(write) -> None:
+def test_a_missing_file_is_named(write: Write) -> None:
     assert problems(Path("no.csv")) == ("no.csv: there is no such file. Check the name.",)
 
 
-def test_all_bad_rows_are_named_at_once(write) -> None:
+def test_all_bad_rows_are_named_at_once(write: Write) -> None:
     assert problems(write("a.csv", "a,b\n1,2\n1\n1,2,3\n")) == (
         "a.csv:3: this row has 1 cells, the header has 2. Put quotes around cells that hold separators.",
         "a.csv:4: this row has 3 cells, the header has 2. Put quotes around cells that hold separators.",

@@ -4,7 +4,19 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from tunesmith.reporting.charts import SLOTS, Scale, around, figure, linear_ticks, log_ticks, marker, settle, short, tag
+from tunesmith.reporting.charts import (
+    SLOTS,
+    Scale,
+    around,
+    figure,
+    linear_ticks,
+    log_ticks,
+    marker,
+    settle,
+    short,
+    slot_class,
+    tag,
+)
 from tunesmith.reporting.html import TEMPLATES
 
 
@@ -75,7 +87,11 @@ def test_every_slot_has_its_own_shape_and_colour() -> None:
     classes = [re.search(r"c\d", marker(slot, 0, 0)).group() for slot in range(SLOTS)]  # type: ignore[union-attr]
     assert len(set(shapes)) == SLOTS
     assert classes == [f"c{slot}" for slot in range(SLOTS)]
-    assert marker(SLOTS, 0, 0) == marker(0, 0, 0)
+
+
+def test_after_the_last_slot_the_second_comes_again_so_that_the_baseline_keeps_its_own() -> None:
+    assert [slot_class(place) for place in (SLOTS - 1, SLOTS, SLOTS + 6, SLOTS + 7)] == ["c7", "c1", "c7", "c1"]
+    assert marker(SLOTS, 0, 0) == marker(1, 0, 0)
 
 
 def test_long_names_end_in_an_ellipsis() -> None:

@@ -7,10 +7,10 @@ from tunesmith.reporting.compare import compare_sheets, headline
 N = 60
 
 
-def sheet(name: str, right: int, *, task: str = "t", empty: int = 0, metric: str = "accuracy", n: int = N) -> ScoreSheet:
-    examples = [
-        Example(id=str(k), task=task, split="test", prompt="", target="a", references=("a",)) for k in range(n)
-    ]
+def sheet(
+    name: str, right: int, *, task: str = "t", empty: int = 0, metric: str = "accuracy", n: int = N
+) -> ScoreSheet:
+    examples = [Example(id=str(k), task=task, split="test", prompt="", target="a", references=("a",)) for k in range(n)]
     texts = ["a" if k < right else "" if k >= n - empty else "b" for k in range(n)]
     answers = [
         Prediction(example_id=str(k), text=text, prompt_tokens=1, new_tokens=1, finish="stop")

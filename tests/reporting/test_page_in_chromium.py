@@ -130,7 +130,7 @@ def test_the_theme_button_goes_from_the_system_to_light_to_dark(opened: Chromium
     for _ in range(3):
         opened.run("theme.click()")
         seen.append((opened.run("theme.textContent"), opened.run(paper) == light))
-    assert seen == [("Light", True), ("Dark", False), ("Auto", True)]
+    assert seen == [("Colours: light", True), ("Colours: dark", False), ("Colours: auto", True)]
 
 
 @pytest.mark.parametrize("width", [360, 800, 1280])

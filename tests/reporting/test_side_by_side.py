@@ -1,7 +1,7 @@
 from tunesmith.records import Comparison, Score
 from tunesmith.reporting.contents import Report, TaskReport
-from tunesmith.reporting.side_by_side import columns, compared, rows
-from tunesmith.reporting.wording import NONE
+from tunesmith.reporting.side_by_side import columns, compared, difference_text, rows
+from tunesmith.reporting.wording import MINUS, NONE
 
 
 def score(value: float, *, higher: bool = True, half: float = 1.0) -> Score:
@@ -72,10 +72,14 @@ def test_a_metric_without_a_better_side_has_no_best(report: Report) -> None:
     assert {row.cells[place].mark for row in rows(report, report.tasks[0]) if row.cells[place]} == {""}
 
 
-def test_decimals_are_finer_where_a_sure_difference_would_vanish() -> None:
-    scores = {"a": score(1), "b": score(2)}
-    assert columns(task(scores, comparison("a", "b", 0.5, 0.9)))[0].decimals == 1
-    assert columns(task(scores, comparison("a", "b", 0.003, 0.9)))[0].decimals == 3
+def test_a_sure_difference_is_never_rounded_to_nothing() -> None:
+    assert difference_text(comparison("a", "b", 0.5, 0.9), 1) == ("+0.7", "0.5 to 0.9")
+    assert difference_text(comparison("a", "b", 0.003, 0.9), 1) == ("+0.452", "0.003 to 0.900")
+    assert difference_text(comparison("a", "b", -0.003, 0.9), 1) == ("+0.4", "0.0 to 0.9")
+
+
+def test_a_difference_can_be_written_the_other_way_round() -> None:
+    assert difference_text(comparison("a", "b", 1, 3), 1, sign=-1) == (f"{MINUS}2.0", f"{MINUS}3.0 to {MINUS}1.0")
 
 
 def test_columns_are_the_metrics_in_the_order_of_scoring(report: Report) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tunesmith.errors import DataError
+from jinja2 import TemplateError
+
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.records import Cut, EncodingHealth, Example
 
 
@@ -42,13 +44,23 @@ class Coder:
             example: Where prompt and earlier turns come from.
             prompt: Replaces the example's own, when it was cut.
             history: How many of the oldest turns (the system message not counted) to leave out.
+
+        Raises:
+            RecipeError: The model's chat template refuses such a conversation.
         """
         text = example.prompt if prompt is None else prompt
         system = [m for m in example.history if m.role == "system"]
         turns = [m for m in example.history if m.role != "system"][history:]
         if self.tokenizer.chat_template is not None and self.kind == "causal":
             messages = [m.model_dump() for m in (*system, *turns)] + [{"role": "user", "content": text}]
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            try:
+                text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            except TemplateError as error:
+                roles = ", ".join(message["role"] for message in messages)
+                raise RecipeError(
+                    f"{example.id}: the chat template of this model refuses the turns {roles}: {error}. "
+                    "Leave the system message out of the template, or take another model."
+                ) from None
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         text = "\n".join([*(m.content for m in (*system, *turns)), text])
         if self.kind == "causal":
@@ -73,8 +85,11 @@ def fit_prompt(example: Example, coder: Coder, room: int) -> tuple[list[int], Cu
     before = len(ids)
     if before <= room:
         return ids, None
-    turns = sum(message.role != "system" for message in example.history)
+    roles = [message.role for message in example.history if message.role != "system"]
+    turns = len(roles)
     for dropped in range(1, turns + 1):
+        if dropped < turns and roles[dropped] == "assistant":
+            continue  # a conversation begins with a question; some chat templates insist
         ids = coder.ids(example, history=dropped)
         if len(ids) <= room:
             return ids, Cut(example_id=example.id, tokens_before=before, tokens_after=len(ids))

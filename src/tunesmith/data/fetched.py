@@ -56,9 +56,9 @@ def read_hub(name: str, *, max_row_bytes: int) -> tuple[dict[Split | None, Table
         return {None: _table(name, [row for part in parts.values() for row in part], max_row_bytes)}, digest
     unread = [key for key in parts if key not in sides.values()]
     notes = (f"{name}: its parts {', '.join(unread)} are not read",) if unread else ()
-    first = next(iter(sides))
+    noted = next(iter(sides))
     tables = {
-        side: _table(name, parts[key], max_row_bytes, notes if side == first else ()) for side, key in sides.items()
+        side: _table(name, parts[key], max_row_bytes, notes if side == noted else ()) for side, key in sides.items()
     }
     return tables, digest
 

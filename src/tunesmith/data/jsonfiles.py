@@ -37,7 +37,7 @@ def fault(error: ValueError | RecursionError) -> str:
     return "nested too deep" if isinstance(error, RecursionError) else f"broken JSON: {error}"
 
 
-def unfit(value: object, source: str, max_row_bytes: int) -> str | None:
+def unfit(value: object, source: str, *, max_row_bytes: int) -> str | None:
     """Say why a parsed value is no row; None if it is one."""
     size = len(source.encode("utf-8", "surrogateescape"))
     if size > max_row_bytes:
@@ -67,7 +67,7 @@ def read_json_lines(name: str, data: bytes, *, max_row_bytes: int) -> Table:
             continue
         text = raw.decode("utf-8", "surrogateescape")
         value, reason = ({}, None) if len(raw) > max_row_bytes else _parse(text)
-        reason = reason or unfit(value, text, max_row_bytes)
+        reason = reason or unfit(value, text, max_row_bytes=max_row_bytes)
         if reason:
             bad.append(SetAside(file=name, line=number, reason=reason, excerpt=excerpt(text)))
         else:
@@ -120,7 +120,7 @@ def table(name: str, parsed: Sequence[Parsed], *, max_row_bytes: int, notes: tup
     rows: list[tuple[int, dict[str, Any]]] = []
     bad: list[SetAside] = []
     for line, value, source in parsed:
-        reason = unfit(value, source, max_row_bytes)
+        reason = unfit(value, source, max_row_bytes=max_row_bytes)
         if reason:
             bad.append(SetAside(file=name, line=line, reason=reason, excerpt=excerpt(source)))
         else:

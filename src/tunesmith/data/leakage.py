@@ -7,12 +7,10 @@ Chaudhuri et al. 2006, "A primitive operator for similarity joins in data cleani
 Texts of fewer than five words are compared as they are.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from math import ceil
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +20,10 @@ from tunesmith.records import Leak, Split
 
 GRAM = 5  # words
 SLACK = 1e-9  # of floating point, so that a Jaccard of exactly the threshold counts
-
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, from the golden ratio
 
 Grams = NDArray[np.uint64]
-Pair = tuple[int, float]  # index of the other text, similarity
+Found = tuple[int, float]  # index of a text, similarity
 
 
 def find_leaks(placed: Sequence[Placed], *, similarity: float) -> tuple[Leak, ...]:
@@ -40,95 +37,110 @@ def find_leaks(placed: Sequence[Placed], *, similarity: float) -> tuple[Leak, ..
         similarity: Jaccard of word 5-grams from which two texts count as the same, above 0.
 
     Returns:
-        One leak for each row that must move, in the order of ids: with the most similar row of the later side.
+        One leak for each row that must move, in the order of ids: with the most similar row of the later sides.
     """
     texts = sorted({item.words for item in placed})
     number = {text: index for index, text in enumerate(texts)}
     here: dict[Split, dict[int, list[str]]] = {"train": {}, "validation": {}, "test": {}}
-    for item in placed:
+    for item in sorted(placed, key=lambda item: item.id):
         here[item.split].setdefault(number[item.words], []).append(item.id)
-    later = here["validation"].keys() | here["test"].keys()
-    earlier = here["train"].keys() | here["validation"].keys()
-    near = similar_texts(texts, probes=earlier, indexed=later, similarity=similarity)
-    leaks = _leaks(here["validation"], here["test"], near)
+    grams = gram_sets(texts)
+    leaks = _leaks(here["validation"], here["test"], grams, similarity)
     moved = {leak.moved_id for leak in leaks}
-    stays = {
-        text: kept for text, ids in here["validation"].items() if (kept := [name for name in ids if name not in moved])
-    }
-    kept_back = dict(here["test"])
-    for text, ids in stays.items():
-        kept_back[text] = [*kept_back.get(text, ()), *ids]
-    leaks += _leaks(here["train"], kept_back, near)
+    later = {text: list(ids) for text, ids in here["test"].items()}
+    for text, ids in here["validation"].items():
+        if ids[0] not in moved:  # rows of one text stay or move together
+            later.setdefault(text, []).extend(ids)
+    leaks += _leaks(here["train"], later, grams, similarity)
     return tuple(sorted(leaks, key=lambda leak: leak.moved_id))
 
 
 def _leaks(
-    earlier: Mapping[int, Sequence[str]], later: Mapping[int, Sequence[str]], near: Mapping[int, Sequence[Pair]]
+    earlier: Mapping[int, Sequence[str]], later: Mapping[int, Sequence[str]], grams: Sequence[Grams], similarity: float
 ) -> list[Leak]:
-    found: list[Leak] = []
-    for text, ids in earlier.items():
-        pairs = [(other, value) for other, value in ((text, 1.0), *near.get(text, ())) if other in later]
-        if pairs:
-            # the most similar; of equals the one with the smallest id, so that row order plays no part
-            value, kept = min(((-value, min(later[other])) for other, value in pairs))
-            found += [Leak(kept_id=kept, moved_id=name, similarity=-value) for name in ids]
-    return found
+    same: dict[int, Found] = {text: (text, 1.0) for text in earlier if text in later}
+    near = nearest(grams, probes=earlier.keys() - same.keys(), indexed=later.keys(), similarity=similarity)
+    return [
+        Leak(kept_id=later[other][0], moved_id=name, similarity=value)
+        for text, (other, value) in {**same, **near}.items()
+        for name in earlier[text]
+    ]
 
 
-def similar_texts(
-    texts: Sequence[str], *, probes: Iterable[int], indexed: Iterable[int], similarity: float
-) -> dict[int, list[Pair]]:
-    """Return for each probe all other indexed texts that are similar enough.
+def nearest(
+    grams: Sequence[Grams], *, probes: Collection[int], indexed: Collection[int], similarity: float
+) -> dict[int, Found]:
+    """Return for each probe the most similar other indexed text, if one is similar enough; of equals the first.
 
     Args:
-        texts: Normalised and distinct.
-        probes: Indexes of texts to look up.
-        indexed: Indexes of texts to find.
+        grams: Of all texts, from ``gram_sets``.
+        probes: Texts to look up.
+        indexed: Texts to find.
         similarity: Smallest Jaccard similarity.
     """
-    grams = _rare_first([text_grams(text) for text in texts])
-    sets = [np.sort(row) for row in grams]
-    postings: dict[Any, list[int]] = defaultdict(list)
-    for index in indexed:
-        for gram in _prefix(grams[index], similarity):
-            postings[gram].append(index)
-    found: dict[int, list[Pair]] = {}
-    for probe in probes:
-        candidates = {other for gram in _prefix(grams[probe], similarity) for other in postings.get(gram, ())}
-        size = len(sets[probe])
-        pairs = [
-            (other, _jaccard(sets[probe], sets[other]))
-            for other in candidates - {probe}
-            if similarity * size - SLACK <= len(sets[other]) <= size / similarity + SLACK
-        ]
-        close = [pair for pair in pairs if pair[1] >= similarity - SLACK]
-        if close:
-            found[probe] = close
+    order = sorted(indexed)
+    place = {text: at for at, text in enumerate(order)}
+    postings = _postings([grams[text] for text in order])
+    firsts = np.unique(_joined([_prefix(grams[text], similarity) for text in order]))
+    sizes = np.array([len(grams[text]) for text in order], np.int64)
+    found: dict[int, Found] = {}
+    for probe in sorted(probes):
+        if not len(_positions(firsts, _prefix(grams[probe], similarity))):
+            continue  # no text of the index can be similar enough
+        shared = postings.shared(grams[probe])
+        if probe in place:
+            shared[place[probe]] = 0
+        values = shared / (len(grams[probe]) + sizes - shared)
+        best = int(values.argmax())
+        if values[best] >= similarity - SLACK:
+            found[probe] = (order[best], float(values[best]))
     return found
 
 
-def text_grams(text: str) -> Grams:
-    """Return the distinct word 5-grams of a normalised text as 64-bit hashes; none if it has fewer than five words."""
-    words = text.split()
-    if len(words) < GRAM:
-        return np.empty(0, np.uint64)
-    codes = np.array([_code(word) for word in words], np.uint64)
-    count = len(codes) - GRAM + 1
-    mixed = np.zeros(count, np.uint64)
-    for place in range(GRAM):
-        mixed = mixed * MULTIPLIER + codes[place : place + count]  # wraps at 2**64, as a hash may
-    return np.unique(mixed)
+@dataclass(frozen=True, slots=True)
+class _Postings:
+    """Which texts hold each gram."""
+
+    grams: Grams  # distinct, ascending
+    starts: NDArray[np.int64]  # of each gram's texts; one more than there are grams
+    texts: NDArray[np.int64]
+    count: int  # of all texts
+
+    def shared(self, grams: Grams) -> NDArray[np.int64]:
+        """Return for every text how many of these grams it has."""
+        at = _positions(self.grams, grams)
+        held = [self.texts[self.starts[place] : self.starts[place + 1]] for place in at]
+        return np.bincount(np.concatenate([np.empty(0, np.int64), *held]), minlength=self.count)
 
 
-@lru_cache(maxsize=1_000_000)
-def _code(word: str) -> int:
-    return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big")
+def _postings(sets: Sequence[Grams]) -> _Postings:
+    every = _joined(sets)
+    texts = np.repeat(np.arange(len(sets)), [len(grams) for grams in sets])
+    order = np.argsort(every, kind="stable")
+    distinct, starts = np.unique(every[order], return_index=True)
+    return _Postings(distinct, np.append(starts, len(every)), texts[order], len(sets))
 
 
-def _rare_first(sets: Sequence[Grams]) -> list[Grams]:
-    """Order the grams of every text from rare to common over all texts; equally rare ones by their hash."""
-    every = np.concatenate([*sets, np.empty(0, np.uint64)])
-    distinct, counts = np.unique(every, return_counts=True)
+def _positions(ascending: Grams, wanted: Grams) -> NDArray[np.int64]:
+    """Return where those of the wanted grams that are there stand."""
+    at = np.searchsorted(ascending, wanted)
+    at[at == len(ascending)] = 0
+    return at[ascending[at] == wanted] if len(ascending) else np.empty(0, np.int64)
+
+
+def _joined(sets: Sequence[Grams]) -> Grams:
+    return np.concatenate([np.empty(0, np.uint64), *sets])
+
+
+def gram_sets(texts: Sequence[str]) -> list[Grams]:
+    """Return the distinct word 5-grams of each normalised text as 64-bit hashes, none if it has fewer than five words.
+
+    The grams of a text are ordered from rare to common over all texts, equally rare ones by their hash.
+    """
+    split = [text.split() for text in texts]
+    codes = {word: _code(word) for word in {word for words in split for word in words}}
+    sets = [_grams(np.array([codes[word] for word in words], np.uint64)) for words in split]
+    distinct, counts = np.unique(_joined(sets), return_counts=True)
     ordered: list[Grams] = []
     for grams in sets:
         rarity = counts[np.searchsorted(distinct, grams)]
@@ -136,12 +148,19 @@ def _rare_first(sets: Sequence[Grams]) -> list[Grams]:
     return ordered
 
 
-def _prefix(grams: Grams, similarity: float) -> list[Any]:
+def _code(word: str) -> int:
+    return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big")
+
+
+def _grams(codes: Grams) -> Grams:
+    count = max(0, len(codes) - GRAM + 1)
+    mixed = np.zeros(count, np.uint64)
+    for place in range(GRAM):
+        mixed = mixed * MULTIPLIER + codes[place : place + count]  # wraps at 2**64, as a hash may
+    return np.unique(mixed)
+
+
+def _prefix(grams: Grams, similarity: float) -> Grams:
     """Return the grams of which a similar text must share one."""
     needed = ceil(similarity * len(grams) - SLACK)
-    return list(grams[: len(grams) - needed + 1].tolist()) if len(grams) else []
-
-
-def _jaccard(one: Grams, other: Grams) -> float:
-    shared = len(np.intersect1d(one, other, assume_unique=True))
-    return shared / (len(one) + len(other) - shared)
+    return grams[: len(grams) - needed + 1] if len(grams) else grams

@@ -81,7 +81,7 @@ def prepare(
         + tuple(fault for part in rendered for fault in part.set_aside),
         leaks=leaks,
         repeated_in_split=_repeated(examples, {item.id: item.words for item in placed}),
-        files={name: digest for rows in read for name, digest in rows.files.items()},
+        files=_files(read),
         notes=tuple(note for rows in read for note in rows.notes) + tuple(note for _, part in sides for note in part),
     )
     by_side = {side: tuple(example for example in examples if example.split == side) for side in SIDES}
@@ -179,11 +179,24 @@ def _check(
         count = len(rows.rows) + len(rows.set_aside)
         try:
             check_share(rows.task.name, bad, read=count, allowed=data.allow_bad)
-            check_sides(rows.task.name, left, split, after=" without leaks and rows set aside")
+            check_sides(rows.task.name, left, settings=split, after=" without leaks and rows set aside")
         except DataError as error:
             problems += error.problems
     if problems:
         raise DataError(problems)
+
+
+def _files(read: Sequence[Rows]) -> dict[str, str]:
+    """Return file -> sha256; where tasks have different files of one name, it stands behind the name of the task."""
+    digests: dict[str, set[str]] = {}
+    for rows in read:
+        for name, digest in rows.files.items():
+            digests.setdefault(name, set()).add(digest)
+    return {
+        name if len(digests[name]) == 1 else f"{rows.task.name}: {name}": digest
+        for rows in read
+        for name, digest in rows.files.items()
+    }
 
 
 def _repeated(examples: Sequence[Example], words: Mapping[str, str]) -> int:

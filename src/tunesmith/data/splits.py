@@ -65,11 +65,11 @@ def assign_split(
         for row, side, key, text in zip(rows.rows, sides, keys, words, strict=True)
     ]
     _note_crossing(placed, notes)
-    check_sides(rows.task.name, placed, settings)
+    check_sides(rows.task.name, placed, settings=settings)
     return tuple(_limited(placed, settings, seed, notes)), tuple(notes)
 
 
-def check_sides(task: str, placed: Sequence[Placed], settings: SplitSettings, *, after: str = "") -> None:
+def check_sides(task: str, placed: Sequence[Placed], *, settings: SplitSettings, after: str = "") -> None:
     """Raise a DataError for each side that should have rows and has none."""
     shares: dict[Split, float] = {"train": settings.train, "validation": settings.validation, "test": settings.test}
     counted = Counter(item.split for item in placed)
@@ -77,8 +77,7 @@ def check_sides(task: str, placed: Sequence[Placed], settings: SplitSettings, *,
     problems = [
         f'task "{task}": no row is left for {side}{after}: {_many(len(placed), "row")} in '
         f"{_many(groups, 'group')}, and a share of {shares[side]:g}. Add rows, raise `split.{side}`, choose another "
-        "seed, or give a file for it: "
-        f"`source: {{train: FILE, {side}: FILE}}`."
+        f"seed, or give a file for it: `source: {{{side}: FILE}}`."
         for side in reversed(ORDER)
         if shares[side] > 0 and not counted[side] and settings.limit.get(side) != 0
     ]
@@ -131,8 +130,8 @@ def _given(rows: Rows, settings: SplitSettings, notes: list[str]) -> list[Split 
 def _unknown_sides(task: str, column: str, unknown: Sequence[Row]) -> list[str]:
     more = [f"... and {len(unknown) - NAMED} more."] if len(unknown) > NAMED else []
     return [
-        f'task "{task}": column "{column}" must say train, validation or test; {_many(len(unknown), "row")} say '
-        "something else.",
+        f'task "{task}": column "{column}" must say train, validation or test; in '
+        f"{_many(len(unknown), 'row')} it does not.",
         *(f"{row.file}:{row.line}: {row.values.get(column)!r}" for row in unknown[:NAMED]),
         *more,
     ]

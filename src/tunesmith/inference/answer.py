@@ -41,6 +41,7 @@ def load_candidate(recipe: Recipe, name: str, *, model: Path, adapter: Path) -> 
         model: Folder of the base.
         adapter: Folder that training wrote; not read for the base itself.
     """
+    reset_peak()  # here and not in ``answer``, which also serves a training whose own peak is being measured
     settings = train_settings(recipe, name)
     half = settings.precision == "bfloat16" or (settings.precision == "auto" and fastest_dtype() == torch.bfloat16)
     dtype = torch.bfloat16 if half else torch.float32
@@ -75,7 +76,6 @@ def answer(
         examples: To be answered.
         training: Where shots are taken from.
     """
-    reset_peak()
     start = monotonic()
     found: dict[str, list[Prediction]] = {}
     parts: list[EncodingHealth] = []
@@ -98,7 +98,7 @@ def answer(
         shots_asked=asked,
         shots_fitting=dict(fitting) if asked else {},
         encoding=EncodingHealth(
-            limit=min(part.limit for part in parts),
+            limit=min((part.limit for part in parts), default=0),
             cut=tuple(cut for part in parts for cut in part.cut),
             too_long=(),
             prompt_tokens=sum(part.prompt_tokens for part in parts),
@@ -175,9 +175,13 @@ def _ranked(
             best = max(range(len(choices)), key=lambda n: logprobs[n])
             predictions.append(
                 Prediction(
-                    example_id=example.id, text=example.choices[best], prompt_tokens=len(prompt), new_tokens=0,
-                    finish="choice", choice_logprobs=dict(zip(example.choices, logprobs, strict=True)),
-                )  # fmt: skip
+                    example_id=example.id,
+                    text=example.choices[best],
+                    prompt_tokens=len(prompt),
+                    new_tokens=0,
+                    finish="choice",
+                    choice_logprobs=dict(zip(example.choices, logprobs, strict=True)),
+                )
             )
             show(len(predictions), f"{len(predictions)}/{len(examples)} examples")
     return predictions

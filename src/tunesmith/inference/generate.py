@@ -1,4 +1,8 @@
-"""Written answers: many prompts at once, each distinct prompt once."""
+"""Written answers: many prompts at once, each distinct prompt once.
+
+Greedy answers of causal models come from our own ``decode``; beams, sampling, encoder-decoders and models with
+attention of their own kind from transformers' ``generate``.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,6 +10,8 @@ from typing import Any, Literal
 
 import torch
 
+from tunesmith.inference.decode import decode
+from tunesmith.models.attention import takes_ragged
 from tunesmith.models.load import Loaded
 from tunesmith.settings import GenerateSettings
 
@@ -44,10 +50,11 @@ def generate(
     """
     distinct = sorted({tuple(prompt) for prompt in prompts}, key=lambda ids: (-len(ids), ids))
     answers: dict[tuple[int, ...], Answer] = {}
-    torch.manual_seed(seed)
-    for batch in _batches(distinct, settings.tokens_per_batch // settings.beams, max_new_tokens):
-        answers.update(zip(batch, _answer(loaded, batch, settings, max_new_tokens), strict=True))
-        show(len(answers), f"{len(answers)}/{len(distinct)} prompts")
+    with torch.random.fork_rng():  # a training that asks for answers on its way keeps its own random state
+        torch.manual_seed(seed)
+        for batch in _batches(distinct, settings.tokens_per_batch // settings.beams, max_new_tokens):
+            answers.update(zip(batch, _answer(loaded, batch, settings, max_new_tokens), strict=True))
+            show(len(answers), f"{len(answers)}/{len(distinct)} prompts")
     return [answers[tuple(prompt)] for prompt in prompts]
 
 

@@ -35,7 +35,7 @@ def _after_prompt(model: Any, prompt: Sequence[int], choices: Sequence[Sequence[
     """Return logits (C, L, V) that predict the tokens of each choice."""
     ids = torch.tensor([list(prompt)], device=model.device)
     read = model(input_ids=ids, use_cache=True, logits_to_keep=1)
-    first = read.logits[:, -1:].expand(len(choices), 1, -1)
+    first: Tensor = read.logits[:, -1:].expand(len(choices), 1, -1)
     if max(map(len, choices)) == 1:
         return first
     memory = read.past_key_values

@@ -45,7 +45,7 @@ def accuracy(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
 def f1_by_label(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> dict[Hashable, float]:
     """Return the F1 of every label that occurs on either side, between 0 and 1; never hit means 0."""
     labels = list(dict.fromkeys([*gold, *predicted]))
-    hits, given, wanted = np.split(label_columns(label_counts(gold, predicted, labels)).sum(axis=0), 3)
+    hits, given, wanted = np.split(label_columns(label_counts(gold, predicted, labels=labels)).sum(axis=0), 3)
     return {label: float(2 * hits[k] / (given[k] + wanted[k])) for k, label in enumerate(labels)}
 
 
@@ -58,11 +58,11 @@ def macro_f1(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
 def mcc(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
     """Return the Matthews correlation, -1 to 1; 0 where one side has a single label."""
     labels = list(dict.fromkeys([*gold, *predicted]))
-    sums = label_columns(label_counts(gold, predicted, labels)).sum(axis=0, keepdims=True)
+    sums = label_columns(label_counts(gold, predicted, labels=labels)).sum(axis=0, keepdims=True)
     return float(mcc_of_sums(sums)[0])
 
 
-def label_counts(gold: Sequence[Hashable], predicted: Sequence[Hashable], labels: Sequence[Hashable]) -> Floats:
+def label_counts(gold: Sequence[Hashable], predicted: Sequence[Hashable], *, labels: Sequence[Hashable]) -> Floats:
     """Return the numbers of the right and of the given label (n, 2); -1 is an answer that is no label at all.
 
     Raises:
@@ -126,7 +126,7 @@ def _measure_labels(names: Sequence[str], answers: Answers) -> dict[str, Measure
     gold = [text if text in texts else texts[0] for text, texts in zip(predicted, accepted, strict=True)]
     chosen = {choice.strip() for choices in answers.choices for choice in choices}.intersection(predicted)
     labels = sorted(chosen.union(gold))
-    counts = tuple(tuple(map(float, row)) for row in label_counts(gold, predicted, labels))
+    counts = tuple(tuple(map(float, row)) for row in label_counts(gold, predicted, labels=labels))
     refs = reference_count(answers.references)
     signature = f"case:mixed|space:stripped|labels:wanted-or-chosen|refs:{refs}|tunesmith:{__version__}"
     return {name: Measured(f"{name}|{signature}", counts=counts) for name in names}

@@ -118,7 +118,7 @@ def _compare(metric: str, sheets: Sequence[ScoreSheet], seed: int) -> list[Compa
     scored = [(sheet, score) for sheet in sheets if (score := find_score(sheet, metric))]
     kind = find_metric(metric)
     counts, finish = together([_counts(sheet, metric, kind) for sheet, _ in scored])
-    samples = resample(counts, finish, sheets[0].groups, seed=seed)
+    samples = resample(counts, finish, groups=sheets[0].groups, seed=seed)
     units = unit_count(sheets[0].groups, len(counts))
     comparisons = []
     for first, second in combinations(range(len(scored)), 2):

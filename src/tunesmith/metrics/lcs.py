@@ -32,7 +32,7 @@ def lcs_length(reference: Sequence[str], candidate: Sequence[str]) -> int:
     return len(reference) - row.bit_count()
 
 
-def lcs_bits(where: Mapping[str, int], length: int, candidate: Sequence[str]) -> int:
+def lcs_bits(where: Mapping[str, int], candidate: Sequence[str], *, length: int) -> int:
     """Return which reference words belong to the longest common subsequence that rouge_score picks.
 
     Of the subsequences of equal length, rouge_score reads the one that its walk from the last cell of the table
@@ -42,8 +42,8 @@ def lcs_bits(where: Mapping[str, int], length: int, candidate: Sequence[str]) ->
 
     Args:
         where: ``positions`` of the reference words.
-        length: number of reference words.
         candidate: words of the candidate.
+        length: number of reference words.
 
     Returns:
         An integer whose bit ``i`` is set if reference word ``i`` belongs to the subsequence.

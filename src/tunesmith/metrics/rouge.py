@@ -63,7 +63,7 @@ def forget_texts() -> None:
     _stemmed.cache_clear()
 
 
-def score_of(hits: float, candidate: float, reference: float) -> RougeScore:
+def score_of(hits: float, *, candidate: float, reference: float) -> RougeScore:
     """Return precision, recall and F1 from the matches and from what each side holds."""
     if not hits:
         return _ZERO
@@ -72,7 +72,7 @@ def score_of(hits: float, candidate: float, reference: float) -> RougeScore:
 
 
 def rouge(
-    prediction: str, references: Sequence[str], kinds: Sequence[str] = KINDS, *, stem: bool = True
+    prediction: str, references: Sequence[str], *, kinds: Sequence[str] = KINDS, stem: bool = True
 ) -> dict[str, RougeScore]:
     """Score one prediction against its references.
 
@@ -135,7 +135,8 @@ def _score_pair(ours: Text, theirs: Text, kinds: Sequence[str]) -> dict[str, Rou
         else:
             size = int(kind[5:])
             hits = shared(ngrams(ours.words, size), ngrams(theirs.words, size))
-        scores[kind] = score_of(hits, len(ours.words) - size + 1, len(theirs.words) - size + 1)
+        less = size - 1
+        scores[kind] = score_of(hits, candidate=len(ours.words) - less, reference=len(theirs.words) - less)
     return scores
 
 
@@ -165,7 +166,7 @@ def _union_hits(ours: Text, theirs: Text) -> int:
         where = positions(line)
         union = 0
         for other in ours.lines:
-            union |= lcs_bits(where, len(line), other)
+            union |= lcs_bits(where, other, length=len(line))
         hits += [word for word, bit in zip(line, bin(union)[:1:-1], strict=False) if bit == "1"]
     return shared(hits, ours.words)
 
@@ -176,7 +177,7 @@ def _measure(names: Sequence[str], answers: Answers) -> dict[str, Measured]:
         wanted = {name: name.split("-") for name in names if ("unstemmed" not in name) == stem}
         kinds = sorted({parts[0] for parts in wanted.values()})
         pairs = zip(answers.predictions, answers.references, strict=True)
-        scores = [rouge(text, references, kinds, stem=stem) for text, references in pairs] if kinds else []
+        scores = [rouge(text, references, kinds=kinds, stem=stem) for text, references in pairs] if kinds else []
         for name, (kind, *more) in wanted.items():
             field = next((side for side in ("precision", "recall") if side in more), "f1")
             values = tuple(100 * getattr(score[kind], field) for score in scores)

@@ -79,7 +79,7 @@ def rouge_s(
     if gap is not None and gap < 0:
         raise ValueError("gap must be 0 or more, or None")
     ours, *theirs = (_units(read(text, stem).words, gap, unigrams, variant) for text in (prediction, *references))
-    scores = (score_of(shared(ours, units), len(ours), len(units)) for units in theirs)
+    scores = (score_of(shared(ours, units), candidate=len(ours), reference=len(units)) for units in theirs)
     return max(scores, key=lambda score: score.f1)
 
 

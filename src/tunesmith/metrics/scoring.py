@@ -88,7 +88,7 @@ def score_predictions(
     parts = [additive(find_metric(name), one) for name, one in measured.items()]
     counts, finish = together(parts)
     values = finish(counts.sum(axis=0, keepdims=True))[0]
-    samples = resample(counts, finish, groups, seed=seed)
+    samples = resample(counts, finish, groups=groups, seed=seed)
     n_empty = sum(not text.strip() for text in answers.predictions)
     scores = []
     for place, (name, one) in enumerate(measured.items()):

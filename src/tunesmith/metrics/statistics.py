@@ -38,7 +38,7 @@ class Difference:
 
 
 def bootstrap_mean(
-    values: Sequence[float], groups: Sequence[Hashable] | None = None, *, seed: int = 0, resamples: int = RESAMPLES
+    values: Sequence[float], *, groups: Sequence[Hashable] | None = None, seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
     """Return the 95 % percentile interval of the mean of ``values``.
 
@@ -48,14 +48,14 @@ def bootstrap_mean(
         seed: of the draws.
         resamples: number of draws.
     """
-    return bootstrap_corpus(per_example(values), mean, groups, seed=seed, resamples=resamples)
+    return bootstrap_corpus(per_example(values), mean, groups=groups, seed=seed, resamples=resamples)
 
 
 def bootstrap_corpus(
     counts: Floats,
     finish: Finish,
-    groups: Sequence[Hashable] | None = None,
     *,
+    groups: Sequence[Hashable] | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
@@ -68,14 +68,14 @@ def bootstrap_corpus(
         seed: of the draws.
         resamples: number of draws.
     """
-    return interval(resample(counts, finish, groups, seed=seed, resamples=resamples))
+    return interval(resample(counts, finish, groups=groups, seed=seed, resamples=resamples))
 
 
 def paired_difference(
     first: Sequence[float],
     second: Sequence[float],
-    groups: Sequence[Hashable] | None = None,
     *,
+    groups: Sequence[Hashable] | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Difference:
@@ -95,7 +95,7 @@ def paired_difference(
         raise ValueError(f"values of different examples: {len(first)} and {len(second)}")
     counts, finish = together([(per_example(first), mean), (per_example(second), mean)])
     values = finish(counts.sum(axis=0, keepdims=True))[0]
-    samples = resample(counts, finish, groups, seed=seed, resamples=resamples)
+    samples = resample(counts, finish, groups=groups, seed=seed, resamples=resamples)
     units = unit_count(groups, len(first))
     return paired_samples(float(values[0] - values[1]), samples[:, 0] - samples[:, 1], units=units)
 
@@ -172,8 +172,8 @@ def together(parts: Sequence[tuple[Floats, Finish]]) -> tuple[Floats, Finish]:
 def resample(
     counts: Floats,
     finish: Finish,
-    groups: Sequence[Hashable] | None = None,
     *,
+    groups: Sequence[Hashable] | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Floats:

@@ -28,23 +28,24 @@ def ragged_attention(
         key: (1, K, T, D) with K dividing H (grouped queries).
         value: (1, K, T, D).
         attention_mask: None; the lengths say all.
-        options: ``segment_lengths`` (tokens of each example, summing to T), ``scaling``, ``sliding_window``.
+        options: ``segment_lengths`` (tokens of each example, summing to T), ``scaling``, ``sliding_window``,
+            ``dropout``.
 
     Returns:
         (1, T, H, D), and no attention weights.
     """
     lengths: list[int] = options["segment_lengths"]
     window: int | None = options.get("sliding_window")
-    grouped = query.shape[1] != key.shape[1]
+    common: dict[str, Any] = {
+        "scale": options.get("scaling"),
+        "dropout_p": options.get("dropout", 0.0),
+        "enable_gqa": query.shape[1] != key.shape[1],
+    }
     answers = []
     # One split per tensor: its backward joins the parts once, where slices would each fill a whole gradient.
     for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
         mask = _window_mask(q.shape[2], window, q.device) if window and q.shape[2] > window else None
-        answers.append(
-            scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, is_causal=mask is None, scale=options.get("scaling"), enable_gqa=grouped
-            )
-        )
+        answers.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, **common))
     return torch.cat(answers, 2).transpose(1, 2).contiguous(), None
 
 

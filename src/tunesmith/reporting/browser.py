@@ -5,9 +5,7 @@ from math import isfinite
 from typing import Any
 
 from tunesmith.reporting.contents import Answer, ExampleRow, Report, TaskReport
-from tunesmith.reporting.side_by_side import columns
-
-PER_EXAMPLE_DECIMALS = 4
+from tunesmith.reporting.side_by_side import Column, columns
 
 
 def browser_json(report: Report) -> str:
@@ -27,29 +25,19 @@ def browser_json(report: Report) -> str:
 
 
 def _task(task: TaskReport, names: list[str], texts: dict[str, int]) -> dict[str, Any]:
-    known = {column.metric: column for column in columns(task)}
-    per_example = dict.fromkeys(
-        metric for example in task.examples for answer in example.answers.values() for metric in answer.scores
-    )
-    # the order of the table first, then values that only single examples have
-    metrics = [metric for metric in known if metric in per_example] + [m for m in per_example if m not in known]
+    measured = {metric for row in task.examples for answer in row.answers.values() for metric in answer.scores}
+    # corpus metrics such as BLEU have no value for a single example
+    shown = [column for column in columns(task) if column.metric in measured]
     return {
         "task": task.task,
-        "metrics": [
-            {
-                "name": known[metric].title if metric in known else metric,
-                "better": known[metric].better if metric in known else "higher",
-                "decimals": known[metric].decimals if metric in known else 2,
-            }
-            for metric in metrics
-        ],
-        "best": names.index(_best(task, metrics[0] if metrics else "", names)),
-        "rows": [_row(example, names, metrics=metrics, texts=texts) for example in task.examples],
+        "metrics": [{"name": one.title, "better": one.better, "decimals": one.decimals} for one in shown],
+        "best": names.index(_best(task, shown[0].metric if shown else "", names)),
+        "rows": [_row(example, names, shown=shown, texts=texts) for example in task.examples],
     }
 
 
-def _row(example: ExampleRow, names: list[str], *, metrics: list[str], texts: dict[str, int]) -> list[Any]:
-    answers = [_answer(example.answers[name], metrics, texts) if name in example.answers else None for name in names]
+def _row(example: ExampleRow, names: list[str], *, shown: list[Column], texts: dict[str, int]) -> list[Any]:
+    answers = [_answer(example.answers[name], shown, texts) if name in example.answers else None for name in names]
     return [
         example.id,
         [[message.role, _place(message.content, texts)] for message in example.history],
@@ -59,10 +47,13 @@ def _row(example: ExampleRow, names: list[str], *, metrics: list[str], texts: di
     ]
 
 
-def _answer(answer: Answer, metrics: list[str], texts: dict[str, int]) -> list[Any]:
-    scores = [answer.scores.get(metric) for metric in metrics]
-    rounded = [round(s, PER_EXAMPLE_DECIMALS) if s is not None and isfinite(s) else None for s in scores]
-    return [_place(answer.text, texts), answer.finish, answer.new_tokens, answer.words, answer.shots, rounded]
+def _answer(answer: Answer, shown: list[Column], texts: dict[str, int]) -> list[Any]:
+    scores = [_rounded(answer.scores.get(column.metric), column.decimals + 1) for column in shown]
+    return [_place(answer.text, texts), answer.finish, answer.new_tokens, answer.words, answer.shots, scores]
+
+
+def _rounded(value: float | None, decimals: int) -> float | None:
+    return round(value, decimals) if value is not None and isfinite(value) else None
 
 
 def _place(text: str, texts: dict[str, int]) -> int:

@@ -29,6 +29,7 @@ class Job:
     autocast: bool  # fp32 weights computed with in bfloat16
     checkpoints: Path
     log: Path  # train.jsonl
+    identity: str  # of all that decides the weights; a checkpoint with another one is refused
     score: Callable[[], float] | None = None  # a generated metric on the validation rows, for keep_best
 
 

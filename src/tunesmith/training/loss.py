@@ -30,7 +30,7 @@ def shifted(labels: Tensor) -> Tensor:
 
 
 def loss_sum(model: Any, batch: Batch, kind: str) -> Tensor:
-    """Return the summed negative log-likelihood of a batch's target tokens, in nats, as a float32 scalar.
+    """Return the summed negative log-likelihood of a batch's target tokens, in nats, as a scalar of at least float32.
 
     Args:
         model: A transformers model, or one wrapped by peft.
@@ -43,14 +43,18 @@ def loss_sum(model: Any, batch: Batch, kind: str) -> Tensor:
             input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=None,
             decoder_input_ids=decoder_inputs(model, batch.labels), use_cache=False,
         ).logits  # fmt: skip
-        return cross_entropy(logits.flatten(0, 1).float(), batch.labels.flatten(), reduction="sum")
+        return cross_entropy(_wide(logits.flatten(0, 1)), batch.labels.flatten(), reduction="sum")
     labels = shifted(batch.labels)[0]
     counted = (labels != IGNORED).nonzero().squeeze(1)
     logits = model(
         input_ids=batch.input_ids, position_ids=batch.position_ids, segment_lengths=list(batch.lengths),
         logits_to_keep=counted, use_cache=False,
     ).logits[0]  # fmt: skip
-    return cross_entropy(logits.float(), labels[counted], reduction="sum")
+    return cross_entropy(_wide(logits), labels[counted], reduction="sum")
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def decoder_inputs(model: Any, labels: Tensor) -> Tensor:

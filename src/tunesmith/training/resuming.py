@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from tunesmith.errors import UserError
+from tunesmith.errors import RecipeError, UserError
 from tunesmith.progress import say
 from tunesmith.records import TrainPoint
 from tunesmith.training.checkpoint import damage, newest, read_checkpoint, remove_old, write_checkpoint
@@ -22,6 +22,7 @@ def save(job: Job, optimizer: Any, progress: Progress) -> None:
     for parameter, values in optimizer.state.items():
         moments.update({f"{key}/{names[parameter]}": value for key, value in values.items()})
     state = {
+        "identity": job.identity,
         "progress": {key: getattr(progress, key) for key in Progress.__slots__ if key != "best"},
         "best": progress.best if math.isfinite(progress.best) else None,
         "random": torch.get_rng_state().tolist(),
@@ -59,10 +60,19 @@ def needs(progress: Progress) -> list[str]:
 
 
 def resume(job: Job, optimizer: Any) -> Progress:
-    """Put model, optimizer and random state back to the newest checkpoint; start from nothing if there is none."""
+    """Put model, optimizer and random state back to the newest checkpoint; start from nothing if there is none.
+
+    Raises:
+        RecipeError: The checkpoint belongs to another training.
+    """
     found = newest(job.checkpoints) if job.checkpoints.is_dir() else None
     if found is None:
         return Progress()
+    if found.state["identity"] != job.identity:
+        raise RecipeError(
+            f"{found.folder}: this checkpoint was made with other settings, other rows or another base model. Undo the "
+            f"change, or delete {job.checkpoints} to start afresh."
+        )
     load_trainable(job.model, found.tensors["weights"])
     moments = found.tensors["optimizer"]
     for name, parameter in trainable(job.model).items():

@@ -1,5 +1,7 @@
 """One candidate from base model to adapter on disk."""
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from tunesmith.registry import METHODS, resolve
 from tunesmith.rundir import CandidateDir, write_record
 from tunesmith.settings import Recipe, TrainSettings
 from tunesmith.training.checkpoint import full_disk_explained, publish
-from tunesmith.training.job import Job
+from tunesmith.training.job import Job, Progress
 from tunesmith.training.loop import train
 from tunesmith.training.optimizer import auto_rate
 
@@ -69,34 +71,52 @@ def tune(
         rate = auto_rate(candidate.method, parameters=total, kind=loaded.kind)
     job = Job(
         name, model, loaded.kind, loaded.tokenizer.pad_token_id, examples, validation, settings, rate, recipe.seed,
-        half and not frozen, where.checkpoints, where.train_log, scorer(loaded, model, score),
+        half and not frozen, where.checkpoints, where.train_log, identity(given, name, [*examples, *validation]),
+        scorer(loaded, model, score),
     )  # fmt: skip
     progress = train(job)
     write_adapter(given, name, model, loaded, where)
-    tail = progress.losses[-max(1, len(progress.losses) // 10) :]
-    best = progress.best if progress.best_step and settings.keep_best == "loss" else None
     result = TrainResult(
         method=candidate.method,
         trainable=trainable,
         total=total,
-        steps=progress.step,
-        epochs=round(progress.epoch, 4),
-        tokens=progress.tokens,
-        target_tokens=progress.target_tokens,
-        seconds=round(progress.seconds, 2),
         peak_bytes=peak_memory(),
         adapter_bytes=sum(path.stat().st_size for path in where.adapter.iterdir()),
-        train_loss=sum(tail) / len(tail),
-        validation_loss=best,
-        best_step=progress.best_step,
         learning_rate=rate,
         precision="bfloat16" if half else "float32",
-        stopped="early" if progress.stopped == "early" else "finished",
         encoding=encoding,
+        **reached(progress, settings),
     )
     write_record(where.train_result, result)
     shutil.rmtree(where.checkpoints, ignore_errors=True)
     return result
+
+
+def reached(progress: Progress, settings: TrainSettings) -> dict[str, Any]:
+    """Return the fields of a TrainResult that say how far training went."""
+    tail = progress.losses[-max(1, len(progress.losses) // 10) :]
+    return {
+        "steps": progress.step,
+        "epochs": round(progress.epoch, 4),
+        "tokens": progress.tokens,
+        "target_tokens": progress.target_tokens,
+        "seconds": round(progress.seconds, 2),
+        "train_loss": sum(tail) / len(tail),
+        "validation_loss": progress.best if progress.best_step and settings.keep_best == "loss" else None,
+        "best_step": progress.best_step,
+        "stopped": "early" if progress.stopped == "early" else "finished",
+    }
+
+
+def identity(given: Ingredients, name: str, encoded: Sequence[Encoded]) -> str:
+    """Return a hash of what decides the weights: settings, seed, base model and token ids."""
+    recipe = given.recipe
+    digest = hashlib.sha256(fingerprint(given.model).encode())
+    settings = [resolved(recipe)["candidates"][name], train_settings(recipe, name).model_dump(), recipe.seed]
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    for example in encoded:
+        digest.update(repr((example.example_id, example.input_ids, example.target_ids)).encode())
+    return digest.hexdigest()
 
 
 def encode_validation(given: Ingredients, coder: Coder, settings: TrainSettings, *, name: str) -> Sequence[Encoded]:

@@ -10,8 +10,8 @@
   const setTheme = (name) => {
     if (name === "auto") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = name;
-    at("theme").textContent = name[0].toUpperCase() + name.slice(1);
-    at("theme").setAttribute("aria-label", `Colours: ${themes[name]}`);
+    at("theme").textContent = `Colours: ${name}`;
+    at("theme").title = `Colours ${themes[name]}`;
     // a page opened from disk may have no storage; the choice then lasts as long as the page
     try { localStorage.setItem("tunesmith-theme", name); } catch { /* nothing to keep it in */ }
   };

@@ -1,0 +1,144 @@
+"""Greedy answers of a causal model, many at once, as fast as its matrix products allow.
+
+Prompts are read end to end without padding; what they all begin with, such as an instruction or worked examples, is
+read once. A slot whose answer has ended takes the next prompt at once, so that no slot waits for the longest answer.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunesmith.inference.memory import NAME, Memory
+from tunesmith.models.attention import attending
+from tunesmith.models.load import Loaded
+
+SHORT_PREFIX = 8  # tokens below which sharing a prefix is not worth a pass of its own
+
+Prompt = tuple[int, ...]
+
+
+@torch.inference_mode()
+def decode(
+    loaded: Loaded, prompts: Sequence[Prompt], *, max_new_tokens: int, tokens_in_memory: int,
+    show: Callable[[float, str], None] = lambda done, text: None,
+) -> list[tuple[list[int], bool]]:  # fmt: skip
+    """Answer prompts greedily.
+
+    Args:
+        loaded: A causal model whose attention may be replaced (``models.attention.takes_ragged``).
+        prompts: Distinct, the longest first, so that slots that run together are alike.
+        max_new_tokens: Longest answer.
+        tokens_in_memory: Positions of all slots together; decides their number, at least one.
+        show: Is told how many prompts are answered.
+
+    Returns:
+        For each prompt the new tokens without the token that ended them, and whether such a token came.
+    """
+    prefix = shared_prefix(prompts)
+    room = len(prompts[0]) + max_new_tokens
+    memory = Memory(max(1, min(len(prompts), tokens_in_memory // room)), room)
+    with attending(loaded.model, NAME):
+        if prefix:
+            _forward(loaded.model, memory, [(0, list(prompts[0][:prefix]))])
+            memory.share_prefix(prefix)
+        return _Desk(loaded, memory, prompts, max_new_tokens, show).work()
+
+
+def shared_prefix(prompts: Sequence[Prompt]) -> int:
+    """Return how many tokens all prompts begin with, leaving each at least one of its own; 0 if it is not worth it.
+
+    >>> shared_prefix([(1,) * 20 + (2, 3), (1,) * 20 + (4,)]), shared_prefix([(1, 2), (1, 3)])
+    (20, 0)
+    """
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)
+    same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    same = min(same, min(map(len, prompts)) - 1)
+    return same if same >= SHORT_PREFIX else 0
+
+
+def _forward(model: Any, memory: Memory, reading: list[tuple[int, list[int]]]) -> Tensor:
+    """Read prompts into their slots; return the most likely next token of each, (prompts,)."""
+    memory.reading = [(slot, len(tokens)) for slot, tokens in reading]
+    ids = torch.tensor([[token for _, tokens in reading for token in tokens]])
+    start = memory.prefix
+    positions = torch.tensor([[start + n for _, tokens in reading for n in range(len(tokens))]])
+    ends = torch.tensor([len(tokens) for _, tokens in reading]).cumsum(0) - 1
+    logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=ends, memory=memory).logits
+    memory.reading = []
+    return logits[0].argmax(-1)
+
+
+class _Desk:
+    """Which prompt is in which slot, and the loop that serves them; lives for one call of ``decode``."""
+
+    def __init__(
+        self, loaded: Loaded, memory: Memory, prompts: Sequence[Prompt], max_new_tokens: int,
+        show: Callable[[float, str], None],
+    ) -> None:  # fmt: skip
+        self.model, self.stops = loaded.model, loaded.stop_ids
+        self.memory, self.prompts, self.limit, self.show = memory, prompts, max_new_tokens, show
+        self.answers: list[list[int]] = [[] for _ in prompts]
+        self.stopped = [False] * len(prompts)
+        self.waiting = list(range(len(prompts)))[::-1]  # the longest is taken first
+        self.owner: list[int | None] = [None] * memory.slots  # prompt in each slot
+        self.done = 0
+
+    def work(self) -> list[tuple[list[int], bool]]:
+        """Serve until every prompt is answered."""
+        self._fill()
+        while any(owner is not None for owner in self.owner):
+            self._write()
+            self._fill()
+        return list(zip(self.answers, self.stopped, strict=True))
+
+    def _fill(self) -> None:
+        """Read waiting prompts into free slots; with none waiting, let go of slots that only take time."""
+        free = [slot for slot, owner in enumerate(self.owner) if owner is None]
+        while self.waiting and free:
+            reading = []
+            while self.waiting and free and sum(len(tokens) for _, tokens in reading) < 1024:
+                slot, prompt = free.pop(0), self.waiting.pop()
+                self.owner[slot] = prompt
+                reading.append((slot, list(self.prompts[prompt][self.memory.prefix :])))
+            tokens = _forward(self.model, self.memory, reading).tolist()
+            for (slot, _), token in zip(reading, tokens, strict=True):
+                self._take(slot, token)
+            free = [slot for slot, owner in enumerate(self.owner) if owner is None]
+        busy = [slot for slot, owner in enumerate(self.owner) if owner is not None]
+        if not self.waiting and busy and len(busy) <= self.memory.slots // 2:
+            self.memory.keep(busy)
+            self.owner = [self.owner[slot] for slot in busy]
+
+    def _write(self) -> None:
+        """Write one token of every answer."""
+        lengths, last = [], []
+        for owner in self.owner:
+            answer = self.answers[owner] if owner is not None else []
+            lengths.append(len(self.prompts[owner]) + len(answer) - 1 if owner is not None else 0)
+            last.append(answer[-1] if answer else 0)
+        memory = self.memory
+        memory.positions = torch.tensor(lengths)
+        memory.mask = (torch.arange(max(lengths) + 1) <= memory.positions[:, None])[:, None, None]
+        logits = self.model(
+            input_ids=torch.tensor(last)[:, None], position_ids=memory.positions[:, None], use_cache=False, memory=memory
+        ).logits
+        for slot, token in enumerate(logits[:, -1].argmax(-1).tolist()):
+            if self.owner[slot] is not None:
+                self._take(slot, token)
+
+    def _take(self, slot: int, token: int) -> None:
+        """Note a new token; free the slot if the answer ends with it."""
+        prompt = self.owner[slot]
+        assert prompt is not None
+        if token in self.stops:
+            self.stopped[prompt] = True
+        else:
+            self.answers[prompt].append(token)
+        if token in self.stops or len(self.answers[prompt]) >= self.limit:
+            self.owner[slot] = None
+            self.done += 1
+            self.show(self.done, f"{self.done}/{len(self.prompts)} prompts")
