@@ -1,10 +1,14 @@
 """What all tests share: no network, a home of their own, and two tiny models made once."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # small_run.py is a plain module, whatever import mode pytest runs in
+pytest_plugins = ["small_run"]
 
 # Before torch and the tokenizers are imported: two tests beside each other must not fight for cores, results must not
 # depend on how many there are, and nothing may reach out.

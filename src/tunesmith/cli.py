@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -56,6 +57,7 @@ def _print_json(value: Any) -> None:
 
 @app.callback(invoke_without_command=True)
 def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Print the version."""
     if show:
         print(__version__)
         raise typer.Exit
@@ -125,7 +127,7 @@ def show(
     from tunesmith.showing import show_examples
 
     with open_run(recipe, overrides=sets, out=out) as job:
-        show_examples(job, count)
+        show_examples(job, count, _console())
 
 
 @app.command()
@@ -158,6 +160,7 @@ def predict(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = 
 @_explained
 def score(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Predictions from anywhere: csv, tsv, jsonl, json.")],
+    *,
     reference: Annotated[list[str], typer.Option("--reference", metavar="COLUMN")] = [],  # noqa: B006
     prediction: Annotated[list[str], typer.Option("--prediction", metavar="COLUMN")] = [],  # noqa: B006
     metric: Annotated[list[str], typer.Option("--metric", metavar="NAME", help="Default: rouge.")] = [],  # noqa: B006
@@ -203,10 +206,12 @@ def _show_report(found: Any, as_json: bool) -> None:
 
 
 def _console() -> Any:
+    """Return what prints tables: as wide as the terminal; as wide as it takes, without colours, into a pipe."""
     from rich.console import Console
 
-    plain = bool(os.environ.get("NO_COLOR"))
-    return Console(highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")
+    colours: Any = None if os.environ.get("NO_COLOR") else "auto"
+    width = None if sys.stdout.isatty() else 1000
+    return Console(highlight=False, markup=False, emoji=False, color_system=colours, width=width)
 
 
 @app.command("ls")

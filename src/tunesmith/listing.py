@@ -7,6 +7,7 @@ from typing import Any
 from tunesmith.errors import UsageError, did_you_mean
 from tunesmith.registry import METHODS, METRICS, resolve
 
+BETTER = {"higher": "higher is better", "lower": "lower is better", "neither": "neither end is better"}
 KINDS = ("models", "methods", "templates", "metrics", "runs")
 
 
@@ -20,14 +21,15 @@ def listing(what: str) -> list[dict[str, Any]]:
             for name, known in CATALOG.items()
         ]
     if what == "methods":
-        found = [{"name": name, "about": resolve("method", name, METHODS).ABOUT} for name in METHODS]
-        return [{"name": "none", "about": "the base model as it is, with or without shots"}, *found]
+        methods = [{"name": name, "about": resolve("method", name, METHODS).ABOUT} for name in METHODS]
+        return [{"name": "none", "about": "the base model as it is, with or without shots"}, *methods]
     if what == "templates":
         from tunesmith.data.templates import list_templates
 
         return [{"name": template.name, "about": template.about} for template in list_templates()]
     if what == "metrics":
-        return [{"name": name, "about": place} for name, place in METRICS.items()]
+        found = [(name, resolve("metric", name, METRICS)) for name in METRICS]
+        return [{"name": name, "about": f"{metric.unit}; {BETTER[metric.better]}"} for name, metric in found]
     if what == "runs":
         return [
             {"name": path.parent.name, "about": str(path.parent)} for path in sorted(Path("runs").glob("*/run.json"))

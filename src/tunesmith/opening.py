@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
+from safetensors import SafetensorError
+
 from tunesmith import __version__
 from tunesmith.errors import DataError, RecipeError, ResourceError, UsageError, UserError
 from tunesmith.machine import device_name, need_space, usable_cores
@@ -151,7 +153,7 @@ def _same_recipe(folder: RunDir, recipe: Recipe) -> None:
         problems.append(f"Give --out another folder, undo the change, or delete {folder.root} to start afresh.")
     for name, candidate in recipe.candidates.items():
         made = folder.candidate(name).root / MADE
-        if made.exists():
+        if made.exists() and _has_work(made.parent):
             old, new = read_record(made, Candidate), candidate
             problems += [
                 f"{made.parent}: this candidate was made by another recipe: {change}. Give it another name, undo the "
@@ -164,7 +166,11 @@ def _same_recipe(folder: RunDir, recipe: Recipe) -> None:
 
 def _begun(folder: RunDir) -> bool:
     """Tell whether anything was trained or answered."""
-    return any((folder.root / "candidates").glob("*/*"))
+    return any(map(_has_work, (folder.root / "candidates").glob("*")))
+
+
+def _has_work(candidate: Path) -> bool:
+    return any(path.name != MADE for path in candidate.iterdir())
 
 
 def _decisive(recipe: Recipe) -> dict[str, Any]:
@@ -184,9 +190,8 @@ def _slower(settings: dict[str, Any]) -> dict[str, Any]:
 
 def begin(job: Run, name: str) -> None:
     """Note what a candidate is made from, before the first of its files is written."""
-    made = job.dir.candidate(name).root / MADE
-    if not made.exists():
-        write_text(made, job.recipe.candidates[name].model_dump_json(indent=1, serialize_as_any=True) + "\n")
+    text = job.recipe.candidates[name].model_dump_json(indent=1, serialize_as_any=True)
+    write_text(job.dir.candidate(name).root / MADE, text + "\n")
 
 
 @contextmanager
@@ -216,7 +221,11 @@ def _with_model(job: Run, record: RunRecord) -> RunRecord:
             f"model: {folder} has changed since {job.dir.root} was begun with it. Give --out another folder, or delete "
             f"{job.dir.root} to start afresh."
         )
-    return record.model_copy(update={"model_hash": found, "parameters": parameters_on_disk(folder)})
+    try:
+        size = parameters_on_disk(folder)
+    except SafetensorError as error:
+        raise RecipeError(f"model: the weights in {folder} are damaged: {error}. Copy or fetch them again.") from None
+    return record.model_copy(update={"model_hash": found, "parameters": size})
 
 
 def _new_record(job: Run) -> RunRecord:

@@ -1,5 +1,7 @@
 """Rendered examples as the model will see them, token by token."""
 
+from typing import Any
+
 from rich.console import Console
 from rich.text import Text
 
@@ -7,20 +9,27 @@ from tunesmith.data.encode import Coder, encode_training
 from tunesmith.models.load import load_tokenizer
 from tunesmith.opening import Run, base_model
 from tunesmith.pipeline import examples, prepare_data
+from tunesmith.progress import printable
 
 
-def show_examples(job: Run, count: int) -> None:
-    """Print the first training examples; what the loss counts stands out, on a pipe between ⟦ and ⟧."""
-    prepare_data(job)
+def show_examples(job: Run, count: int, console: Console) -> None:
+    """Print the first training examples; what the loss counts stands out, without colours between ⟦ and ⟧."""
+    job = prepare_data(job)
     tokenizer, kind = load_tokenizer(base_model(job))
     found = examples(job, "train")[:count]
     encoded, health = encode_training(found, Coder(tokenizer, kind, job.recipe.train.max_tokens))
-    console = Console()
     for item in encoded:
         given = item.input_ids[: len(item.input_ids) - (len(item.target_ids) if item.trains else 0)]
-        console.rule(f"{item.example_id}: {len(given)} + {len(item.target_ids)} tokens")
-        target = tokenizer.decode(list(item.target_ids))
-        shown = target if console.is_terminal else f"⟦{target}⟧"
-        console.print(Text(tokenizer.decode(list(given))), Text(shown, style="black on green"), sep="")
+        title = f"{item.example_id}: {len(given)} + {len(item.target_ids)} tokens"
+        console.rule(title) if console.is_terminal else console.print(title)
+        target = _text(tokenizer, item.target_ids)
+        shown = Text(target, style="black on green") if console.color_system else Text(f"⟦{target}⟧")
+        console.print(Text(_text(tokenizer, given)), shown, sep="", soft_wrap=True)
     for cut in health.cut:
         console.print(f"{cut.example_id}: its prompt was cut from {cut.tokens_before} to {cut.tokens_after} tokens")
+    for name in health.too_long:
+        console.print(f"{name}: its target does not fit beside its prompt into {health.limit} tokens; it is left out")
+
+
+def _text(tokenizer: Any, ids: tuple[int, ...]) -> str:
+    return "\n".join(map(printable, tokenizer.decode(list(ids)).split("\n")))

@@ -7,7 +7,7 @@ from tunesmith.metrics.comparison import compare_sheets, title
 from tunesmith.metrics.scoring import score_predictions
 from tunesmith.records import Comparison, Example, Prediction, ScoreSheet
 
-WORDS = "order lamp parcel bill chair table phone cable delivery refund".split()
+WORDS = "order lamp parcel bill chair table phone cable delivery refund"
 
 
 def sheet(
@@ -17,7 +17,7 @@ def sheet(
     rng = random.Random(0)
     examples, answers = [], []
     for place in range(n):
-        words = rng.choices(WORDS, k=12)
+        words = rng.choices(WORDS.split(), k=12)
         luck = [rng.random() for _ in words]
         target = " ".join(words)
         group = f"g{place // per_group}"

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -7,14 +7,14 @@ import pytest
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.metrics.files import FileScores, score_file
 
-Write = Callable[[str, list[dict[str, object]]], Path]
+Write = Callable[[str, Sequence[Mapping[str, object]]], Path]
 
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     monkeypatch.chdir(tmp_path)
 
-    def write(name: str, rows: list[dict[str, object]]) -> Path:
+    def write(name: str, rows: Sequence[Mapping[str, object]]) -> Path:
         path = Path(name)
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         return path

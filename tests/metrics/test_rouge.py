@@ -4,7 +4,7 @@ import pytest
 
 from tunesmith.metrics.rouge import KINDS, read, rouge, text_notes
 
-WORDS = "the cat cats running runs happily happy 42 U.S. it's well-known Straße ΣΊΣΥΦΟΣ İstanbul ... 猫".split()
+WORDS = "the cat cats running runs happily happy 42 U.S. it's well-known Straße ΣΊΣΥΦΟΣ İstanbul ... 猫"
 
 
 def test_rouge_1_of_the_lecture_example() -> None:
@@ -86,7 +86,7 @@ def test_values_equal_those_of_rouge_score_bit_for_bit(stem: bool) -> None:
     rng = random.Random(1)
 
     def text() -> str:
-        words = WORDS[: rng.randint(3, len(WORDS))]
+        words = WORDS.split()[: rng.randint(3, 17)]
         return "\n".join(" ".join(rng.choices(words, k=rng.randint(0, 12))) for _ in range(rng.randint(0, 5)))
 
     for _ in range(150):

@@ -1,10 +1,26 @@
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 # the builders are plain modules beside the tests, whatever import mode pytest runs in
 sys.path.insert(0, str(Path(__file__).parent))
+
+from killing import Trainer
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # peft asks transformers for a name that transformers has given up
+    config.addinivalue_line("filterwarnings", "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+
+@pytest.fixture(scope="session")
+def trainer() -> Iterator[Trainer]:
+    """A process that trains in children which may be killed."""
+    process = Trainer()
+    yield process
+    process.close()
 
 
 @pytest.fixture(params=["causal", "seq2seq"])

@@ -69,7 +69,8 @@ def _forward(model: Any, memory: Memory, reading: list[tuple[int, list[int]]]) -
     ends = torch.tensor([len(tokens) for _, tokens in reading]).cumsum(0) - 1
     logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=ends, memory=memory).logits
     memory.reading = []
-    return logits[0].argmax(-1)
+    best: Tensor = logits[0].argmax(-1)
+    return best
 
 
 class _Desk:
@@ -99,7 +100,7 @@ class _Desk:
         """Read waiting prompts into free slots; with none waiting, let go of slots that only take time."""
         free = [slot for slot, owner in enumerate(self.owner) if owner is None]
         while self.waiting and free:
-            reading = []
+            reading: list[tuple[int, list[int]]] = []
             while self.waiting and free and sum(len(tokens) for _, tokens in reading) < 1024:
                 slot, prompt = free.pop(0), self.waiting.pop()
                 self.owner[slot] = prompt
@@ -124,7 +125,10 @@ class _Desk:
         memory.positions = torch.tensor(lengths)
         memory.mask = (torch.arange(max(lengths) + 1) <= memory.positions[:, None])[:, None, None]
         logits = self.model(
-            input_ids=torch.tensor(last)[:, None], position_ids=memory.positions[:, None], use_cache=False, memory=memory
+            input_ids=torch.tensor(last)[:, None],
+            position_ids=memory.positions[:, None],
+            use_cache=False,
+            memory=memory,
         ).logits
         for slot, token in enumerate(logits[:, -1].argmax(-1).tolist()):
             if self.owner[slot] is not None:

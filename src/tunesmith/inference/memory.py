@@ -85,7 +85,12 @@ def memory_attention(
     if window:
         mask = mask & (torch.arange(longest) > memory.positions[:, None, None, None] - window)
     out = scaled_dot_product_attention(
-        query, keys[:, :, :longest], values[:, :, :longest], attn_mask=mask, scale=scale, enable_gqa=_grouped(query, key)
+        query,
+        keys[:, :, :longest],
+        values[:, :, :longest],
+        attn_mask=mask,
+        scale=scale,
+        enable_gqa=_grouped(query, key),
     )
     return out.transpose(1, 2).contiguous(), None
 

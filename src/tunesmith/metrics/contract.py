@@ -53,7 +53,7 @@ class Metric:
     right_or_wrong: bool = False  # every example counts 0 or 100, so that McNemar's test applies
 
 
-def per_example(values: Sequence[float]) -> Floats:
+def per_example(values: Sequence[float] | Floats) -> Floats:
     """Return values as columns (n, 2) whose sums are finished by ``mean``."""
     return np.stack([np.asarray(values, dtype=np.float64), np.ones(len(values))], axis=1)
 

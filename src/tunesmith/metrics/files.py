@@ -50,7 +50,7 @@ class _Columns:
 
 
 def score_file(
-    path: Path,
+    path: Path | str,
     *,
     references: Sequence[str] = (),
     predictions: Sequence[str] = (),
@@ -70,6 +70,7 @@ def score_file(
         DataError: if the file cannot be read, a column is not there or cannot be guessed, or a row has no reference.
         RecipeError: if a metric is not known.
     """
+    path = Path(path)
     table = read_table(path)
     columns = _find_columns(table, references, predictions, path)
     examples, labels = _examples(table, columns, path)

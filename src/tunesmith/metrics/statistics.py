@@ -38,7 +38,11 @@ class Difference:
 
 
 def bootstrap_mean(
-    values: Sequence[float], *, groups: Sequence[Hashable] | None = None, seed: int = 0, resamples: int = RESAMPLES
+    values: Sequence[float] | Floats,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Interval:
     """Return the 95 % percentile interval of the mean of ``values``.
 
@@ -72,8 +76,8 @@ def bootstrap_corpus(
 
 
 def paired_difference(
-    first: Sequence[float],
-    second: Sequence[float],
+    first: Sequence[float] | Floats,
+    second: Sequence[float] | Floats,
     *,
     groups: Sequence[Hashable] | None = None,
     seed: int = 0,

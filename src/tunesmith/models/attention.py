@@ -65,10 +65,9 @@ AttentionMaskInterface.register(NAME, _no_mask)
 def takes_ragged(model: Any) -> bool:
     """Tell whether a causal model's attention may be replaced: plain softmax(QK)V through the common interface."""
     config = model.config.get_text_config()
-    odd = (
-        getattr(config, "attn_logit_softcapping", None)
-        or (hasattr(config, "layer_types")
-        and any(kind not in ("full_attention", "sliding_attention") for kind in config.layer_types or ()))
+    odd = getattr(config, "attn_logit_softcapping", None) or (
+        hasattr(config, "layer_types")
+        and any(kind not in ("full_attention", "sliding_attention") for kind in config.layer_types or ())
     )
     return bool(getattr(model, "_supports_attention_backend", False)) and not odd and "gpt_oss" not in config.model_type
 

@@ -110,7 +110,7 @@ def check_folder(folder: Path) -> None:
     if not config.is_file():
         raise RecipeError(f"model: {folder} has no config.json. Give a folder written by save_pretrained.")
     for path in (config, folder / "tokenizer_config.json"):
-        if path.is_file() and "auto_map" in _json_object(path):
+        if path.is_file() and "auto_map" in read_json_object(path):
             raise RefusedError(
                 f"model: {path} names Python code of its own (auto_map), which is never run. "
                 "Use a model whose architecture transformers knows."
@@ -126,8 +126,8 @@ def check_folder(folder: Path) -> None:
     raise RecipeError(f"model: {folder} has no weights (*.safetensors). Copy them there or name another model.")
 
 
-def _json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file; by its text alone, an escaped key would be missed."""
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file, or say that it is none; by a file's text alone, an escaped key would be missed."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):

@@ -1,7 +1,6 @@
 """A model's name to the model itself."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from tunesmith.errors import RecipeError, RefusedError, ResourceError
 from tunesmith.machine import need_space
-from tunesmith.models.catalog import CATALOG, PICKLES, Wheel, check_folder, check_name, home
+from tunesmith.models.catalog import CATALOG, PICKLES, Wheel, check_folder, check_name, home, read_json_object
 from tunesmith.models.fetch import fetch_gguf, one_at_a_time
 from tunesmith.models.gguf import convert, first_line
 
@@ -164,7 +163,7 @@ def check_adapter(folder: Path) -> dict[str, Any]:
     """Read an adapter's config after making sure that loading it is safe.
 
     Raises:
-        RecipeError: There is no adapter in the folder.
+        RecipeError: There is no adapter in the folder, or only a part of one.
         RefusedError: Its weights are pickled.
     """
     config = folder / "adapter_config.json"
@@ -175,8 +174,7 @@ def check_adapter(folder: Path) -> dict[str, Any]:
         if pickles:
             raise RefusedError(f"{folder} has pickled weights ({', '.join(pickles)}). Save them as safetensors.")
         raise RecipeError(f"{folder} has no adapter_model.safetensors. Is the folder complete?")
-    found: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
-    return found
+    return read_json_object(config)
 
 
 def quiet() -> None:

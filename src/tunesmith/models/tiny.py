@@ -140,6 +140,6 @@ def _t5(tokenizer: Any, *, hidden: int, layers: int) -> Any:
         decoder_start_token_id=tokenizer.pad_token_id,
     )
     model = T5ForConditionalGeneration(config)
-    with torch.no_grad():
-        model.lm_head.weight.mul_(hidden**-0.5)  # T5 draws its head for tied, scaled states: sure of nonsense otherwise
+    # transformers would share it with the embedding; a head of its own stays so, because both are saved.
+    model.lm_head.weight = torch.nn.Parameter(torch.randn(len(tokenizer), hidden) * hidden**-0.5)
     return model

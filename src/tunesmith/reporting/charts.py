@@ -75,18 +75,18 @@ def linear_ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return powers of ten between ``low`` and ``high``; with 2 and 5 between them where there would be only one.
+    """Return powers of ten between ``low`` and ``high``; with what lies between them where there would be only one.
 
-    >>> log_ticks(300, 2e6), log_ticks(2, 60)
-    ([1000.0, 10000.0, 100000.0, 1000000.0], [2.0, 5.0, 10.0, 20.0, 50.0])
+    >>> log_ticks(300, 2e6), log_ticks(2, 60), log_ticks(5.1, 7.4)
+    ([1000.0, 10000.0, 100000.0, 1000000.0], [2.0, 5.0, 10.0, 20.0, 50.0], [5.5, 6.0, 6.5, 7.0])
     """
     exponents = range(floor(log10(low)), ceil(log10(high)) + 1)
     for factors in ((1,), (1, 2, 5)):
         found = [float(f"{factor}e{exponent}") for exponent in exponents for factor in factors]
         within = [value for value in found if low * 0.999 <= value <= high * 1.001]
         if len(within) > 1:
-            break
-    return within[:: ceil(len(within) / 7)]
+            return within[:: ceil(len(within) / 7)]
+    return linear_ticks(low, high, 5)
 
 
 def tick_decimals(ticks: Sequence[float]) -> int:

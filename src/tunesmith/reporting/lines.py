@@ -5,40 +5,46 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith.metrics.files import FileScores
+from tunesmith.progress import printable
 from tunesmith.records import DataHealth
 
 
 def print_file_scores(found: FileScores, console: Console) -> None:
     """Print what was guessed, one row for each score, and the comparisons in words."""
     for note in found.notes:
-        console.print(Text(note, style="dim"))
+        _line(console, note, style="dim")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("prediction", "metric", "value", "95 % interval", "unit", "n", "empty"):
         table.add_column(name, justify="left" if name in ("prediction", "metric", "unit") else "right")
     for sheet in found.sheets:
         for score in sheet.scores:
             table.add_row(
-                sheet.candidate, score.metric, f"{score.value:.2f}", f"{score.low:.2f} to {score.high:.2f}",
+                printable(sheet.candidate), score.metric, f"{score.value:.2f}", f"{score.low:.2f} to {score.high:.2f}",
                 score.unit, str(score.n), str(score.n_empty),
             )  # fmt: skip
     console.print(table)
     for comparison in found.comparisons:
-        console.print(Text(comparison.sentence))
+        _line(console, comparison.sentence)
     for signature in dict.fromkeys(score.signature for sheet in found.sheets for score in sheet.scores):
-        console.print(Text(signature, style="dim"), soft_wrap=True)
+        _line(console, signature, style="dim")
 
 
 def print_health(health: DataHealth, console: Console) -> None:
     """Print what became of every row, naming what was set aside and what leaked."""
-    console.print(f"{health.rows_read} rows read from {', '.join(health.files)}", soft_wrap=True)
+    _line(console, f"{health.rows_read} rows read from {', '.join(health.files)}")
     for split, count in health.rows_per_split.items():
-        console.print(f"  {split:<11} {count}")
-    console.print(f"{health.groups} groups; {health.repeated_in_split} rows repeat another of their split")
-    console.print(f"{len(health.set_aside)} rows set aside")
+        _line(console, f"  {split:<11} {count}")
+    _line(console, f"{health.groups} groups; {health.repeated_in_split} rows repeat another of their split")
+    _line(console, f"{len(health.set_aside)} rows set aside")
     for row in health.set_aside:
-        console.print(Text(f"  {row.file}:{row.line}: {row.reason}: {row.excerpt}"), soft_wrap=True)
-    console.print(f"{len(health.leaks)} leaks")
+        _line(console, f"  {row.file}:{row.line}: {row.reason}: {row.excerpt}")
+    _line(console, f"{len(health.leaks)} leaks")
     for leak in health.leaks:
-        console.print(Text(f"  {leak.moved_id} is like {leak.kept_id} ({leak.similarity:.2f})"), soft_wrap=True)
+        _line(console, f"  {leak.moved_id} is like {leak.kept_id} ({leak.similarity:.2f})")
     for note in health.notes:
-        console.print(Text(note), soft_wrap=True)
+        _line(console, note)
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    """Print one line as it is: the terminal breaks it where it must, a pipe gets it whole."""
+    console.print(Text(printable(text), style=style), soft_wrap=True)

@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from tunesmith.inference.decode import decode, shared_prefix
+from tunesmith.models.load import load
+
+
+def alone(loaded, prompt, new):
+    out = loaded.model.generate(
+        input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        max_new_tokens=new, do_sample=False, pad_token_id=loaded.tokenizer.pad_token_id,
+        eos_token_id=sorted(loaded.stop_ids),
+    )[0, len(prompt) :].tolist()  # fmt: skip
+    stop = next((n for n, token in enumerate(out) if token in loaded.stop_ids), None)
+    return (out, False) if stop is None else (out[:stop], True)
+
+
+def prompts(seed, *, prefix=0, count=9):
+    draw = torch.Generator().manual_seed(seed)
+    start = torch.randint(20, 300, (prefix,), generator=draw).tolist()
+    lengths = torch.randint(3, 40, (count,), generator=draw).tolist()
+    found = {tuple(start + torch.randint(20, 300, (n,), generator=draw).tolist()) for n in lengths}
+    return sorted(found, key=lambda ids: (-len(ids), ids))
+
+
+@pytest.mark.parametrize("prefix", [0, 12])
+@pytest.mark.parametrize("slots", [1, 3, 50])
+def test_answers_equal_those_of_each_prompt_alone(tiny_causal, prefix, slots):
+    loaded = load(tiny_causal)
+    asked = prompts(1, prefix=prefix)
+    found = decode(loaded, asked, max_new_tokens=7, tokens_in_memory=slots * (len(asked[0]) + 7))
+    assert found == [alone(loaded, prompt, 7) for prompt in asked]
+
+
+def test_an_answer_ends_at_a_stop_token_and_its_slot_is_used_again(tiny_causal):
+    loaded = load(tiny_causal)
+    asked = prompts(2)
+    first = alone(loaded, asked[0], 4)[0]
+    loaded.model.generation_config.eos_token_id = [first[1]]
+    found = decode(loaded, asked, max_new_tokens=4, tokens_in_memory=2 * (len(asked[0]) + 4))
+    expected = [alone(loaded, prompt, 4) for prompt in asked]
+    assert found == expected
+    assert any(stopped for _, stopped in expected)
+
+
+def test_a_prefix_that_all_share_is_read_once(tiny_causal, monkeypatch):
+    loaded = load(tiny_causal)
+    asked = prompts(3, prefix=15)
+    read = []
+    forward = loaded.model.forward
+
+    def counting(*args, **options):
+        read.append(options["input_ids"].numel())
+        return forward(*args, **options)
+
+    monkeypatch.setattr(loaded.model, "forward", counting)
+    decode(loaded, asked, max_new_tokens=1, tokens_in_memory=100_000)
+    assert read == [15, sum(len(prompt) - 15 for prompt in asked)]
+
+
+def test_the_model_attends_as_before_afterwards(tiny_causal):
+    loaded = load(tiny_causal)
+    before = loaded.model.config._attn_implementation
+    decode(loaded, prompts(4), max_new_tokens=2, tokens_in_memory=1000)
+    assert loaded.model.config._attn_implementation == before
+
+
+def test_a_prefix_leaves_every_prompt_a_token_of_its_own():
+    assert shared_prefix([tuple(range(20)), tuple(range(12))]) == 11
+    assert shared_prefix([tuple(range(20))]) == 0

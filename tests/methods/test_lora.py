@@ -1,0 +1,175 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tunesmith.errors import RecipeError
+from tunesmith.methods import lora
+from tunesmith.methods.lora import Settings
+from tunesmith.models.load import load
+
+IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])
+BOTH = pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+SETTINGS = (
+    Settings(rank=4),
+    Settings(rank=16, alpha=8.0),
+    Settings(rank=3, targets="attention"),
+)
+
+
+def fresh(kind: str, request: pytest.FixtureRequest) -> Any:
+    return load(request.getfixturevalue(f"tiny_{kind}")).model
+
+
+def logits(model: Any, kind: str) -> Tensor:
+    given = {"input_ids": IDS} if kind == "causal" else {"input_ids": IDS, "decoder_input_ids": IDS[:, :5]}
+    with torch.no_grad():
+        return model(**given).logits
+
+
+def trained(model: Any) -> Any:
+    """The model with an adapter that does something."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    return model.eval()
+
+
+@BOTH
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_as_many_parameters_learn_as_the_formula_says(
+    kind: str, settings: Settings, request: pytest.FixtureRequest
+) -> None:
+    model = fresh(kind, request)
+    expected = lora.count(settings, model)
+    attached = lora.attach(settings, model, kind)
+    learning = {name: weight for name, weight in attached.named_parameters() if weight.requires_grad}
+    assert sum(weight.numel() for weight in learning.values()) == expected > 0
+    assert all("lora_" in name for name in learning)
+
+
+def test_the_number_of_the_causal_one_worked_by_hand(tiny_causal: Path) -> None:
+    # per layer: q and o are 64 x 64, k and v are 32 x 64, gate and up are 128 x 64, down is 64 x 128
+    layer = 2 * (64 + 64) + 2 * (32 + 64) + 3 * (128 + 64)
+    assert lora.count(Settings(rank=5), load(tiny_causal).model) == 2 * 5 * layer
+    assert lora.count(Settings(rank=5, targets=("q_proj",)), load(tiny_causal).model) == 2 * 5 * (64 + 64)
+
+
+@BOTH
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_before_training_the_output_is_exactly_that_of_the_base(
+    kind: str, settings: Settings, request: pytest.FixtureRequest
+) -> None:
+    base = logits(fresh(kind, request), kind)
+    attached = lora.attach(settings, fresh(kind, request), kind).eval()
+    assert (logits(attached, kind) - base).abs().max().item() == 0
+
+
+@BOTH
+def test_one_step_changes_the_adapter_and_nothing_else(kind: str, request: pytest.FixtureRequest) -> None:
+    attached = lora.attach(Settings(rank=4), fresh(kind, request), kind)
+    before = {name: weight.detach().clone() for name, weight in attached.named_parameters()}
+    optimizer = torch.optim.SGD([w for w in attached.parameters() if w.requires_grad], lr=0.1)
+    attached(input_ids=IDS, labels=IDS).loss.backward()
+    optimizer.step()
+    moved = {name for name, weight in attached.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved == {name for name in before if "lora_B" in name}, "A gets no gradient while B is zero"
+
+
+@BOTH
+def test_the_output_head_gets_no_correction(kind: str, request: pytest.FixtureRequest) -> None:
+    assert not [name for name in lora.target_layers(Settings(), fresh(kind, request)) if "lm_head" in name]
+
+
+@BOTH
+def test_attention_is_all_its_projections_and_nothing_else(kind: str, request: pytest.FixtureRequest) -> None:
+    found = {name.split(".")[-1] for name in lora.target_layers(Settings(targets="attention"), fresh(kind, request))}
+    assert found == ({"q_proj", "k_proj", "v_proj", "o_proj"} if kind == "causal" else {"q", "k", "v", "o"})
+
+
+def test_the_correction_is_scaled_by_alpha_over_rank(tiny_causal: Path) -> None:
+    attached = trained(lora.attach(Settings(rank=4, alpha=6.0, targets=("q_proj",)), load(tiny_causal).model, "causal"))
+    layer = attached.base_model.model.model.layers[0].self_attn.q_proj
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    x = torch.randn(3, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), x @ (layer.base_layer.weight + 6.0 / 4 * b @ a).T, rtol=0, atol=1e-5)
+
+
+def test_without_alpha_the_scale_is_two(tiny_causal: Path) -> None:
+    attached = lora.attach(Settings(rank=4), load(tiny_causal).model, "causal")
+    assert attached.base_model.model.model.layers[0].self_attn.q_proj.scaling == {"default": 2.0}
+
+
+def test_dropout_works_while_training_and_only_then(tiny_causal: Path) -> None:
+    attached = trained(lora.attach(Settings(rank=4, dropout=0.5), load(tiny_causal).model, "causal"))
+    assert torch.equal(logits(attached, "causal"), logits(attached, "causal"))
+    attached.train()
+    assert not torch.equal(logits(attached, "causal"), logits(attached, "causal"))
+
+
+@BOTH
+def test_the_saved_adapter_is_loaded_by_plain_peft_and_answers_the_same(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+
+    attached = trained(lora.attach(Settings(rank=4), fresh(kind, request), kind))
+    lora.save(attached, tmp_path)
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in tmp_path.iterdir()}
+    again = PeftModel.from_pretrained(fresh(kind, request), tmp_path).eval()
+    assert torch.equal(logits(again, kind), logits(attached, kind))
+    assert (logits(again, kind) - logits(fresh(kind, request), kind)).abs().max() > 1e-3, "the adapter does something"
+
+
+@BOTH
+def test_merged_it_answers_like_the_adapter_and_is_a_plain_model(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    attached = trained(lora.attach(Settings(rank=4), fresh(kind, request), kind))
+    expected = logits(attached, kind)
+    merged = lora.merge(attached)
+    torch.testing.assert_close(logits(merged, kind), expected, rtol=0, atol=1e-5)
+    names = {name for name, _ in merged.named_parameters()}
+    assert names == {name for name, _ in fresh(kind, request).named_parameters()}
+    merged.save_pretrained(tmp_path)
+    load(request.getfixturevalue(f"tiny_{kind}")).tokenizer.save_pretrained(tmp_path)
+    torch.testing.assert_close(logits(load(tmp_path).model, kind), expected, rtol=0, atol=1e-5)
+
+
+class TestWhatIsWrong:
+    def refused(self, settings: Settings, folder: Path) -> tuple[str, ...]:
+        with pytest.raises(RecipeError) as caught:
+            lora.attach(settings, load(folder).model, "causal")
+        return caught.value.problems
+
+    def test_a_rank_larger_than_a_layer(self, tiny_causal: Path) -> None:
+        assert self.refused(Settings(rank=33), tiny_causal) == (
+            "lora: rank 33 is larger than the layer model.layers.0.self_attn.k_proj (32 x 64), and 3 more. "
+            "Take a rank of at most 32.",
+        )
+
+    def test_a_rank_as_large_as_the_smallest_layer_is_allowed(self, tiny_causal: Path) -> None:
+        lora.attach(Settings(rank=32), load(tiny_causal).model, "causal")
+
+    def test_targets_that_no_layer_is_called(self, tiny_causal: Path) -> None:
+        ends = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+        assert self.refused(Settings(rank=40, targets=("q_prj", "k_proj", "v")), tiny_causal) == (
+            f'lora: no linear layer is called "q_prj"; this model has {ends}.',
+            f'lora: no linear layer is called "v"; this model has {ends}.',
+            "lora: rank 40 is larger than the layer model.layers.0.self_attn.k_proj (32 x 64), and 1 more. "
+            "Take a rank of at most 32.",
+        )
+
+    def test_a_model_without_known_attention(self, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lora, "ATTENTION", ("nothing",))
+        (problem,) = self.refused(Settings(targets="attention"), tiny_causal)
+        assert problem.startswith("lora: no layer fits targets: attention; this model has down_proj, ")
+
+
+def test_the_lectures_layer() -> None:
+    assert lora.size(512, 64, 8) == 4608

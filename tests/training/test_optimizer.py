@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+import torch
+from workshop import FULL, LORA, ingredients, make_job, recipe
+
+from tunesmith.settings import TrainSettings
+from tunesmith.training.optimizer import auto_rate, make_optimizer, rate_at
+
+
+def rates(steps: int, **settings: object) -> list[float]:
+    given = TrainSettings.model_validate(settings)
+    return [round(rate_at(step, steps=steps, highest=1.0, settings=given), 4) for step in range(steps)]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "final_rate", "expected"),
+    [
+        ("constant", 0.1, [1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", 0.0, [1.0, 0.75, 0.5, 0.25, 0.0]),
+        ("linear", 0.2, [1.0, 0.8, 0.6, 0.4, 0.2]),
+        ("cosine", 0.0, [1.0, 0.8536, 0.5, 0.1464, 0.0]),
+        ("cosine", 1.0, [1.0, 1.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_after_the_warm_up_the_rate_follows_its_schedule(
+    schedule: str, final_rate: float, expected: list[float]
+) -> None:
+    assert rates(5, warmup=0.0, schedule=schedule, final_rate=final_rate) == expected
+
+
+def test_the_warm_up_rises_in_even_steps_and_reaches_the_highest_rate() -> None:
+    assert rates(8, warmup=0.5, schedule="constant") == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert rates(8, warmup=0.5, schedule="linear", final_rate=0.0)[4:] == [1.0, 0.6667, 0.3333, 0.0]
+    assert rates(4, warmup=1.0) == [0.25, 0.5, 0.75, 1.0]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 100])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_no_training_is_too_short_for_a_rate(steps: int, schedule: str) -> None:
+    assert all(0 < rate <= 1 for rate in rates(steps, schedule=schedule))
+
+
+@pytest.mark.parametrize("tiny", ["causal"], indirect=True)
+def test_weight_decay_acts_on_matrices_alone(tiny: Path, tmp_path: Path) -> None:
+    job, _ = make_job(ingredients(recipe(FULL, weight_decay=0.3, beta1=0.8, beta2=0.9), tiny), tmp_path)
+    matrices, vectors = make_optimizer(job.model, job.settings).param_groups
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.3, 0.0)
+    assert {weight.ndim for weight in matrices["params"]} == {2}
+    assert {weight.ndim for weight in vectors["params"]} == {1}
+    assert (matrices["betas"], vectors["betas"]) == ((0.8, 0.9), (0.8, 0.9))
+    assert sum(map(torch.numel, [*matrices["params"], *vectors["params"]])) == job.model.num_parameters()
+
+
+def test_what_is_frozen_has_no_optimizer_state(tiny: Path, tmp_path: Path) -> None:
+    job, _ = make_job(ingredients(recipe(LORA), tiny), tmp_path)
+    (group,) = make_optimizer(job.model, job.settings).param_groups
+    assert {id(weight) for weight in group["params"]} == {
+        id(weight) for name, weight in job.model.named_parameters() if "lora_" in name
+    }
+
+
+def test_auto_rates_fall_as_models_grow() -> None:
+    for method in ("lora", "full"):
+        for kind in ("causal", "seq2seq"):
+            found = [auto_rate(method, parameters=n, kind=kind) for n in (10**7, 10**9, 10**10, 10**12)]
+            assert found == sorted(found, reverse=True)
+            assert len(set(found)) > 1
+            assert all(1e-6 < rate < 1e-2 for rate in found)
