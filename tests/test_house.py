@@ -113,6 +113,14 @@ def test_the_version_stands_twice_and_is_the_same() -> None:
     assert project()["project"]["version"] == __version__
 
 
+def test_every_public_name_is_there_and_no_other_is() -> None:
+    import tunesmith
+
+    assert all(getattr(tunesmith, name) is not None for name in tunesmith.__all__)
+    with pytest.raises(AttributeError, match="module 'tunesmith' has no attribute 'nothing'"):
+        _ = tunesmith.nothing
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_of_the_table_is_there(name: str) -> None:
     assert resolve("metric", name, METRICS) is not None

@@ -1,7 +1,212 @@
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from small_run import Command
+import pytest
+from small_run import Command, as_process, write_table
+
+from tunesmith.records import RunRecord
+from tunesmith.rundir import RunDir, read_record
+
+RUN = Path("runs/chats")
+STEPS = [
+    "data", "predict zero-shot", "predict two-shot", "train lora", "predict lora", "train full", "predict full",
+]  # fmt: skip
 
 
-def test_a_run_ends_with_a_report(finished: Path, tunesmith: Command) -> None:
-    print(tunesmith("run", finished))
+def record() -> RunRecord:
+    return read_record(RunDir(RUN).record, RunRecord)
+
+
+def files() -> dict[str, int]:
+    """Every file that a heavy step writes, with the time it was written."""
+    kept = [path for path in RUN.rglob("*") if path.is_file() and "scores" not in path.parts]
+    light = {"recipe.yaml", "recipe.json", "report.html", "report.json", ".lock"}
+    return {str(path.relative_to(RUN)): path.stat().st_mtime_ns for path in kept if path.name not in light}
+
+
+def changed(before: dict[str, int]) -> set[str]:
+    after = files()
+    return {name for name in after.keys() | before.keys() if after.get(name) != before.get(name)}
+
+
+class TestTheWholeWay:
+    def test_it_leaves_everything_that_it_promises(self, finished: Path) -> None:
+        assert list(record().finished) == STEPS
+        assert (RUN / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+        for name in ("zero-shot", "two-shot", "lora", "full"):
+            where = RunDir(RUN).candidate(name)
+            for task in ("summarize", "mood"):
+                assert len(where.predictions(task).read_text(encoding="utf-8").splitlines()) == 4
+                assert where.scores(task).is_file()
+            assert where.train_result.is_file() == (name in ("lora", "full"))
+        assert (RunDir(RUN).candidate("lora").adapter / "adapter_model.safetensors").is_file()
+        assert (RunDir(RUN).candidate("full").adapter / "model.safetensors").is_file()
+        assert not list(RUN.rglob("checkpoints"))
+
+    def test_the_report_holds_every_candidate_and_both_tasks(self, finished: Path) -> None:
+        report = json.loads((RUN / "report.json").read_text(encoding="utf-8"))
+        assert [one["name"] for one in report["candidates"]] == ["zero-shot", "two-shot", "lora", "full"]
+        assert [one["missing"] for one in report["candidates"]] == [[]] * 4
+        assert [task["task"] for task in report["tasks"]] == ["summarize", "mood"]
+        assert [score["metric"] for score in report["tasks"][0]["scores"]["full"]] == ["rouge1", "rouge2", "bleu"]
+        assert [score["metric"] for score in report["tasks"][1]["scores"]["full"]] == ["accuracy", "macro-f1"]
+
+    def test_the_tasks_are_kept_with_what_was_filled_in(self, finished: Path) -> None:
+        tasks = [json.loads(line) for line in RunDir(RUN).tasks.read_text(encoding="utf-8").splitlines()]
+        assert [task["choices"] for task in tasks] == [[], ["bad", "good"]]
+
+
+class TestTheSameCommandAgain:
+    def test_it_redoes_no_step(self, finished: Path, tunesmith: Command) -> None:
+        before, seconds = files(), record().seconds
+        found = tunesmith("run", finished)
+        assert found.code == 0
+        assert found.err == ""
+        assert changed(before) == set()
+        assert record().seconds == seconds
+
+    @pytest.mark.parametrize("lost", ["predictions/mood.jsonl", "predict.json"])
+    def test_lost_predictions_are_made_again_and_nothing_else(
+        self, finished: Path, tunesmith: Command, lost: str
+    ) -> None:
+        where = RUN / "candidates" / "lora"
+        before, answers = files(), (where / "predictions" / "mood.jsonl").read_text(encoding="utf-8")
+        (where / lost).unlink()
+        assert tunesmith("run", finished, "--quiet").code == 0
+        assert (where / "predictions" / "mood.jsonl").read_text(encoding="utf-8") == answers
+        again = {f"candidates/lora/{name}" for name in ("predict.json", "predictions/mood.jsonl")}
+        assert changed(before) - {"candidates/lora/predictions/summarize.jsonl"} == {"run.json", *again}
+
+    @pytest.mark.parametrize("lost", ["data/tasks.jsonl", "data/health.json", "data/train.jsonl"])
+    def test_lost_data_is_prepared_again_and_nothing_else(self, finished: Path, tunesmith: Command, lost: str) -> None:
+        before, rows = files(), (RUN / lost).read_text(encoding="utf-8")
+        (RUN / lost).unlink()
+        assert tunesmith("run", finished, "--quiet").code == 0
+        assert (RUN / lost).read_text(encoding="utf-8") == rows
+        assert {name for name in changed(before) if not name.startswith("data/")} == {"run.json"}
+
+    @pytest.mark.parametrize("lost", ["adapter/adapter_model.safetensors", "train.json"])
+    def test_a_lost_adapter_or_its_record_is_trained_again(self, finished: Path, tunesmith: Command, lost: str) -> None:
+        where = RUN / "candidates" / "lora"
+        weights = (where / "adapter" / "adapter_model.safetensors").read_bytes()
+        (where / lost).unlink()
+        (where / lost).parent.rename(where / "away") if "/" in lost else None
+        assert tunesmith("run", finished, "--quiet").code == 0
+        assert (where / "adapter" / "adapter_model.safetensors").read_bytes() == weights
+
+    def test_a_lost_run_record_is_begun_again(self, finished: Path, tunesmith: Command) -> None:
+        before = record()
+        (RUN / "run.json").unlink()
+        assert tunesmith("run", finished).code == 0
+        assert record().model_copy(update={"started": before.started}) == before.model_copy(
+            update={"finished": {}, "seconds": {}}
+        )
+
+    def test_new_metrics_need_no_new_answers(self, finished: Path, tunesmith: Command) -> None:
+        before = files()
+        found = tunesmith("run", finished, "--set", "tasks.0.metrics=[chrf]", "--json")
+        assert [score["metric"] for score in json.loads(found.out)["tasks"][0]["scores"]["lora"]] == ["chrf"]
+        assert changed(before) == set()
+
+
+class TestOtherCandidates:
+    def test_a_new_one_is_welcome_and_leaves_the_others_alone(self, finished: Path, tunesmith: Command) -> None:
+        before = files()
+        found = tunesmith("run", finished, "--set", "candidates.three-shot={method: none, shots: 3}", "--json")
+        assert [one["name"] for one in json.loads(found.out)["candidates"]][-1] == "three-shot"
+        assert {name for name in changed(before) if "three-shot" not in name} == {"run.json"}
+
+    def test_one_that_is_left_out_is_left_out_of_the_report(self, finished: Path, tunesmith: Command) -> None:
+        text = finished.read_text(encoding="utf-8").replace("  full: {method: full}\n", "")
+        finished.write_text(text, encoding="utf-8")
+        found = json.loads(tunesmith("run", finished, "--json").out)
+        assert [one["name"] for one in found["candidates"]] == ["zero-shot", "two-shot", "lora"]
+        assert found["notes"] == ["The folder candidates/full is not in the recipe and is left out."]
+
+
+class TestStopping:
+    def test_ctrl_c_in_training_leaves_a_checkpoint_from_which_the_same_command_goes_on(
+        self, small: Path, tunesmith: Command, tmp_path: Path
+    ) -> None:
+        sets = ("--set", "train.epochs=20", "--set", "train.validations=0")
+        process = as_process("train", small, *sets, folder=tmp_path)
+        log = RunDir(RUN).candidate("lora").train_log
+        wait_for(lambda: log.exists() and len(log.read_text(encoding="utf-8").splitlines()) > 2)
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["step"]
+        stopped = re.search(r"of (\d+) of lora", err)
+        assert stopped
+        total = int(stopped[1])
+        assert last < total
+        assert (process.returncode, out) == (75, "")
+        assert err.splitlines()[-2:] == [
+            "stopping after this step, saving first; once more stops at once",
+            f"tunesmith: stopped at step {last} of {total} of lora; a checkpoint was written. The same command goes on "
+            "from there.",
+        ]
+        assert "Traceback" not in err
+        assert [path.name for path in RunDir(RUN).candidate("lora").checkpoints.iterdir()] == [f"step-{last:08d}"]
+
+        found = tunesmith("train", small, *sets, "--set", "candidates.full.train.max_steps=1")
+        steps = [json.loads(line)["step"] for line in log.read_text(encoding="utf-8").splitlines()]
+        assert found.code == 0
+        assert steps == list(range(1, total + 1))
+
+    def test_ctrl_c_elsewhere_stops_at_once(
+        self, small: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("tunesmith.pipeline.prepare", interrupted)
+        assert tunesmith("run", small) == (
+            130, "", "tunesmith: stopped. The same command goes on with what is not finished yet.\n"
+        )  # fmt: skip
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+class TestFromATable:
+    def test_a_table_becomes_a_recipe_and_a_report(
+        self, tmp_path: Path, tiny_causal: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        write_table(tmp_path / "chats.csv")
+        small = [f"model={tiny_causal}", "tasks.0.max_new_tokens=4", "train.max_steps=2", "candidates.lora.rank=2"]
+        found = tunesmith("run", "chats.csv", *(part for text in small for part in ("--set", text)))
+        assert found.code == 0
+        assert "two-shot" in found.out
+        assert "lora" in found.out
+        assert found.err.startswith("chats.yaml: written; template dialogue-summary\ndata: 32 rows read, ")
+        report = json.loads((RUN / "report.json").read_text(encoding="utf-8"))
+        assert [one["missing"] for one in report["candidates"]] == [[], [], []]
+        assert report["recipe"].endswith("# --set candidates.lora.rank=2\n")
+
+        again = tunesmith("run", "chats.csv", *(part for text in small for part in ("--set", text)))
+        assert again.code == 0
+        assert again.err == (
+            "chats.yaml: this recipe is there already and is used; delete it to guess again from chats.csv.\n"
+        )
+
+
+def test_a_generated_metric_can_choose_the_best_weights(small: Path, tunesmith: Command) -> None:
+    text = small.read_text(encoding="utf-8").replace("  two-shot: {method: none, shots: 2}\n", "")
+    small.write_text(text.replace("  full: {method: full}\n", ""), encoding="utf-8")
+    found = tunesmith("train", small, "--set", "train.keep_best=rouge1", "--set", "train.validations=2")
+    assert found.code == 0
+    lines = RunDir(RUN).candidate("lora").train_log.read_text(encoding="utf-8").splitlines()
+    scores = [json.loads(line)["validation_score"] for line in lines if "validation_loss" in line]
+    assert len(scores) == 2
+    assert all(0 <= score <= 100 for score in scores)

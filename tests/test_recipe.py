@@ -375,6 +375,13 @@ class TestOverrides:
             "r.yaml:4: train.clip: 0 does not fit; it should be greater than 0.",
         )
 
+    def test_what_an_override_made_on_its_way_is_its_own(self) -> None:
+        (problem,) = problems(SMALL, "candidates.x.shots=many")
+        assert problem == '--set: candidates.x.shots: "many" does not fit; it should be a valid integer.'
+        assert problems(SMALL, "candidates.Big.method=full")[0].startswith(
+            '--set: candidates: "Big" cannot be the name'
+        )
+
 
 class TestTheFile:
     def test_a_file_is_read_and_its_text_kept(self, tmp_path: Path) -> None:

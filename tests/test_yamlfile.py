@@ -135,7 +135,7 @@ class TestReadingAFile:
         assert self.refused(path) == f"{path}: there is no such file. `tunesmith init TABLE` writes one from a table."
 
     def test_a_folder_is_no_file(self, tmp_path: Path) -> None:
-        assert self.refused(tmp_path).startswith(f"{tmp_path}: there is no such file.")
+        assert self.refused(tmp_path) == f"{tmp_path}: this is a folder. Name the recipe in it."
 
     def test_a_huge_file_is_not_read(self, tmp_path: Path) -> None:
         path = tmp_path / "r.yaml"

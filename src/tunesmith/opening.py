@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from safetensors import SafetensorError
 
 from tunesmith import __version__
-from tunesmith.errors import DataError, RecipeError, ResourceError, UsageError, UserError
+from tunesmith.errors import DataError, RecipeError, RefusedError, ResourceError, UsageError, UserError
 from tunesmith.machine import device_name, need_space, usable_cores
 from tunesmith.metrics.scoring import expand_metrics
 from tunesmith.models.catalog import check_name, fingerprint
@@ -23,7 +23,7 @@ from tunesmith.models.fetch import sha256
 from tunesmith.models.load import materialize, quiet
 from tunesmith.models.sizes import parameters_on_disk
 from tunesmith.recipe import changes, load_recipe, resolved, train_settings
-from tunesmith.records import DataHealth, RunRecord
+from tunesmith.records import DataHealth, Record, RunRecord
 from tunesmith.rundir import RunDir, read_record, write_record, write_text
 from tunesmith.settings import Candidate, Recipe
 
@@ -39,6 +39,13 @@ class Run:
     recipe: Recipe
     base: Path
     dir: RunDir
+
+
+class Made(Record):
+    """What a candidate was made from, and what its training wrote."""
+
+    candidate: Candidate
+    adapter: str = ""  # fingerprint of the folder; empty until training is finished
 
 
 @contextmanager
@@ -59,7 +66,10 @@ def open_run(recipe_file: Path, *, overrides: Sequence[str] = (), out: Path | No
         _same_recipe(folder, recipe)
         write_text(folder.recipe, text)
         write_text(folder.resolved, json.dumps(resolved(recipe), indent=1) + "\n")
-        yield Run(recipe, base, folder)
+        job = Run(recipe, base, folder)
+        if not folder.record.exists():
+            write_record(folder.record, _with_model(job, _new_record(job)) if _begun(folder) else _new_record(job))
+        yield job
 
 
 def _check_metrics(recipe: Recipe) -> None:
@@ -90,7 +100,7 @@ def same_sources(job: Run) -> bool:
     known = set(read_record(job.dir.health, DataHealth).files.values())
     sources = [source for task in job.recipe.tasks for source in task.paths()]
     files = [job.base / Path(source).expanduser() for source in sources]
-    changed = [path for path in files if path.is_file() and sha256(path) not in known]
+    changed = [path for path in dict.fromkeys(files) if path.is_file() and sha256(path) not in known]
     if changed and _begun(job.dir):
         raise DataError(
             f"{path}: the file has changed since {job.dir.root} was made from it. Give --out another folder, or "
@@ -154,11 +164,11 @@ def _same_recipe(folder: RunDir, recipe: Recipe) -> None:
     for name, candidate in recipe.candidates.items():
         made = folder.candidate(name).root / MADE
         if made.exists() and _has_work(made.parent):
-            old, new = read_record(made, Candidate), candidate
+            old = read_record(made, Made).candidate
             problems += [
                 f"{made.parent}: this candidate was made by another recipe: {change}. Give it another name, undo the "
                 "change, or delete this folder to make it again."
-                for change in changes(_plain(old), _plain(new), f"candidates.{name}.")
+                for change in changes(_plain(old), _plain(candidate), f"candidates.{name}.")
             ]
     if problems:
         raise RecipeError(problems)
@@ -174,14 +184,16 @@ def _has_work(candidate: Path) -> bool:
 
 
 def _decisive(recipe: Recipe) -> dict[str, Any]:
-    """Return what decides the results of every candidate alike, as plain values."""
+    """Return what decides the answers of every candidate alike, as plain values."""
     plain = resolved(recipe.model_copy(update={"candidates": {}}))
-    return {key: _slower(value) if key in ("train", "generate") else value for key, value in plain.items()}
+    tasks = {task["name"]: {**task, "metrics": None} for task in plain["tasks"]}  # a new metric needs no new answers
+    return {**plain, "tasks": tasks, "train": _slower(plain["train"]), "generate": _slower(plain["generate"])}
 
 
 def _plain(candidate: Candidate) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(candidate.model_dump_json(serialize_as_any=True))
-    return {**plain, "train": _slower(plain["train"])}
+    own = plain.pop("settings") or {}
+    return {**plain, **own, "train": _slower(plain["train"])}
 
 
 def _slower(settings: dict[str, Any]) -> dict[str, Any]:
@@ -190,8 +202,29 @@ def _slower(settings: dict[str, Any]) -> dict[str, Any]:
 
 def begin(job: Run, name: str) -> None:
     """Note what a candidate is made from, before the first of its files is written."""
-    text = job.recipe.candidates[name].model_dump_json(indent=1, serialize_as_any=True)
-    write_text(job.dir.candidate(name).root / MADE, text + "\n")
+    where = job.dir.candidate(name).root
+    if not (where / MADE).exists() or not _has_work(where):
+        write_record(where / MADE, Made(candidate=job.recipe.candidates[name]))
+
+
+def seal(job: Run, name: str) -> None:
+    """Note what a candidate's training wrote."""
+    where = job.dir.candidate(name)
+    write_record(where.root / MADE, Made(candidate=job.recipe.candidates[name], adapter=fingerprint(where.adapter)))
+
+
+def check_seal(job: Run, name: str) -> None:
+    """Refuse an adapter that is not what training wrote.
+
+    Raises:
+        RefusedError: A file of it was changed, added or taken away.
+    """
+    where = job.dir.candidate(name)
+    sealed = read_record(where.root / MADE, Made).adapter if (where.root / MADE).exists() else ""
+    if sealed and fingerprint(where.adapter) != sealed:
+        raise RefusedError(
+            f"{where.adapter}: its files are not those that training wrote. Delete the folder to train {name} again."
+        )
 
 
 @contextmanager
@@ -201,8 +234,7 @@ def timed(job: Run, step: str) -> Iterator[None]:
     Raises:
         RecipeError: The weights of the base model are not those that the other steps were done with.
     """
-    path = job.dir.record
-    record = read_record(path, RunRecord) if path.exists() else _new_record(job)
+    record = read_record(job.dir.record, RunRecord)
     if step != "data":
         record = _with_model(job, record)
     start = time.monotonic()
@@ -210,7 +242,7 @@ def timed(job: Run, step: str) -> Iterator[None]:
     finished = {**record.finished, step: datetime.now(UTC).isoformat(timespec="seconds")}
     seconds = {**record.seconds, step: round(time.monotonic() - start, 1)}
     update = {"finished": finished, "seconds": seconds, "recipe_hash": sha256(job.dir.resolved)}
-    write_record(path, record.model_copy(update=update))
+    write_record(job.dir.record, record.model_copy(update=update))
 
 
 def _with_model(job: Run, record: RunRecord) -> RunRecord:

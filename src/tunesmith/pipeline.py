@@ -14,10 +14,11 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from tunesmith.data.prepare import prepare
+from tunesmith.data.templates import load_template
 from tunesmith.errors import DataError, UserError
 from tunesmith.metrics.scoring import expand_metrics, score_predictions
 from tunesmith.models.load import Loaded
-from tunesmith.opening import Run, base_model, begin, open_run, same_sources, timed
+from tunesmith.opening import Run, base_model, begin, check_seal, open_run, same_sources, seal, timed
 from tunesmith.progress import say
 from tunesmith.recipe import train_settings
 from tunesmith.records import DataHealth, Example, Prediction, PredictResult, Split, TrainResult
@@ -56,10 +57,16 @@ def prepare_data(job: Run) -> Run:
             write_records(job.dir.tasks, found.tasks)
             write_record(job.dir.health, found.health)  # last: its presence says that the step is done
         say_health(found.health)
-    tasks = tuple(read_records(job.dir.tasks, TaskSettings))
+    made = {task.name: task for task in read_records(job.dir.tasks, TaskSettings)}
+    tasks = tuple(_with_metrics(made[task.name], task.metrics) for task in recipe.tasks)
     prepared = replace(job, recipe=recipe.model_copy(update={"tasks": tasks}))
     check_candidates(prepared)
     return prepared
+
+
+def _with_metrics(made: TaskSettings, asked: tuple[str, ...]) -> TaskSettings:
+    """Return a prepared task with the metrics that the recipe names now: they need no new data and no new answers."""
+    return made.model_copy(update={"metrics": asked or load_template(made).metrics})
 
 
 def check_candidates(job: Run) -> None:
@@ -99,6 +106,7 @@ def train_candidate(job: Run, name: str) -> None:
     with timed(job, f"train {name}"):
         given = Ingredients(job.recipe, base_model(job), examples(job, "train"), examples(job, "validation"))
         tune(given, name, where, score=None if best == "loss" else _validation_score(job, name, best))
+        seal(job, name)
 
 
 def predict_candidate(job: Run, name: str) -> None:
@@ -116,6 +124,7 @@ def predict_candidate(job: Run, name: str) -> None:
     if unasked:
         raise DataError(f"there are no test examples for {', '.join(unasked)}. Give split.test a share of the rows.")
     begin(job, name)
+    check_seal(job, name)
     with timed(job, f"predict {name}"):
         loaded = load_candidate(job.recipe, name, model=base_model(job), adapter=where.adapter)
         found = answer(job.recipe, name, loaded, examples=asked, training=examples(job, "train"))

@@ -39,6 +39,8 @@ class Document:
         """Return ``file:line`` of a key, or of the nearest thing above it that the file has; or that --set set it."""
         if any(key[:depth] in self.overridden for depth in range(1, len(key) + 1)):
             return "--set"
+        if key not in self.lines and any(way[: len(key)] == key for way in self.overridden):
+            return "--set"  # which made it on its way to what it set
         while key and key not in self.lines:
             key = key[:-1]
         return f"{self.name}:{self.lines.get(key, 1)}"
@@ -66,6 +68,8 @@ def read_yaml(path: Path) -> Document:
         RecipeError: Missing, empty or too large; broken YAML; a key twice; tags, anchors or deep nesting. All
             duplicates at once.
     """
+    if path.is_dir():
+        raise RecipeError(f"{path}: this is a folder. Name the recipe in it.")
     if not path.is_file():
         raise RecipeError(f"{path}: there is no such file. `tunesmith init TABLE` writes one from a table.")
     if path.stat().st_size > MAX_BYTES:

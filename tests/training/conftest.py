@@ -23,6 +23,24 @@ def trainer() -> Iterator[Trainer]:
     process.close()
 
 
+@pytest.fixture(scope="session")
+def tiny_causal(tmp_path_factory: pytest.TempPathFactory, steady_torch: None, texts: tuple[str, ...]) -> Path:
+    """Half as wide and deep as the one of the other tests: here models are not only asked but trained."""
+    from tunesmith.models.tiny import write_tiny
+
+    folder = tmp_path_factory.mktemp("models") / "causal"
+    return write_tiny(folder, kind="causal", texts=texts, hidden=32, layers=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_seq2seq(tmp_path_factory: pytest.TempPathFactory, steady_torch: None, texts: tuple[str, ...]) -> Path:
+    """The same for an encoder-decoder."""
+    from tunesmith.models.tiny import write_tiny
+
+    folder = tmp_path_factory.mktemp("models") / "seq2seq"
+    return write_tiny(folder, kind="seq2seq", texts=texts, hidden=32, layers=1)
+
+
 @pytest.fixture(params=["causal", "seq2seq"])
 def tiny(request: pytest.FixtureRequest) -> Path:
     """The folder of each of the two tiny models in turn."""
