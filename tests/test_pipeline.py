@@ -131,13 +131,19 @@ class TestOtherCandidates:
 
 
 class TestStopping:
-    def test_ctrl_c_in_training_leaves_a_checkpoint_from_which_the_same_command_goes_on(
+    """Also of two processes in one folder, since there is a first one here that works."""
+
+    def test_ctrl_c_in_training_leaves_a_checkpoint_and_the_same_command_goes_on(
         self, small: Path, tunesmith: Command, tmp_path: Path
     ) -> None:
         sets = ("--set", "train.epochs=20", "--set", "train.validations=0")
         process = as_process("train", small, *sets, folder=tmp_path)
         log = RunDir(RUN).candidate("lora").train_log
         wait_for(lambda: log.exists() and len(log.read_text(encoding="utf-8").splitlines()) > 2)
+        assert tunesmith("run", small, *sets) == (
+            1, "", f"tunesmith: runs/chats: process {process.pid} is working in this run folder. Wait for it, or give "
+            "--out another folder.\n",
+        )  # fmt: skip
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
         last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["step"]

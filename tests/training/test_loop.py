@@ -10,8 +10,8 @@ from workshop import FULL, LORA, ingredients, make_job, read_log, recipe
 
 from tunesmith.training import loop
 from tunesmith.training.batches import IGNORED, make_batch
-from tunesmith.training.job import Job, trainable
-from tunesmith.training.loop import answering, optimizer_step, plan_steps, train
+from tunesmith.training.job import Job, plain, trainable
+from tunesmith.training.loop import optimizer_step, plan_steps, train
 from tunesmith.training.loss import decoder_inputs
 from tunesmith.training.optimizer import make_optimizer, rate_at
 
@@ -220,10 +220,9 @@ def test_a_model_answers_in_the_middle_of_training_and_trains_on(tiny: Path, tmp
     from tunesmith.settings import GenerateSettings
 
     def score(model: Any) -> float:
-        with answering(model.model):
-            assert not model.model.training
-            prompts = [[5, 6, 7], [9]]
-            generate(model, prompts, settings=GenerateSettings(temperature=1.0), max_new_tokens=2, seed=7)
+        assert not model.model.training
+        assert plain(model.model).config._attn_implementation != loop.NAME
+        generate(model, [[5, 6, 7], [9]], settings=GenerateSettings(temperature=1.0), max_new_tokens=2, seed=7)
         return 1.0
 
     method = {**LORA, "dropout": 0.3}

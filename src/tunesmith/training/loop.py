@@ -216,9 +216,12 @@ def answering(model: Any) -> Iterator[None]:
     whole = plain(model)
     was_training = model.training
     model.eval()
-    with attending(whole, "sdpa" if whole.config._attn_implementation == NAME else whole.config._attn_implementation):
-        yield
-    model.train(was_training)
+    usual = whole.config._attn_implementation
+    try:
+        with attending(whole, "sdpa" if usual == NAME else usual):
+            yield
+    finally:
+        model.train(was_training)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from tunesmith.rundir import CandidateDir, write_record
 from tunesmith.settings import Recipe, TrainSettings
 from tunesmith.training.checkpoint import full_disk_explained, publish
 from tunesmith.training.job import Job, Progress
-from tunesmith.training.loop import train
+from tunesmith.training.loop import answering, train
 from tunesmith.training.optimizer import auto_rate
 
 CARD = "tunesmith.json"  # the AdapterCard beside the weights
@@ -139,11 +139,16 @@ def encode_validation(given: Ingredients, coder: Coder, settings: TrainSettings,
 
 
 def scorer(loaded: Loaded, model: Any, score: Callable[[Loaded], float] | None) -> Callable[[], float] | None:
-    """Bind ``score`` to the model that is being trained."""
+    """Bind ``score`` to the model that is being trained, and ready to answer while it is asked."""
     if score is None:
         return None
     current = Loaded(model, loaded.tokenizer, loaded.kind, loaded.folder, loaded.context)
-    return lambda: score(current)
+
+    def ask() -> float:
+        with answering(model):
+            return score(current)
+
+    return ask
 
 
 def check_context(loaded: Loaded, settings: TrainSettings) -> int:
