@@ -1,7 +1,5 @@
 """Rendered examples as the model will see them, token by token."""
 
-from typing import Any
-
 from rich.console import Console
 from rich.text import Text
 
@@ -9,7 +7,6 @@ from tunesmith.data.encode import Coder, encode_training
 from tunesmith.models.load import load_tokenizer
 from tunesmith.opening import Run, base_model
 from tunesmith.pipeline import examples, prepare_data
-from tunesmith.progress import printable
 
 
 def show_examples(job: Run, count: int, console: Console) -> None:
@@ -22,14 +19,10 @@ def show_examples(job: Run, count: int, console: Console) -> None:
         given = item.input_ids[: len(item.input_ids) - (len(item.target_ids) if item.trains else 0)]
         title = f"{item.example_id}: {len(given)} + {len(item.target_ids)} tokens"
         console.rule(title) if console.is_terminal else console.print(title)
-        target = _text(tokenizer, item.target_ids)
+        target = tokenizer.decode(list(item.target_ids))
         shown = Text(target, style="black on green") if console.color_system else Text(f"⟦{target}⟧")
-        console.print(Text(_text(tokenizer, given)), shown, sep="", soft_wrap=True)
+        console.print(Text(tokenizer.decode(list(given))), shown, sep="", soft_wrap=True)
     for cut in health.cut:
         console.print(f"{cut.example_id}: its prompt was cut from {cut.tokens_before} to {cut.tokens_after} tokens")
     for name in health.too_long:
         console.print(f"{name}: its target does not fit beside its prompt into {health.limit} tokens; it is left out")
-
-
-def _text(tokenizer: Any, ids: tuple[int, ...]) -> str:
-    return "\n".join(map(printable, tokenizer.decode(list(ids)).split("\n")))

@@ -14,6 +14,7 @@ from tunesmith.settings import TaskSettings
 from tunesmith.yamlfile import scalar
 
 RECIPES = (".yaml", ".yml")
+WORDS = ("y", "n", "yes", "no", "on", "off")  # truth values to other readers of YAML
 
 HEAD = """\
 # Written by `tunesmith init {table}`. Every line may be changed; docs/recipe.md lists what else there is.
@@ -71,8 +72,12 @@ def _task_text(task: TaskSettings, source: str) -> str:
 
 
 def _word(text: str) -> str:
-    """Return text as YAML has it: plain where a recipe would read it back as the same text, otherwise in quotes."""
-    plain = re.fullmatch(r"[\w./]([\w./ -]*[\w./-])?", text) and scalar(text) == text
+    """Return text as YAML has it: plain where every reader would take it for the same text, otherwise in quotes."""
+    plain = (
+        re.fullmatch(r"(\.\.?/)*[^\W\d]([\w./ -]*[\w./-])?", text)
+        and text.lower() not in WORDS
+        and scalar(text) == text
+    )
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from tunesmith.data.encode import Coder, encode_prompts, encode_training, fit_prompt, named
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.inference.few_shot import choose_shots, with_shots
 from tunesmith.models.load import load_tokenizer
 from tunesmith.records import Cut, Example, Message
 
@@ -226,7 +225,8 @@ def test_prompts_that_do_not_fit_at_all_are_refused_together(causal: Any) -> Non
         encode_prompts([example(id="a"), example(id="b")], Coder(causal, "causal", 3))
     assert str(caught.value) == (
         "2 prompts do not fit: the room for a prompt is 3 tokens (a, b). "
-        "The context of this model is too small for its template and the answer; lower max_new_tokens."
+        "Raise train.max_tokens, or lower max_new_tokens if the model's context is too small for its template and "
+        "the answer."
     )
 
 
@@ -249,38 +249,3 @@ def test_a_chat_template_that_refuses_a_system_message_says_which_example(tiny_c
 )
 def test_the_first_ids_are_named(ids: list[str], text: str) -> None:
     assert named(ids) == text
-
-
-@pytest.fixture
-def shots() -> list[Example]:
-    return [
-        example(id=f"t/train/f.csv:{n}", prompt=f"Where is order {n}?", target=f"It is at stop {n}.") for n in range(20)
-    ]
-
-
-def test_shots_depend_on_the_seed_and_not_on_the_order_of_rows(shots: list[Example]) -> None:
-    def chosen(rows: list[Example], seed: int) -> list[str]:
-        return [shot.id for shot in choose_shots(rows, task="t", shots=3, seed=seed)]
-
-    assert chosen(shots, 0) == chosen(shots[::-1], 0)
-    assert len({tuple(chosen(shots, seed)) for seed in range(5)}) == 5
-    assert chosen([*shots, example(id="other", task="u")], 0) == chosen(shots, 0)
-    assert choose_shots(shots, task="u", shots=3, seed=0) == []
-
-
-def test_as_many_shots_as_fit_stand_before_the_question(causal: Any, shots: list[Example]) -> None:
-    def coder(limit: int) -> Coder:
-        return Coder(causal, "causal", limit)
-
-    sizes = [len(coder(9999).ids(with_shots(example(), shots[:n], coder(9999))[0])) for n in range(6)]
-    assert sizes == sorted(set(sizes))
-    for limit in range(sizes[0] - 3, sizes[5] + 3):
-        longer, count = with_shots(example(), shots[:5], coder(limit))
-        assert count == sum(size <= limit for size in sizes[1:])
-        assert len(coder(limit).ids(longer)) <= limit or count == 0
-    longer, count = with_shots(example(), shots[:2], coder(9999))
-    assert count == 2
-    assert longer.prompt == (
-        "Where is order 0?\nIt is at stop 0.\n\nWhere is order 1?\nIt is at stop 1.\n\nWhere is order 4711?"
-    )
-    assert longer.model_copy(update={"prompt": example().prompt}) == example()

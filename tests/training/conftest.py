@@ -10,14 +10,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from killing import Trainer
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # peft asks transformers for a name that transformers has given up
-    config.addinivalue_line("filterwarnings", "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def trainer() -> Iterator[Trainer]:
-    """A process that trains in children which may be killed."""
+    """A process that trains in children which may be killed; begun early, since it takes seconds to be ready."""
     process = Trainer()
     yield process
     process.close()

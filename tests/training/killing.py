@@ -151,6 +151,9 @@ def _serve() -> None:
     importlib.import_module("peft")
     importlib.import_module("transformers.models.llama.modeling_llama")
     importlib.import_module("transformers.models.t5.modeling_t5")
+    # A table that transformers makes, and keeps, when it first loads a model: half a second that no child need spend.
+    mapping = importlib.import_module("transformers.conversion_mapping")
+    getattr(mapping, "get_checkpoint_conversion_mapping", lambda kind: None)("llama")
     quiet()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from killing import Trainer
 from workshop import examples
 
 from tunesmith.data.encode import Encoded
@@ -37,12 +36,6 @@ def test_each_example_stands_in_exactly_one_step_of_an_epoch(
 def test_the_order_is_another_one_in_every_epoch_and_for_every_seed() -> None:
     orders = {str(flat(steps(seed=seed, epoch=epoch))) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
-
-
-def test_the_order_is_the_same_in_another_process_with_another_hash_seed(trainer: Trainer) -> None:
-    arguments = {"sizes": SIZES, "seed": 5, "epoch": 7, "tokens_per_step": 300, "tokens_per_batch": 100}
-    answer = trainer.ask(action="order", arguments=arguments)
-    assert answer == {"status": 0, "said": f"{steps(seed=5, epoch=7)}\n"}
 
 
 def test_a_step_holds_as_many_examples_as_have_room() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import shutil
 import signal
 import time
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from workshop import FULL, LORA, read_log
 
 from tunesmith.records import TrainResult
 from tunesmith.rundir import CandidateDir, read_record
+from tunesmith.training.batches import epoch_steps
 
 STEP = ["tunesmith.training.loop:optimizer_step"]
 VALIDATION = ["tunesmith.training.loop:validation_loss"]
@@ -89,6 +91,13 @@ def finish(trainer: Trainer, wanted: Uninterrupted, where: Path) -> None:
 def kill(trainer: Trainer, wanted: Uninterrupted, where: Path, **strike: Any) -> None:
     answer = trainer.tune(wanted.model, where, recipe=wanted.recipe, strike=strike)
     assert answer["status"] == -signal.SIGKILL, answer["said"]
+
+
+def test_the_order_of_examples_is_the_same_in_another_process_with_another_hash_seed(trainer: Trainer) -> None:
+    sizes = [7 + 13 * n % 61 for n in range(200)]
+    arguments: dict[str, Any] = {"seed": 5, "epoch": 7, "tokens_per_step": 300, "tokens_per_batch": 100}
+    answer = trainer.ask(action="order", arguments={"sizes": sizes, **arguments})
+    assert answer == {"status": 0, "said": f"{epoch_steps(sizes, **arguments)}\n"}
 
 
 def test_the_uninterrupted_run_is_worth_comparing_with(lora: Uninterrupted) -> None:
@@ -224,3 +233,20 @@ def test_the_log_of_a_killed_run_is_readable_up_to_its_last_line(
     kill(trainer, lora, where, at=STEP, call=4)
     lines = CandidateDir(where).train_log.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in lines if "learning_rate" in line] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_hundred_trainings_are_killed_at_any_moment_and_all_end_alike(
+    trainer: Trainer, lora: Uninterrupted, tmp_path: Path
+) -> None:
+    chance, struck = random.Random(2026), 0
+    for number in range(100):
+        where = tmp_path / str(number)
+        for _ in range(chance.choice([1, 1, 1, 2, 3])):
+            after = chance.uniform(0.0, 1.1) * lora.seconds
+            answer = trainer.tune(lora.model, where, recipe=lora.recipe, kill_after=after)
+            assert answer["status"] in {0, -signal.SIGKILL}, answer["said"]
+            struck += answer["status"] != 0
+        finish(trainer, lora, where)
+        shutil.rmtree(where)
+    assert struck >= 50, "or the kills came too late"

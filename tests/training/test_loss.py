@@ -113,3 +113,16 @@ def test_the_loss_is_taken_in_float32_or_better(dtype: torch.dtype, expected: to
     model.logits = model.logits.to(dtype)
     batch = Batch(torch.tensor([[0, 1, 2]]), torch.tensor([[IGNORED, 1, 2]]), torch.arange(3)[None], None, (3,), 3, 2)
     assert loss_sum(model, batch, "causal").dtype == expected
+
+
+def test_attention_within_a_row_drops_what_the_config_says_and_only_while_training(tiny_causal: Path) -> None:
+    from tunesmith.models.load import load
+
+    model = load(tiny_causal).model
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    ids = {"input_ids": torch.arange(5, 25)[None], "segment_lengths": [12, 8]}
+    with attending(model, NAME), torch.no_grad():
+        assert torch.equal(model(**ids).logits, model(**ids).logits)
+        model.train()
+        assert not torch.equal(model(**ids).logits, model(**ids).logits)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +116,29 @@ def test_the_time_of_all_parts_is_added_up(tiny_causal: Path, tmp_path: Path, mo
     assert seconds[-1] == round(progress.seconds, 3)
     steps = [after - before for before, after in zip([0.0, *seconds], seconds, strict=False)]
     assert max(steps) <= 2 * min(steps), "a cut neither loses nor adds time"
+
+
+def test_the_log_is_on_the_disk_before_a_checkpoint_is_written(
+    tiny_causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, write = os.fsync, resuming.write_checkpoint
+
+    def flushed(handle: int) -> None:
+        done.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        fsync(handle)
+
+    def written(folder: Path, name: str, *rest: Any) -> Path:
+        done.append(f"{name} with {len(read_log(tmp_path))} lines")
+        return write(folder, name, *rest)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(resuming, "write_checkpoint", written)
+    stop_after(monkeypatch, 2)
+    job, _ = make_job(ingredients(recipe(LORA), tiny_causal), tmp_path)
+    with pytest.raises(Interrupted):
+        train(job)
+    assert done[:2] == ["train.jsonl", "step-00000002 with 2 lines"]
 
 
 def test_a_stop_says_where_and_leaves_a_checkpoint(

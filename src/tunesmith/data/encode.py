@@ -157,7 +157,8 @@ def encode_prompts(examples: Sequence[Example], coder: Coder) -> tuple[list[list
     if too_long:
         raise DataError(
             f"{len(too_long)} prompts do not fit: the room for a prompt is {coder.limit} tokens{named(too_long)}. "
-            "The context of this model is too small for its template and the answer; lower max_new_tokens."
+            "Raise train.max_tokens, or lower max_new_tokens if the model's context is too small for its template and "
+            "the answer."
         )
     total = sum(map(len, ids))
     return ids, EncodingHealth(limit=coder.limit, cut=tuple(cuts), too_long=(), prompt_tokens=total, target_tokens=0)

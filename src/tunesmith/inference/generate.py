@@ -1,7 +1,7 @@
 """Written answers: many prompts at once, each distinct prompt once.
 
-Greedy answers of causal models come from our own ``decode``; beams, sampling, encoder-decoders and models with
-attention of their own kind from transformers' ``generate``.
+Greedy answers of causal models come from our own ``decode``; beams, sampling, encoder-decoders, models with attention
+of their own kind and those whose makers want more than the likeliest token from transformers' ``generate``.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,22 @@ from tunesmith.inference.decode import decode
 from tunesmith.models.attention import takes_ragged
 from tunesmith.models.load import Loaded
 from tunesmith.settings import GenerateSettings
+
+BENDING: dict[str, float | None] = {
+    "repetition_penalty": 1.0,
+    "guidance_scale": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "bad_words_ids": None,
+    "sequence_bias": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "exponential_decay_length_penalty": None,
+}
+"""Fields of a generation config by which a model's maker changes what is written -> the value that changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +67,7 @@ def generate(
     distinct = sorted({tuple(prompt) for prompt in prompts}, key=lambda ids: (-len(ids), ids))
     answers: dict[tuple[int, ...], Answer] = {}
     greedy = settings.beams == 1 and settings.temperature == 0
-    if distinct and greedy and loaded.kind == "causal" and takes_ragged(loaded.model):
+    if distinct and greedy and loaded.kind == "causal" and takes_ragged(loaded.model) and _unbent(loaded.model):
         found = decode(
             loaded, distinct, max_new_tokens=max_new_tokens, tokens_in_memory=settings.tokens_per_batch, show=show
         )
@@ -64,6 +80,12 @@ def generate(
             answers.update(zip(batch, _answer(loaded, batch, settings, max_new_tokens), strict=True))
             show(len(answers), f"{len(answers)}/{len(distinct)} prompts")
     return [answers[tuple(prompt)] for prompt in prompts]
+
+
+def _unbent(model: Any) -> bool:
+    """Tell whether the likeliest token is the next one, or the model's generation config changes the odds first."""
+    config = getattr(model, "generation_config", None)
+    return all((getattr(config, name, None) or neutral) == neutral for name, neutral in BENDING.items())
 
 
 def _batches(prompts: list[tuple[int, ...]], tokens: int, new: int) -> list[list[tuple[int, ...]]]:

@@ -38,11 +38,20 @@ def _after_prompt(model: Any, prompt: Sequence[int], choices: Sequence[Sequence[
     first: Tensor = read.logits[:, -1:].expand(len(choices), 1, -1)
     if max(map(len, choices)) == 1:
         return first
-    memory = read.past_key_values
+    memory = getattr(read, "past_key_values", None)
+    if not all(hasattr(layer, "batch_repeat_interleave") for layer in getattr(memory, "layers", [None])):
+        return _from_the_start(model, prompt, choices)
     memory.batch_repeat_interleave(len(choices))
     inputs = _padded([choice[:-1] for choice in choices], 0).to(model.device)
     rest = model(input_ids=inputs, past_key_values=memory, use_cache=True).logits
     return torch.cat([first, rest], 1)
+
+
+def _from_the_start(model: Any, prompt: Sequence[int], choices: Sequence[Sequence[int]]) -> Tensor:
+    """The same where what was read cannot be shared, as in recurrent models: the prompt is read for each choice."""
+    inputs = _padded([[*prompt, *choice[:-1]] for choice in choices], 0).to(model.device)
+    logits: Tensor = model(input_ids=inputs, use_cache=False).logits[:, len(prompt) - 1 :]
+    return logits
 
 
 def _after_encoder(model: Any, prompt: Sequence[int], choices: Sequence[Sequence[int]]) -> Tensor:

@@ -5,11 +5,12 @@ checkpoint and ends with the weights that it would have had.
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -66,7 +67,7 @@ def train(job: Job) -> Progress:
         stop = stack.enter_context(stop_requests())
         show = stack.enter_context(track(f"training {job.name}", len(steps)))
         log = stack.enter_context(job.log.open("a", encoding="utf-8"))
-        run_steps(job, steps, optimizer, progress, Outlet(log.write, log.flush, show, stop))
+        run_steps(job, steps, optimizer, progress, Outlet(log, show, stop))
     load_best(job, progress)
     broken = [name for name, weight in trainable(job.model).items() if not weight.isfinite().all()]
     if broken:
@@ -78,15 +79,18 @@ def train(job: Job) -> Progress:
 class Outlet:
     """Where the loop writes to, and what may end it."""
 
-    write: Callable[[str], Any]
-    flush: Callable[[], Any]
+    log: TextIO  # train.jsonl
     show: Callable[[float, str], None]
     stop: Callable[[], bool]
 
     def record(self, point: TrainPoint) -> None:
         """Append one line to train.jsonl, with the fields that this line has."""
-        self.write(point.model_dump_json(exclude_none=True, exclude_defaults=True) + "\n")
-        self.flush()
+        self.log.write(point.model_dump_json(exclude_none=True, exclude_defaults=True) + "\n")
+        self.log.flush()
+
+    def sync(self) -> None:
+        """Make the lines survive a power cut: a checkpoint must not know of more steps than the log."""
+        os.fsync(self.log.fileno())
 
 
 def run_steps(job: Job, steps: list[tuple[float, Step]], optimizer: Any, progress: Progress, out: Outlet) -> None:
@@ -109,6 +113,7 @@ def run_steps(job: Job, steps: list[tuple[float, Step]], optimizer: Any, progres
             validate_and_keep(job, progress, out)
         stopping = out.stop()
         if stopping or time.monotonic() - saved > 60 * job.settings.checkpoint_minutes:
+            out.sync()
             save(job, optimizer, progress)
             saved = time.monotonic()
         if stopping:

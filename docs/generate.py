@@ -1,0 +1,253 @@
+"""Fill the parts of the pages that the code knows better: fields, defaults, rates, models, commands, exit codes.
+
+A part stands between ``<!-- generated: NAME -->`` and ``<!-- end of NAME -->``; all else is written by hand.
+
+    python docs/generate.py
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tunesmith import errors, settings
+from tunesmith.cli import app
+from tunesmith.environment import NO_READER, STOPPED
+from tunesmith.models.catalog import CATALOG, Wheel
+from tunesmith.registry import METHODS, resolve
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "tunesmith"
+PART = re.compile(r"(<!-- generated: ([a-z0-9-]+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
+
+SECTIONS = {
+    "TaskSettings": "task", "TemplateSettings": "template", "Phrasing": "phrasing", "SourceSettings": "source",
+    "SplitSettings": "split", "DataSettings": "data", "TrainSettings": "train", "GenerateSettings": "generate",
+    "Candidate": "candidate",
+}  # fmt: skip
+"""Class of settings -> its section in recipe.md."""
+
+SAID_BY_THE_NAME = {
+    "Recipe.name": "Of the run; its folder is `runs/NAME`.",
+    "Recipe.seed": "Of the split, the phrasings, the shots, the order of training, sampling, and the intervals.",
+    "Recipe.tasks": "At least one.",
+    "Recipe.split": "How rows become train, validation and test.",
+    "Recipe.data": "What is let through.",
+    "Recipe.train": "How candidates are trained.",
+    "Recipe.generate": "How answers are written.",
+    "TaskSettings.name": "Of the task; its files are called so. No two tasks share one.",
+    "SourceSettings.train": "File or files of the training rows.",
+    "SplitSettings.validation": "The same: what the best weights are chosen by.",
+    "SplitSettings.test": "The same: what every score is taken on.",
+    "TrainSettings.epochs": "Passes over the training examples; 0.5 is half of one.",
+    "TrainSettings.weight_decay": "Of AdamW, for matrices only.",
+    "TrainSettings.beta1": "Of AdamW.",
+    "TrainSettings.beta2": "Of AdamW.",
+    "TrainSettings.keep_checkpoints": "How many stay on the disk during training; there are none afterwards.",
+    "GenerateSettings.beams": "Beam search with this many; 1: none.",
+    "GenerateSettings.top_p": "When sampling, from the likeliest tokens that together have this probability.",
+}
+"""Fields without a description of their own in the code."""
+
+BOUNDS = (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below"))
+KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+
+
+def main() -> None:
+    """Write every page anew whose generated parts are not as the code has them."""
+    for page in pages():
+        before = page.read_text(encoding="utf-8")
+        after = filled(before)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+            print(page.relative_to(ROOT))
+
+
+def pages() -> list[Path]:
+    """Return README.md and every page of docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def filled(text: str) -> str:
+    """Return the text of a page with all its generated parts as the code has them."""
+    return PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n\n{found[3]}", text)
+
+
+def table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+    """Return a table of Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def fields(model: type[BaseModel]) -> str:
+    """Return the table of one class of settings."""
+    rows = (
+        (f"`{name}`", kind(field.annotation) + bounds(field), default(field), meaning(model, name, field))
+        for name, field in model.model_fields.items()
+        if field.annotation is not Any
+    )
+    return table(("key", "is", "default", "meaning"), rows)
+
+
+def kind(annotation: Any) -> str:
+    """Return in words what a value may be."""
+    origin, inner = get_origin(annotation), [one for one in get_args(annotation) if one not in (type(None), ...)]
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(map(kind, inner)))
+    if origin is Literal:
+        return " or ".join(f"`{one}`" for one in inner)
+    if origin is tuple:
+        return f"list of {kind(inner[0])}"
+    if origin is dict:
+        return "`key: value` lines"
+    if annotation in KINDS:
+        return KINDS[annotation]
+    section = SECTIONS[annotation.__name__]
+    return f"[{section}](#{section})"
+
+
+def bounds(field: FieldInfo) -> str:
+    """Return between what a number must lie."""
+    said = [(word, getattr(part, bound, None)) for bound, word in BOUNDS for part in field.metadata]
+    return "".join(f" {word} {limit:,}" for word, limit in said if limit is not None)
+
+
+def default(field: FieldInfo) -> str:
+    """Return the default as YAML has it."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None or isinstance(value, BaseModel):
+        return ""
+    if value in ((), {}):
+        return "none"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def meaning(model: type[BaseModel], name: str, field: FieldInfo) -> str:
+    """Return what a field means: in its own words, where it has some."""
+    where = f"{model.__name__}.{name}"
+    if field.description and where in SAID_BY_THE_NAME:
+        raise SystemExit(f"{where} has a description now; take it out of SAID_BY_THE_NAME.")
+    said = field.description or SAID_BY_THE_NAME[where]
+    return said.replace("; None:", "; not set:").replace("None:", "Not set:")
+
+
+def own_settings() -> str:
+    """Return the settings of each method, as a table where it has some."""
+    found = [(name, resolve("method", name, METHODS)) for name in METHODS]
+    return "\n\n".join(
+        f"`method: {name}`: {method.ABOUT}" + (f"\n\n{fields(method.Settings)}" if method.Settings.model_fields else "")
+        for name, method in found
+    )
+
+
+def rates() -> str:
+    """Return what ``learning_rate: auto`` stands for."""
+    rows: list[Sequence[str]] = []
+    for name in METHODS:
+        for architecture, steps in resolve("method", name, METHODS).RATES.items():
+            for limit, rate in steps:
+                size = "more" if limit == float("inf") else f"up to {limit / 1e6:,.0f} million"
+                rows.append((f"`{name}`", architecture, size, f"{rate:g}"))
+    return table(("method", "architecture", "parameters of the base", "rate"), iter(rows))
+
+
+def methods() -> str:
+    """Return the methods with what they leave on the disk."""
+    left = {"model": "a whole model folder", "adapter": "an adapter in peft's format"}
+    found = ((name, resolve("method", name, METHODS)) for name in METHODS)
+    return table(("method", "what learns", "leaves"), ((f"`{n}`", m.ABOUT, left[m.ON_DISK]) for n, m in found))
+
+
+def models() -> str:
+    """Return the catalog of models."""
+    rows = []
+    for name, known in CATALOG.items():
+        place = f"hub: `{known.source}`"
+        if isinstance(known.source, Wheel):
+            place = f"package index: `{known.source.requirement}`, {known.source.size / 1e6:.0f} MB"
+        rows.append((f"`{name}`", f"{known.parameters / 1e6:.0f} million", place, known.licence))
+    return table(("model", "parameters", "comes from", "licence"), iter(rows))
+
+
+def commands() -> str:
+    """Return the commands with their options."""
+    found: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    rows = []
+    for name, command in found.items():
+        arguments = [one.metavar for one in command.params if one.param_type_name == "argument"]
+        options = [f"`{one.opts[0]}`" for one in command.params if one.param_type_name == "option"]
+        rows.append((f"`tunesmith {' '.join([name, *arguments])}`", command.help, " ".join(options)))
+    return table(("command", "does", "options"), iter(rows))
+
+
+def exit_codes() -> str:
+    """Return the exit codes that commands can end with, and what they mean."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py") if path.name != "errors.py")
+    kinds = [one for one in errors.UserError.__subclasses__() if f"{one.__name__}(" in sources]
+    said = {one.exit_code: (one.__doc__ or "").splitlines()[0] for one in kinds}
+    said |= {0: "Done.", errors.UserError.exit_code: "The run failed."}
+    said |= {STOPPED: "Stopped with Ctrl-C where there was nothing to save; the same command goes on."}
+    said |= {NO_READER: "The program that read the output has ended."}
+    return table(("code", "means"), ((str(code), said[code]) for code in sorted(said)))
+
+
+def layers() -> str:
+    """Return the layers that the import linter holds, the highest first."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = next(one for one in project["tool"]["importlinter"]["contracts"] if one["id"] == "layers")
+    there = {path.stem for path in SOURCE.glob("*.py")} | {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    lines = ([word for word in re.findall(r"\w+", line) if word in there] for line in contract["layers"])
+    return "```text\n" + "\n".join(" | ".join(line) for line in lines if line) + "\n```"
+
+
+def measured() -> str:
+    """Return what benchmarks/ has found, on which machine, and when."""
+    rows = []
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        said = FOUND[path.stem](result) if path.stem in FOUND else ""
+        link = f"[{path.name}](../{path.relative_to(ROOT).as_posix()})"
+        question = result.get("question", path.stem)
+        rows.append((question[:1].upper() + question[1:], said, result.get("device", ""), result.get("date", ""), link))
+    return table(("question", "found", "machine", "date", "all of it"), iter(rows))
+
+
+FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
+    "start_time": lambda r: f"{r['median']['tunesmith --help']:.2f} s until `tunesmith --help` has answered",
+    "metric_speed": lambda r: (
+        f"{r['found']['1, 2, L and Lsum, stemmed']['times faster']} times, all four kinds, stemmed"
+    ),
+    "leakage": lambda r: (
+        f"{r['recall']['copies']:.0%} of {r['planted']['copies']} planted copies, {r['recall']['edits']:.0%} of "
+        f"{r['planted']['edits of 0.8 to 0.95']} near copies, among {r['rows']:,} rows in {r['seconds']:.1f} s"
+    ),
+}
+"""Name of a result -> what it found, in one line."""
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "recipe": lambda: fields(settings.Recipe),
+    **{section: lambda name=name: fields(getattr(settings, name)) for name, section in SECTIONS.items()},  # type: ignore[misc]
+    "own-settings": own_settings,
+    "rates": rates,
+    "methods": methods,
+    "models": models,
+    "commands": commands,
+    "exit-codes": exit_codes,
+    "layers": layers,
+    "measured": measured,
+}
+"""Name of a generated part -> what makes it."""
+
+
+if __name__ == "__main__":
+    main()
