@@ -34,28 +34,6 @@ SECTIONS = {
 }  # fmt: skip
 """Class of settings -> its section in recipe.md."""
 
-SAID_BY_THE_NAME = {
-    "Recipe.name": "Of the run; its folder is `runs/NAME`.",
-    "Recipe.seed": "Of the split, the phrasings, the shots, the order of training, sampling, and the intervals.",
-    "Recipe.tasks": "At least one.",
-    "Recipe.split": "How rows become train, validation and test.",
-    "Recipe.data": "What is let through.",
-    "Recipe.train": "How candidates are trained.",
-    "Recipe.generate": "How answers are written.",
-    "TaskSettings.name": "Of the task; its files are called so. No two tasks share one.",
-    "SourceSettings.train": "File or files of the training rows.",
-    "SplitSettings.validation": "The same: what the best weights are chosen by.",
-    "SplitSettings.test": "The same: what every score is taken on.",
-    "TrainSettings.epochs": "Passes over the training examples; 0.5 is half of one.",
-    "TrainSettings.weight_decay": "Of AdamW, for matrices only.",
-    "TrainSettings.beta1": "Of AdamW.",
-    "TrainSettings.beta2": "Of AdamW.",
-    "TrainSettings.keep_checkpoints": "How many stay on the disk during training; there are none afterwards.",
-    "GenerateSettings.beams": "Beam search with this many; 1: none.",
-    "GenerateSettings.top_p": "When sampling, from the likeliest tokens that together have this probability.",
-}
-"""Fields without a description of their own in the code."""
-
 BOUNDS = (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below"))
 KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 
@@ -89,7 +67,7 @@ def table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
 def fields(model: type[BaseModel]) -> str:
     """Return the table of one class of settings."""
     rows = (
-        (f"`{name}`", kind(field.annotation) + bounds(field), default(field), meaning(model, name, field))
+        (f"`{name}`", kind(field.annotation) + bounds(field), default(field), meaning(field))
         for name, field in model.model_fields.items()
         if field.annotation is not Any
     )
@@ -107,10 +85,8 @@ def kind(annotation: Any) -> str:
         return f"list of {kind(inner[0])}"
     if origin is dict:
         return "`key: value` lines"
-    if annotation in KINDS:
-        return KINDS[annotation]
-    section = SECTIONS[annotation.__name__]
-    return f"[{section}](#{section})"
+    section = SECTIONS.get(annotation.__name__, "")
+    return KINDS.get(annotation) or f"[{section}](#{section})"
 
 
 def bounds(field: FieldInfo) -> str:
@@ -131,12 +107,9 @@ def default(field: FieldInfo) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
-def meaning(model: type[BaseModel], name: str, field: FieldInfo) -> str:
+def meaning(field: FieldInfo) -> str:
     """Return what a field means: in its own words, where it has some."""
-    where = f"{model.__name__}.{name}"
-    if field.description and where in SAID_BY_THE_NAME:
-        raise SystemExit(f"{where} has a description now; take it out of SAID_BY_THE_NAME.")
-    said = field.description or SAID_BY_THE_NAME[where]
+    said = field.description or ""
     return said.replace("; None:", "; not set:").replace("None:", "Not set:")
 
 

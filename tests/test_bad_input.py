@@ -174,7 +174,8 @@ DATA = {
         edit=("label: mood", "label: temper"),
     ),
     "an unknown template": Bad(
-        3, 'template "dialog-summary" is not known. Did you mean "dialogue-summary"? Known: TEMPLATES.',
+        3, 'tasks.0.template: template "dialog-summary" is not known. '
+        'Did you mean "dialogue-summary"? Known: TEMPLATES.',
         edit=("dialogue-summary", "dialog-summary"),
     ),
     "a template that names no column": Bad(
@@ -258,13 +259,13 @@ MODELS = {
         sets=("tasks.0.max_new_tokens=2000",),
     ),
     "a rank larger than a layer": Bad(
-        3, "lora: rank 100 is larger than the layer model.layers.0.self_attn.q_proj (64 x 64), and 13 more. Take a "
-        "rank of at most 32.",
+        3, "candidates.lora: lora: rank 100 is larger than the layer model.layers.0.self_attn.q_proj (64 x 64), "
+        "and 13 more. Take a rank of at most 32.",
         edit=("rank: 2", "rank: 100"), command=("train", "recipe.yaml"),
     ),
     "an unknown target": Bad(
-        3, 'lora: no linear layer is called "query"; this model has down_proj, gate_proj, k_proj, o_proj, q_proj, '
-        "up_proj, v_proj.",
+        3, 'candidates.lora: lora: no linear layer is called "query"; this model has '
+        "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj.",
         edit=("rank: 2", "rank: 2, targets: [query]"), command=("train", "recipe.yaml"),
     ),
 }  # fmt: skip

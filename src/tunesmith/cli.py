@@ -134,11 +134,13 @@ def show(
 @_explained
 def train(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = False) -> None:  # noqa: B006
     """Tune every candidate that is not tuned yet."""
-    from tunesmith.opening import open_run
+    from tunesmith.checking import check_methods
+    from tunesmith.opening import base_model, open_run
     from tunesmith.pipeline import prepare_data, train_candidate
 
     with open_run(recipe, overrides=sets, out=out) as job:
         job = prepare_data(job)
+        check_methods(job.recipe, base_model(job))
         for name in job.recipe.candidates:
             train_candidate(job, name)
 

@@ -26,11 +26,22 @@ def calm() -> None:
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if not sys.warnoptions:  # `python -W` and PYTHONWARNINGS ask to see them
         warnings.simplefilter("ignore")
-    # peft 0.21 reads an attribute that transformers 5.23 has renamed; nothing here depends on it.
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter shows its number
             stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Keep two warnings of peft to itself that say nothing about what is done here.
+
+    peft 0.21 reads an attribute that transformers 5.23 has renamed, and warns of untied weights after merging into a
+    model whose weights were never tied.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*no longer (be )?tied.*")
+        yield
 
 
 @contextmanager

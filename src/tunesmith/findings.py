@@ -12,6 +12,7 @@ from tunesmith.yamlfile import Document, Key, scalar
 
 WORDS = {
     "Input should be ": "",
+    "Value error, ": "",
     "an object": "`key: value` lines",
     "a valid dictionary": "`key: value` lines",
     "a valid array": "a list",

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from safetensors import SafetensorError
 
 from tunesmith import __version__
+from tunesmith.data.templates import load_template
 from tunesmith.errors import DataError, RecipeError, RefusedError, ResourceError, UsageError, UserError
 from tunesmith.machine import device_name, need_space, usable_cores
 from tunesmith.metrics.scoring import expand_metrics
@@ -49,7 +50,7 @@ class Made(Record):
 
 
 @contextmanager
-def open_run(recipe_file: Path, *, overrides: Sequence[str] = (), out: Path | None = None) -> Iterator[Run]:
+def open_run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | str | None = None) -> Iterator[Run]:
     """Check the recipe, and take hold of its run folder.
 
     Raises:
@@ -57,10 +58,10 @@ def open_run(recipe_file: Path, *, overrides: Sequence[str] = (), out: Path | No
         UserError: Another process works in this folder.
     """
     recipe, text = load_recipe(recipe_file, overrides)
-    base = recipe_file.resolve().parent
+    base = Path(recipe_file).resolve().parent
     check_name(recipe.model, base=base)
-    _check_metrics(recipe)
-    folder = RunDir(out or Path("runs") / recipe.name)
+    _check_names(recipe)
+    folder = RunDir(Path(out) if out else Path("runs") / recipe.name)
     with _locked(folder):
         need_space(folder.root, 50_000_000, "a run folder")
         _same_recipe(folder, recipe)
@@ -72,13 +73,20 @@ def open_run(recipe_file: Path, *, overrides: Sequence[str] = (), out: Path | No
         yield job
 
 
-def _check_metrics(recipe: Recipe) -> None:
-    """Refuse metrics that are not known, all of them at once."""
+def _check_names(recipe: Recipe) -> None:
+    """Refuse metrics and catalog templates that are not known, all of them at once."""
     named = [(f"tasks.{number}.metrics", task.metrics) for number, task in enumerate(recipe.tasks)]
     best = {("train.keep_best", recipe.train.keep_best)}
     best |= {(f"candidates.{name}.train.keep_best", train_settings(recipe, name).keep_best)
              for name, candidate in recipe.candidates.items() if "keep_best" in candidate.train}  # fmt: skip
     problems = []
+    for number, task in enumerate(recipe.tasks):
+        try:
+            load_template(task)
+        except RecipeError as error:
+            problems += [f"tasks.{number}.template: {problem}" for problem in error.problems]
+        except DataError:
+            continue  # a template of the recipe's own is explained when it meets the rows
     for place, names in [*named, *((place, (name,)) for place, name in sorted(best) if name != "loss")]:
         try:
             found = expand_metrics(names, has_choices=False)

@@ -6,13 +6,13 @@ Every step reads files and writes files in the run folder; a step whose files ar
 command goes on wherever the last one stopped.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from tunesmith.checking import check_methods, check_rows
 from tunesmith.data.prepare import prepare
 from tunesmith.data.templates import load_template
 from tunesmith.errors import DataError, UserError
@@ -30,10 +30,11 @@ from tunesmith.settings import TaskSettings
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
-def run(recipe_file: Path, *, overrides: Sequence[str] = (), out: Path | None = None) -> Report:
+def run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | str | None = None) -> Report:
     """Do everything that a recipe asks for and that is not done yet; return what the report says."""
     with open_run(recipe_file, overrides=overrides, out=out) as job:
         job = prepare_data(job)
+        check_methods(job.recipe, base_model(job))
         for name in job.recipe.candidates:
             train_candidate(job, name)
             predict_candidate(job, name)
@@ -60,38 +61,13 @@ def prepare_data(job: Run) -> Run:
     made = {task.name: task for task in read_records(job.dir.tasks, TaskSettings)}
     tasks = tuple(_with_metrics(made[task.name], task.metrics) for task in recipe.tasks)
     prepared = replace(job, recipe=recipe.model_copy(update={"tasks": tasks}))
-    check_candidates(prepared)
+    check_rows(prepared.recipe, {split: examples(prepared, split) for split in SPLITS})
     return prepared
 
 
 def _with_metrics(made: TaskSettings, asked: tuple[str, ...]) -> TaskSettings:
     """Return a prepared task with the metrics that the recipe names now: they need no new data and no new answers."""
     return made.model_copy(update={"metrics": asked or load_template(made).metrics})
-
-
-def check_candidates(job: Run) -> None:
-    """Refuse candidates that want more of the rows than there are, before anything heavy.
-
-    Raises:
-        DataError: More shots than training rows, or a generated metric to keep the best by and no validation rows.
-    """
-    counts = {split: Counter(example.task for example in examples(job, split)) for split in SPLITS}
-    problems = []
-    for name, candidate in job.recipe.candidates.items():
-        problems += [
-            f"candidates.{name}.shots: {candidate.shots} worked examples are asked for, and task "
-            f'"{task.name}" has {counts["train"][task.name]} training rows. Lower it or add rows.'
-            for task in job.recipe.tasks
-            if candidate.shots > counts["train"][task.name]
-        ]
-        settings = train_settings(job.recipe, name)
-        if candidate.method != "none" and settings.keep_best != "loss" and not counts["validation"]:
-            problems.append(
-                f"candidates.{name}: train.keep_best: {settings.keep_best} is taken on validation rows, and there are "
-                "none. Give split.validation a share, or keep the best by loss."
-            )
-    if problems:
-        raise DataError(problems)
 
 
 def train_candidate(job: Run, name: str) -> None:
@@ -183,13 +159,11 @@ def say_health(health: DataHealth) -> None:
 
 def _validation_score(job: Run, name: str, metric: str) -> Callable[[Loaded], float]:
     from tunesmith.inference.answer import answer
-    from tunesmith.training.loop import answering
 
     asked, training = examples(job, "validation"), examples(job, "train")
 
     def score(loaded: Loaded) -> float:
-        with answering(loaded.model):
-            found = answer(job.recipe, name, loaded, examples=asked, training=training)
+        found = answer(job.recipe, name, loaded, examples=asked, training=training)
         values = []
         for task, predictions in found.predictions.items():
             own = [example for example in asked if example.task == task]

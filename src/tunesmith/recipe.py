@@ -1,6 +1,5 @@
 """A recipe file to a Recipe, or to a list of everything that is wrong with it."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ COMMON = ("method", "shots", "train")
 """What every candidate may say; the rest belongs to its method."""
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, str]:
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Recipe, str]:
     """Read a recipe file.
 
     Args:
@@ -36,7 +35,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, str]
     Raises:
         RecipeError: With one line for each problem: file, line, key, cause, mend.
     """
-    document = read_yaml(path)
+    document = read_yaml(Path(path))
     return build_recipe(document, overrides), kept_text(document.text, overrides)
 
 
@@ -86,11 +85,6 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     return plain
 
 
-def recipe_hash(recipe: Recipe) -> str:
-    """Return the sha256 of the resolved recipe."""
-    return hashlib.sha256(json.dumps(resolved(recipe), sort_keys=True).encode()).hexdigest()
-
-
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], way: str = "") -> list[str]:
     """Name what differs between two resolved recipes.
 
@@ -121,10 +115,15 @@ def _override(values: dict[str, Any], item: str) -> Key:
         key = (*key, step)
         if not isinstance(at, dict | list):
             raise RecipeError(f'--set {item}: "{part}" holds no further keys.')
-    value = parse_yaml(f"value: {text}", f"--set {item}").values["value"] if text[:1] in "[{" else scalar(text)
+    value = parse_yaml(f"value: {text}", f"--set {item}").values["value"] if _is_flow(text) else scalar(text)
     step = _entry(at, last, item) if isinstance(at, list) else last
     at[step] = value
     return (*key, step)
+
+
+def _is_flow(text: str) -> bool:
+    """Tell a list or mapping of YAML from text; ``{{`` and ``{%`` begin a template."""
+    return text[:1] in ("[", "{") and text[:2] not in ("{{", "{%")
 
 
 def _inside(at: Any, part: str, item: str) -> tuple[Any, str | int]:

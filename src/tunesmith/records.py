@@ -124,6 +124,7 @@ class ScoreSheet(Record):
     groups: tuple[str, ...]  # the independent units that are resampled; same length as example_ids
     scores: tuple[Score, ...]
     per_example: dict[str, tuple[float, ...]]  # metric -> one value per example, in the unit of the Score
+    notes: tuple[str, ...] = ()  # what the reader of the scores should know of the texts
     counts: dict[str, tuple[tuple[float, ...], ...]] = {}  # corpus metrics: what each example adds to the sums
 
 

@@ -6,7 +6,7 @@ YAML and says what is wrong with it.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Settings(BaseModel):
@@ -36,7 +36,7 @@ class TemplateSettings(Settings):
 class SourceSettings(Settings):
     """Files that are already split."""
 
-    train: str | tuple[str, ...]
+    train: str | tuple[str, ...] = Field(description="File or files of the training rows.")
     validation: str | tuple[str, ...] | None = Field(None, description="None: taken from the training rows.")
     test: str | tuple[str, ...] | None = Field(None, description="None: taken from the training rows.")
 
@@ -44,7 +44,11 @@ class SourceSettings(Settings):
 class TaskSettings(Settings):
     """Rows, a template, an answer, metrics."""
 
-    name: str = Field("task", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = Field(
+        "task",
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
+        description="Of the task; its files are called so. No two tasks share one.",
+    )
     source: str | tuple[str, ...] | SourceSettings = Field(
         description="File, files, support (the shipped chats), hub:org/name, or {train:, validation:, test:}."
     )
@@ -74,8 +78,8 @@ class SplitSettings(Settings):
     """How rows become train, validation and test."""
 
     train: float = Field(0.8, ge=0, le=1, description="Share of the groups.")
-    validation: float = Field(0.1, ge=0, le=1)
-    test: float = Field(0.1, ge=0, le=1)
+    validation: float = Field(0.1, ge=0, le=1, description="The same: what the best weights are chosen by.")
+    test: float = Field(0.1, ge=0, le=1, description="The same: what every score is taken on.")
     group: str | None = Field(None, description="Rows equal in this column stay together. None: the row's own text.")
     column: str | None = Field(None, description='Column that says "train", "validation" or "test" for each row.')
     limit: dict[Literal["train", "validation", "test"], int] = Field(
@@ -97,7 +101,7 @@ class DataSettings(Settings):
 class TrainSettings(Settings):
     """How the loop runs; a candidate may override any of it under its own ``train:``."""
 
-    epochs: float = Field(3.0, gt=0)
+    epochs: float = Field(3.0, gt=0, description="Passes over the training examples; 0.5 is half of one.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
     learning_rate: float | Literal["auto"] = Field("auto", description="auto: the table of docs/training.md.")
     tokens_per_step: int = Field(2048, ge=1, description="Real tokens in one optimizer step.")
@@ -106,10 +110,10 @@ class TrainSettings(Settings):
     warmup: float = Field(0.05, ge=0, le=1, description="Share of the steps with rising rate.")
     schedule: Literal["linear", "cosine", "constant"] = Field("cosine", description="After the warm-up.")
     final_rate: float = Field(0.1, ge=0, le=1, description="Rate of the last step as share of the highest.")
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="Of AdamW, for matrices only.")
     clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
+    beta1: float = Field(0.9, ge=0, lt=1, description="Of AdamW.")
+    beta2: float = Field(0.999, ge=0, lt=1, description="Of AdamW.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of the frozen weights and the activations; auto measures this machine."
     )
@@ -117,15 +121,24 @@ class TrainSettings(Settings):
     keep_best: str = Field("loss", description="loss, or a generated metric such as rouge1, by which the best is kept.")
     patience: int | None = Field(None, ge=1, description="Stop after this many validations without a better one.")
     checkpoint_minutes: float = Field(5.0, gt=0, description="Longest time between two checkpoints.")
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(2, ge=1, description="How many stay on the disk during training; none afterwards.")
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _above_zero(cls, rate: float | str) -> float | str:
+        if isinstance(rate, float) and rate <= 0:
+            raise ValueError("greater than 0")
+        return rate
 
 
 class GenerateSettings(Settings):
     """How answers are written; greedy unless told otherwise."""
 
-    beams: int = Field(1, ge=1)
+    beams: int = Field(1, ge=1, description="Beam search with this many; 1: none.")
     temperature: float = Field(0.0, ge=0, description="0: greedy.")
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="When sampling, from the likeliest tokens that together have this probability."
+    )
     tokens_per_batch: int = Field(16384, ge=1, description="Prompt and answer tokens held in memory at once.")
 
 
@@ -141,14 +154,18 @@ class Candidate(Settings):
 class Recipe(Settings):
     """The one file that a run depends on."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    seed: int = Field(0, ge=0)
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="Of the run; its folder is `runs/NAME`.")
+    seed: int = Field(
+        0,
+        ge=0,
+        description="Of the split, the phrasings, the shots, the order of training, sampling, and the intervals.",
+    )
     model: str = Field("smollm2-135m-instruct", description="Catalog name, hub id, local folder, or .gguf file.")
-    tasks: tuple[TaskSettings, ...] = Field(min_length=1)
-    split: SplitSettings = SplitSettings()
-    data: DataSettings = DataSettings()
-    train: TrainSettings = TrainSettings()
-    generate: GenerateSettings = GenerateSettings()
+    tasks: tuple[TaskSettings, ...] = Field(min_length=1, description="At least one.")
+    split: SplitSettings = Field(SplitSettings(), description="How rows become train, validation and test.")
+    data: DataSettings = Field(DataSettings(), description="What is let through.")
+    train: TrainSettings = Field(TrainSettings(), description="How candidates are trained.")
+    generate: GenerateSettings = Field(GenerateSettings(), description="How answers are written.")
     candidates: dict[str, Candidate] = Field(
         default_factory=dict, description='What is compared. The base with no shots, "zero-shot", is always among them.'
     )

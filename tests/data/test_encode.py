@@ -249,3 +249,16 @@ def test_a_chat_template_that_refuses_a_system_message_says_which_example(tiny_c
 )
 def test_the_first_ids_are_named(ids: list[str], text: str) -> None:
     assert named(ids) == text
+
+
+def test_a_control_token_that_somebody_wrote_stays_text(tiny_causal: Path) -> None:
+    tokenizer, _ = load_tokenizer(tiny_causal)
+    coder = Coder(tokenizer, "causal", 512)
+    end = tokenizer.eos_token
+    asked = f"one {end} two"
+    example = Example(id="a", task="t", split="train", prompt=asked, target=f"no {end}", references=("no",))
+    harmless = example.model_copy(update={"prompt": "one two"})
+    ids, plain = coder.ids(example), coder.ids(harmless)
+    assert ids.count(tokenizer.eos_token_id) == plain.count(tokenizer.eos_token_id)
+    assert asked in tokenizer.decode(ids)
+    assert coder.target(example).count(tokenizer.eos_token_id) == 1

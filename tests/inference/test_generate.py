@@ -30,7 +30,7 @@ def some_prompts(seed: int, count: int) -> list[tuple[int, ...]]:
     return [tuple(torch.randint(5, 300, (n,), generator=draw).tolist()) for n in lengths]
 
 
-PROMPTS = some_prompts(0, 12)
+PROMPTS = some_prompts(0, 8)
 
 
 def alone(loaded: Loaded, prompt: Sequence[int], new: int, **options: Any) -> Answer:
@@ -140,8 +140,15 @@ def test_progress_counts_distinct_prompts(loaded: Loaded, settings: GenerateSett
     generate(
         loaded, PROMPTS * 2, settings=settings, max_new_tokens=2, show=lambda done, text: told.append((done, text))
     )
-    assert told[-1] == (12, "12/12 prompts")
+    assert told[-1] == (8, "8/8 prompts")
     assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_the_text_of_an_answer_has_no_control_tokens_and_no_space_around_it(loaded: Loaded) -> None:
+    pad, end = loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id
+    words = loaded.tokenizer("  The lamp is broken.\n", add_special_tokens=False)["input_ids"]
+    assert Answer((pad, *words, end), "stop").text(loaded) == "The lamp is broken."
+    assert Answer((), "stop").text(loaded) == ""
 
 
 def test_no_prompts_have_no_answers(loaded: Loaded) -> None:

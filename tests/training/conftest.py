@@ -1,3 +1,4 @@
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,12 @@ def tiny_seq2seq(tmp_path_factory: pytest.TempPathFactory, steady_torch: None, t
 
     folder = tmp_path_factory.mktemp("models") / "seq2seq"
     return write_tiny(folder, kind="seq2seq", texts=texts, hidden=32, layers=1)
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for the disk: without a power cut it makes no difference, and there would be thousands of waits."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture(params=["causal", "seq2seq"])

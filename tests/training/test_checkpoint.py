@@ -218,12 +218,6 @@ def disturb(
     return made
 
 
-@pytest.fixture
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk: these tests look at the order of calls, and make thousands."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
 def save(folder: Path, step: int) -> None:
     """What the loop does at a validation and at a checkpoint."""
     best = f"best-{step:08d}"
@@ -234,7 +228,6 @@ def save(folder: Path, step: int) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.usefixtures("quick_disk")
 def test_a_kill_at_any_change_to_the_disk_leaves_a_whole_checkpoint(tmp_path: Path, after: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         made = disturb(patch, 0, PowerCut, after=False)
@@ -256,7 +249,6 @@ def test_a_kill_at_any_change_to_the_disk_leaves_a_whole_checkpoint(tmp_path: Pa
         assert names(folder) == ["best-00000003", "step-00000003"], "what was left half written is gone"
 
 
-@pytest.mark.usefixtures("quick_disk")
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_at_any_write_says_so_and_leaves_the_last_checkpoint(
     tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch

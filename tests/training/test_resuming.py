@@ -67,7 +67,7 @@ def timeless(log: list[TrainPoint]) -> list[TrainPoint]:
 def test_a_training_cut_after_every_step_ends_as_if_it_had_not_been(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any]
 ) -> None:
-    given = ingredients(recipe(method, epochs=2.0, tokens_per_step=240, validations=3), tiny, validation=3)
+    given = ingredients(recipe(method, epochs=2.0, tokens_per_step=150, validations=3), tiny, train=8, validation=2)
     whole, _ = make_job(given, tmp_path / "whole")
     progress = train(whole)
     job, found, cuts = train_in_pieces(given, tmp_path / "pieces", monkeypatch)

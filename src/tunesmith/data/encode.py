@@ -4,6 +4,7 @@ What is too long loses the oldest part of its prompt, never its target; every cu
 is handed in, so that this file needs no torch.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from typing import Any, Literal
 from jinja2 import TemplateError
 
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.records import Cut, EncodingHealth, Example
+from tunesmith.records import Cut, EncodingHealth, Example, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +53,45 @@ class Coder:
         system = [m for m in example.history if m.role == "system"]
         turns = [m for m in example.history if m.role != "system"][history:]
         if self.tokenizer.chat_template is not None and self.kind == "causal":
-            messages = [m.model_dump() for m in (*system, *turns)] + [{"role": "user", "content": text}]
-            try:
-                text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            except TemplateError as error:
-                roles = ", ".join(message["role"] for message in messages)
-                raise RecipeError(
-                    f"{example.id}: the chat template of this model refuses the turns {roles}: {error}. "
-                    "Leave the system message out of the template, or take another model."
-                ) from None
-            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            return self._conversation(example.id, [*system, *turns, Message(role="user", content=text)])
         text = "\n".join([*(m.content for m in (*system, *turns)), text])
         if self.kind == "causal":
             text += "\n"
-        return list(self.tokenizer(text, add_special_tokens=True)["input_ids"])
+        return list(self.tokenizer(text, add_special_tokens=True, split_special_tokens=True)["input_ids"])
 
     def target(self, example: Example) -> list[int]:
         """Return the ids of the target and the token that ends it."""
-        ids = list(self.tokenizer(example.target, add_special_tokens=False)["input_ids"])
-        return [*ids, self.tokenizer.eos_token_id]
+        return [*self._plain(example.target), self.tokenizer.eos_token_id]
+
+    def _conversation(self, example_id: str, messages: list[Message]) -> list[int]:
+        """Return the ids of a conversation in the model's chat template.
+
+        What people wrote is text: a control token spelt out in it stays letters, and only the template's are control.
+        """
+        contents = [message.content for message in messages]
+        special = any(token in content for content in contents for token in self.tokenizer.all_special_tokens)
+        marks = [f"\ue000{place}\ue001" for place in range(len(messages))] if special else contents
+        turns = [{"role": m.role, "content": mark} for m, mark in zip(messages, marks, strict=True)]
+        try:
+            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            roles = ", ".join(message.role for message in messages)
+            raise RecipeError(
+                f"{example_id}: the chat template of this model refuses the turns {roles}: {error}. "
+                "Leave the system message out of the template, or take another model."
+            ) from None
+        if not special:
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids: list[int] = []
+        for place, part in enumerate(re.split("\ue000(\\d+)\ue001", text)):
+            odd = place % 2
+            ids += (
+                self._plain(contents[int(part)]) if odd else self.tokenizer(part, add_special_tokens=False)["input_ids"]
+            )
+        return ids
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
 def fit_prompt(example: Example, coder: Coder, room: int) -> tuple[list[int], Cut | None]:

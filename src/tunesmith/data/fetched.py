@@ -22,7 +22,7 @@ def read_parquet(name: str, data: bytes, *, max_row_bytes: int) -> Table:
         UserError: pyarrow is not installed.
         DataError: Not a parquet file.
     """
-    parquet = _optional("pyarrow.parquet", f"{name}: reading parquet", "parquet")
+    parquet = _optional("pyarrow.parquet", f"{name}: reading parquet")
     try:
         values = parquet.read_table(BytesIO(data)).to_pylist()
     except (ValueError, OSError) as error:
@@ -40,7 +40,7 @@ def read_hub(name: str, *, max_row_bytes: int) -> tuple[dict[Split | None, Table
         UserError: The datasets library is not installed.
         DataError: There is no such data set, or it cannot be fetched.
     """
-    library = _optional("datasets", f"{name}: reading from the hub", "hub")
+    library = _optional("datasets", f"{name}: reading from the hub")
     try:
         found = library.load_dataset(name.removeprefix("hub:"))
     except (ValueError, OSError, RuntimeError) as error:
@@ -63,12 +63,12 @@ def read_hub(name: str, *, max_row_bytes: int) -> tuple[dict[Split | None, Table
     return tables, digest
 
 
-def _optional(module: str, what: str, extra: str) -> Any:
+def _optional(module: str, what: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
         needs = module.partition(".")[0]
-        raise UserError(f'{what} needs {needs}. Run: pip install "tunesmith[{extra}]"') from None
+        raise UserError(f"{what} needs {needs}. Run: pip install {needs}") from None
 
 
 def _table(name: str, values: list[Any], max_row_bytes: int, notes: tuple[str, ...] = ()) -> Table:

@@ -7,13 +7,16 @@ from pathlib import Path
 from time import monotonic
 
 import torch
+from safetensors import SafetensorError
 
 from tunesmith.data.encode import Coder, encode_prompts
+from tunesmith.environment import quiet_peft
 from tunesmith.errors import RecipeError
 from tunesmith.inference.few_shot import choose_shots, with_shots
 from tunesmith.inference.generate import generate
 from tunesmith.inference.rank import rank_choices
 from tunesmith.machine import fastest_dtype, peak_memory, reset_peak
+from tunesmith.models.gguf import first_line
 from tunesmith.models.load import Loaded, check_adapter, load
 from tunesmith.progress import track
 from tunesmith.recipe import train_settings
@@ -60,7 +63,14 @@ def load_tuned(method_name: str, model: Path, adapter: Path, *, dtype: torch.dty
 
     check_adapter(adapter)
     base = load(model, dtype=dtype)
-    merged = method.merge(PeftModel.from_pretrained(base.model, adapter)).eval()
+    try:
+        with quiet_peft():
+            merged = method.merge(PeftModel.from_pretrained(base.model, adapter)).eval()
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RecipeError(
+            f"{adapter}: this adapter does not fit the base model in {model}: {first_line(error)} "
+            "Name the base that it was trained on, or train it again."
+        ) from None
     return Loaded(merged, base.tokenizer, base.kind, base.folder, base.context)
 
 
@@ -135,6 +145,16 @@ def room(recipe: Recipe, name: str, loaded: Loaded, task: TaskSettings) -> int:
     Raises:
         RecipeError: The context has no room for a prompt and the answer.
     """
+    free = context_room(loaded, task)
+    return free if recipe.candidates[name].shots else min(free, train_settings(recipe, name).max_tokens)
+
+
+def context_room(loaded: Loaded, task: TaskSettings) -> int:
+    """Return how many tokens of prompt the model's context has beside the longest answer.
+
+    Raises:
+        RecipeError: It has none.
+    """
     context = loaded.context or NO_LIMIT
     free = context - (task.max_new_tokens if loaded.kind == "causal" else 0)
     if free < 1:
@@ -142,7 +162,7 @@ def room(recipe: Recipe, name: str, loaded: Loaded, task: TaskSettings) -> int:
             f"tasks.{task.name}.max_new_tokens: {task.max_new_tokens} leaves no room for a prompt, the model's context "
             f"is {context} tokens. Lower it."
         )
-    return free if recipe.candidates[name].shots else min(free, train_settings(recipe, name).max_tokens)
+    return free
 
 
 def _generated(
@@ -154,13 +174,12 @@ def _generated(
         answers = generate(
             loaded, prompts, settings=recipe.generate, max_new_tokens=task.max_new_tokens, seed=recipe.seed, show=show
         )
-    texts = loaded.tokenizer.batch_decode([list(found.ids) for found in answers], skip_special_tokens=True)
     return [
         Prediction(
-            example_id=example.id, text=text.strip(), prompt_tokens=len(prompt), new_tokens=len(found.ids),
+            example_id=example.id, text=found.text(loaded), prompt_tokens=len(prompt), new_tokens=len(found.ids),
             finish=found.finish,
         )
-        for example, prompt, found, text in zip(examples, prompts, answers, texts, strict=True)
+        for example, prompt, found in zip(examples, prompts, answers, strict=True)
     ]  # fmt: skip
 
 

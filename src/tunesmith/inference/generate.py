@@ -39,6 +39,11 @@ class Answer:
     ids: tuple[int, ...]
     finish: Literal["stop", "length"]
 
+    def text(self, loaded: Loaded) -> str:
+        """Return the answer in words, without control tokens and surrounding space."""
+        words: str = loaded.tokenizer.decode(list(self.ids), skip_special_tokens=True)
+        return words.strip()
+
 
 def generate(
     loaded: Loaded,

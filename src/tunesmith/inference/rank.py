@@ -38,7 +38,7 @@ def _after_prompt(model: Any, prompt: Sequence[int], choices: Sequence[Sequence[
     first: Tensor = read.logits[:, -1:].expand(len(choices), 1, -1)
     if max(map(len, choices)) == 1:
         return first
-    memory = getattr(read, "past_key_values", None)
+    memory: Any = getattr(read, "past_key_values", None)
     if not all(hasattr(layer, "batch_repeat_interleave") for layer in getattr(memory, "layers", [None])):
         return _from_the_start(model, prompt, choices)
     memory.batch_repeat_interleave(len(choices))

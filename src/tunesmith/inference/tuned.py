@@ -13,7 +13,7 @@ from tunesmith.data.rows import Row
 from tunesmith.data.sandbox import Failure
 from tunesmith.data.templates import load_template
 from tunesmith.errors import DataError, RecipeError, UsageError
-from tunesmith.inference.answer import load_tuned
+from tunesmith.inference.answer import context_room, load_tuned
 from tunesmith.inference.generate import generate
 from tunesmith.inference.rank import rank_choices
 from tunesmith.machine import fastest_dtype
@@ -81,13 +81,13 @@ class Tuned:
             )
             for (name, _), prompt in zip(named, prompts, strict=True)
         ]  # fmt: skip
-        coder = Coder(self.loaded.tokenizer, self.loaded.kind, self.card.max_tokens)
+        limit = min(context_room(self.loaded, settings), self.card.max_tokens)
+        coder = Coder(self.loaded.tokenizer, self.loaded.kind, limit)
         ids, _ = encode_prompts(examples, coder)
         if choices:
             return [self._choose(prompt, choices, coder, examples[0]) for prompt in ids]
         answers = generate(self.loaded, ids, settings=GenerateSettings(), max_new_tokens=settings.max_new_tokens)
-        texts: list[str] = self.loaded.tokenizer.batch_decode([list(a.ids) for a in answers], skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        return [found.text(self.loaded) for found in answers]
 
     def _task(self, name: str | None) -> TaskSettings:
         tasks = {task["name"]: task for task in self.card.tasks}

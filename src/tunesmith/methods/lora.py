@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from tunesmith.environment import quiet_peft
 from tunesmith.errors import RecipeError
 from tunesmith.settings import Settings as Base
 
@@ -105,7 +106,8 @@ def attach(settings: Settings, model: Any, kind: str) -> Any:
         target_modules=names,
         task_type=TaskType.SEQ_2_SEQ_LM if kind == "seq2seq" else TaskType.CAUSAL_LM,
     )
-    return get_peft_model(model, config)
+    with quiet_peft():
+        return get_peft_model(model, config)
 
 
 def save(model: Any, folder: Any) -> None:

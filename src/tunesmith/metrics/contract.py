@@ -50,6 +50,7 @@ class Metric:
     better: Literal["higher", "lower", "neither"] = "higher"
     columns: Callable[[Floats], Floats] = unchanged  # counts (n, C) -> what adds up (n, K)
     finish: Finish = mean
+    needs_choices: bool = False  # it reads the likelihood of every choice
     right_or_wrong: bool = False  # every example counts 0 or 100, so that McNemar's test applies
 
 

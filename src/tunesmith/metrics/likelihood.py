@@ -98,6 +98,10 @@ def _measure_cost(names: Sequence[str], answers: Answers) -> dict[str, Measured]
     return measured
 
 
-ACCURACY_NORM = Metric(measure=_measure_choice, unit="%", right_or_wrong=True)
-PERPLEXITY = Metric(measure=_measure_cost, unit="per answer", better="lower", finish=perplexity_of_sums)
-BITS_PER_BYTE = Metric(measure=_measure_cost, unit="bits per byte", better="lower", finish=bits_of_sums)
+ACCURACY_NORM = Metric(measure=_measure_choice, unit="%", right_or_wrong=True, needs_choices=True)
+PERPLEXITY = Metric(
+    measure=_measure_cost, unit="per answer", better="lower", finish=perplexity_of_sums, needs_choices=True
+)
+BITS_PER_BYTE = Metric(
+    measure=_measure_cost, unit="bits per byte", better="lower", finish=bits_of_sums, needs_choices=True
+)

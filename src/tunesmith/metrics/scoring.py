@@ -115,6 +115,7 @@ def score_predictions(
         example_ids=tuple(example.id for example in examples),
         groups=groups,
         scores=tuple(scores),
+        notes=scoring_notes(answers, candidate=candidate, metrics=metrics),
         per_example={name: one.values for name, one in measured.items() if one.values},
         counts={name: one.counts for name, one in measured.items() if one.counts},
     )

@@ -30,6 +30,7 @@ class Known:
     parameters: int
     licence: str
     about: str
+    hub: str = ""  # where the same weights are on the model hub, if the source is not the hub itself
 
 
 CATALOG: dict[str, Known] = {
@@ -44,6 +45,7 @@ CATALOG: dict[str, Known] = {
         134_515_008,
         "Apache-2.0",
         "SmolLM2-135M-Instruct from a 4-bit file on the package index; needs no model hub",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
     "smollm2-135m-instruct-hub": Known(
         "HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008, "Apache-2.0", "the same model in full precision"
@@ -60,6 +62,18 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 def home() -> Path:
     """Return the folder for converted weights: TUNESMITH_HOME, or ~/.cache/tunesmith."""
     return Path(os.environ.get("TUNESMITH_HOME", Path.home() / ".cache" / "tunesmith")).expanduser()
+
+
+def public_name(model: str) -> str:
+    """Return the name by which others know a base model: its hub id where it has one, never a path of this machine.
+
+    >>> public_name("smollm2-135m-instruct"), public_name("flan-t5-base"), public_name("models/ours-v2/")
+    ('HuggingFaceTB/SmolLM2-135M-Instruct', 'google/flan-t5-base', 'ours-v2')
+    """
+    known = CATALOG.get(model)
+    if known:
+        return known.source if isinstance(known.source, str) else known.hub
+    return model if HUB_ID.match(model) and not Path(model).expanduser().exists() else Path(model).name
 
 
 def check_name(model: str, *, base: Path) -> str:

@@ -133,6 +133,18 @@ def load(folder: Path, *, dtype: Any = None) -> Loaded:
     return Loaded(model.eval(), tokenizer, kind, folder, context)
 
 
+def skeleton(folder: Path) -> Any:
+    """Return the model of a folder without its weights: every layer has its shape, and takes no memory."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    check_folder(folder)
+    with _explained(folder), torch.device("meta"):
+        config = AutoConfig.from_pretrained(folder)
+        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        return auto.from_config(config)
+
+
 def load_tokenizer(folder: Path) -> tuple[Any, Kind]:
     """Load the tokenizer of a model folder, and tell from its config which kind of model it is."""
     from transformers import AutoConfig, AutoTokenizer

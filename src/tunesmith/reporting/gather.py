@@ -62,7 +62,7 @@ def gather(run: RunDir) -> Report:
             for task in tasks
             for split in SPLITS
         ),
-        notes=_notes(run, recipe),
+        notes=(*_notes(run, recipe), *dict.fromkeys(note for sheet in sheets for note in sheet.notes)),
     )
 
 

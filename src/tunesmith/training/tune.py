@@ -14,7 +14,7 @@ from tunesmith import __version__
 from tunesmith.data.encode import Coder, Encoded, encode_training, named
 from tunesmith.errors import DataError
 from tunesmith.machine import fastest_dtype, need_memory, need_space, peak_memory, reset_peak
-from tunesmith.models.catalog import fingerprint
+from tunesmith.models.catalog import fingerprint, public_name
 from tunesmith.models.load import Loaded, load
 from tunesmith.progress import say
 from tunesmith.recipe import resolved, train_settings
@@ -195,5 +195,16 @@ def write_adapter(given: Ingredients, name: str, model: Any, loaded: Loaded, whe
         method.save(model, staged)
         if method.ON_DISK == "model":
             loaded.tokenizer.save_pretrained(staged)
+        else:
+            portable(staged, given.recipe.model)
         write_record(staged / CARD, card)
         publish(staged, where.adapter)
+
+
+def portable(adapter: Path, model: str) -> None:
+    """Let an adapter name its base as others know it, and leave out the empty page that peft puts beside it."""
+    (adapter / "README.md").unlink(missing_ok=True)
+    config = adapter / "adapter_config.json"
+    found = json.loads(config.read_text(encoding="utf-8"))
+    found["base_model_name_or_path"] = public_name(model)
+    config.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")

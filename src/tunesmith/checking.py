@@ -1,0 +1,78 @@
+"""What would go wrong later, said before anything heavy has begun."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tunesmith.errors import DataError, RecipeError
+from tunesmith.metrics.scoring import expand_metrics, find_metric
+from tunesmith.models.load import skeleton
+from tunesmith.recipe import train_settings
+from tunesmith.records import Example, Split
+from tunesmith.registry import METHODS, resolve
+from tunesmith.settings import Recipe
+
+
+def check_rows(recipe: Recipe, examples: Mapping[Split, Sequence[Example]]) -> None:
+    """Refuse what the prepared rows cannot serve.
+
+    Args:
+        recipe: Its tasks filled in by ``prepare``.
+        examples: Of every split.
+
+    Raises:
+        DataError: More shots than training rows; a generated metric to keep the best by and no validation rows; a
+            metric of choices for a task without choices. All at once.
+    """
+    counts = {split: Counter(example.task for example in found) for split, found in examples.items()}
+    problems = _metric_problems(recipe)
+    for name, candidate in recipe.candidates.items():
+        problems += [
+            f"candidates.{name}.shots: {candidate.shots} worked examples are asked for, and task "
+            f'"{task.name}" has {counts["train"][task.name]} training rows. Lower it or add rows.'
+            for task in recipe.tasks
+            if candidate.shots > counts["train"][task.name]
+        ]
+        best = train_settings(recipe, name).keep_best
+        if candidate.method != "none" and best != "loss" and not counts["validation"]:
+            problems.append(
+                f"candidates.{name}: train.keep_best: {best} is taken on validation rows, and there are "
+                "none. Give split.validation a share, or keep the best by loss."
+            )
+    if problems:
+        raise DataError(problems)
+
+
+def _metric_problems(recipe: Recipe) -> list[str]:
+    best = {train_settings(recipe, name).keep_best for name, one in recipe.candidates.items() if one.method != "none"}
+    problems = []
+    for number, task in enumerate(recipe.tasks):
+        if task.choices:
+            continue
+        asked = [(f"tasks.{number}.metrics", name) for name in expand_metrics(task.metrics, has_choices=False)]
+        asked += [("train.keep_best", name) for name in sorted(best - {"loss"})]
+        problems += [
+            f'{place}: {name} is read from the likelihood of choices, and task "{task.name}" has none. '
+            "Give the task choices, or take another metric."
+            for place, name in asked
+            if find_metric(name).needs_choices
+        ]
+    return problems
+
+
+def check_methods(recipe: Recipe, model: Path) -> None:
+    """Ask every method whether it can be attached to this base, on a model without weights.
+
+    Raises:
+        RecipeError: With the problems of all candidates, such as a rank above a layer or a target that is not there.
+    """
+    tuned = {name: candidate for name, candidate in recipe.candidates.items() if candidate.method != "none"}
+    bones = skeleton(model) if tuned else None
+    problems: list[str] = []
+    for name, candidate in tuned.items():
+        try:
+            resolve("method", candidate.method, METHODS).count(candidate.settings, bones)
+        except RecipeError as error:
+            problems += [f"candidates.{name}: {problem}" for problem in error.problems]
+    if problems:
+        raise RecipeError(problems)
