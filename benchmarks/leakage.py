@@ -9,21 +9,18 @@ a part of the rows with all others, pair by pair, by the definition of the simil
 """
 
 import argparse
-import json
-import platform
 import random
-import subprocess
 import time
-from importlib.metadata import version
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
+
+from keeping import keep
 
 from tunesmith.data.leakage import find_leaks
 from tunesmith.data.rows import Row
 from tunesmith.data.splits import Placed
 from tunesmith.data.wording import normalised, words
-from tunesmith.machine import device_name, peak_memory
+from tunesmith.machine import peak_memory
 from tunesmith.records import Split
 
 PLANTED = 500  # of each kind
@@ -34,7 +31,6 @@ CHECKED = 200  # training rows that are compared with every held-out row
 VOCABULARY = [f"word{n}" for n in range(20_000)]
 WEIGHTS = list(accumulate(1 / rank for rank in range(1, len(VOCABULARY) + 1)))  # Zipf
 SHARED = [" ".join(f"polite{n}x{m}" for m in range(9)) for n in range(20)]
-RESULT = Path(__file__).parent / "results" / "leakage.json"
 
 
 def place(text: str, split: Split, line: int) -> Placed:
@@ -108,9 +104,6 @@ def main() -> None:
     leaks = find_leaks(rows, similarity=SIMILARITY)
     seconds = time.perf_counter() - start
     moved = {leak.moved_id for leak in leaks}
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=RESULT.parent, check=False
-    )
     found = {
         "question": "are all copies and near copies across splits found, and how long does it take?",
         "rows": len(rows),
@@ -121,13 +114,8 @@ def main() -> None:
         "moved_but_not_planted": len(moved - copies - edits),
         "checked_pair_by_pair": {"training rows": CHECKED, "disagreements": disagreements(rows, moved)},
         "peak_bytes": peak_memory(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy",)}},
-        "device": device_name(),
-        "commit": commit.stdout.strip() or "unknown",
-        "date": time.strftime("%Y-%m-%d"),
     }
-    RESULT.write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+    keep("leakage", found, packages=("tunesmith", "numpy"))
 
 
 if __name__ == "__main__":

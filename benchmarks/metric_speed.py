@@ -12,23 +12,19 @@ FILE is csv, tsv, jsonl or json with the columns "reference" and "candidate".
 """
 
 import argparse
-import json
-import platform
 import random
 import re
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from keeping import keep
 from rouge_score.rouge_scorer import RougeScorer
 
 import tunesmith
-from tunesmith.machine import device_name
 from tunesmith.metrics.rouge import forget_texts, rouge
 from tunesmith.metrics.tables import read_table
 
@@ -44,7 +40,6 @@ QUESTIONS = {
 PART = 100  # pairs in one turn
 SHORTEST = 4  # words of a sentence that is drawn
 CHATS = Path(tunesmith.__file__).parent / "data" / "support" / "chats.jsonl"
-RESULT = Path(__file__).parent / "results" / "metric_speed.json"
 TEXT = """
 The customer asks why her parcel has not arrived although the page says that it was delivered on Monday.
 The agent finds out that the driver left it with a neighbour and tells her the name on the receipt.
@@ -144,12 +139,6 @@ def measure(pairs: list[Pair], rounds: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def commit() -> str:
-    """The commit that was measured, marked if files differ from it."""
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=RESULT.parent)
-    return done.stdout.strip() or "unknown"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
@@ -175,18 +164,8 @@ def main() -> None:
         "rounds": options.rounds,
         "goal": {"1, 2, L and Lsum, stemmed": GOAL},
         "found": measure(pairs, options.rounds),
-        "versions": {
-            "python": platform.python_version(),
-            "tunesmith": tunesmith.__version__,
-            **{name: version(name) for name in ("rouge_score", "nltk", "numpy")},
-        },
-        "device": device_name(),
-        "commit": commit(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=1))
+    keep("metric_speed", found, packages=("tunesmith", "rouge_score", "nltk", "numpy"))
 
 
 if __name__ == "__main__":

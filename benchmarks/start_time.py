@@ -6,16 +6,13 @@ Measures fresh processes, alternating, so that a busy moment of the machine fall
     python benchmarks/start_time.py
 """
 
-import json
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
-from tunesmith.machine import device_name
+from keeping import keep
 
 RUNS = 11
 GOAL = 0.3  # seconds, for --help
@@ -24,19 +21,12 @@ COMMANDS = {
     "import tunesmith": [sys.executable, "-c", "import tunesmith"],
     "tunesmith --help": [str(Path(sys.executable).with_name("tunesmith")), "--help"],
 }
-RESULT = Path(__file__).parent / "results" / "start_time.json"
 
 
 def seconds(command: list[str]) -> float:
     start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
-
-
-def commit() -> str:
-    """The commit that was measured, marked if files differ from it."""
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=RESULT.parent)
-    return done.stdout.strip() or "unknown"
 
 
 def main() -> None:
@@ -54,15 +44,8 @@ def main() -> None:
         "median": {name: round(statistics.median(taken), 3) for name, taken in times.items()},
         "fastest": {name: round(min(taken), 3) for name, taken in times.items()},
         "slowest": {name: round(max(taken), 3) for name, taken in times.items()},
-        "versions": {"python": platform.python_version(), **{n: version(n) for n in ("tunesmith", "typer", "rich")}},
-        "device": device_name(),
-        "commit": commit(),
-        "date": time.strftime("%Y-%m-%d"),
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    for name, median in found["median"].items():
-        print(f"{name}: {median:.3f} s (median of {RUNS})")
+    keep("start_time", found, packages=("tunesmith", "typer", "rich"))
 
 
 if __name__ == "__main__":
