@@ -194,7 +194,19 @@ def measured() -> str:
     return table(("question", "found", "machine", "date", "all of it"), iter(rows))
 
 
+def gains(result: dict[str, Any]) -> str:
+    """Return what each candidate of a run gained over the base with no shots, with its interval."""
+    found = [
+        f"{one['better']} {one['difference']:+.1f} ({one['low']:.1f} to {one['high']:.1f})"
+        for one in result["report"]["tasks"][0]["comparisons"]
+        if one["metric"] == "rouge1" and one["than"] == "zero-shot"
+    ]
+    return f"ROUGE-1 points over zero-shot: {', '.join(found)}"
+
+
 FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
+    "demo": lambda r: f"{gains(r)}; {r['seconds'] / 60:.0f} minutes after the set-up",
+    "dialogsum": gains,
     "start_time": lambda r: f"{r['median']['tunesmith --help']:.2f} s until `tunesmith --help` has answered",
     "metric_speed": lambda r: (
         f"{r['found']['1, 2, L and Lsum, stemmed']['times faster']} times, all four kinds, stemmed"
