@@ -438,3 +438,14 @@ def test_a_learning_rate_is_above_zero() -> None:
     with pytest.raises(RecipeError) as caught:
         recipe_from_text(SMALL + "train: {learning_rate: 0.0}\n", name="r.yaml")
     assert "train.learning_rate: 0.0 does not fit; it should be greater than 0." in str(caught.value)
+
+
+def test_a_method_may_want_other_defaults_of_train_and_the_recipe_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith.methods import lora
+
+    monkeypatch.setattr(lora, "TRAIN", {"epochs": 7.0, "warmup": 0.2}, raising=False)
+    names = "{lora: {method: lora}, short: {method: lora, train: {epochs: 1}}}"
+    body = f"name: a\ntasks: [{{source: t.csv}}]\ncandidates: {names}\n"
+    recipe = recipe_from_text(body + "train: {warmup: 0.1}\n")
+    assert (train_settings(recipe, "lora").epochs, train_settings(recipe, "lora").warmup) == (7.0, 0.1)
+    assert train_settings(recipe, "short").epochs == 1.0

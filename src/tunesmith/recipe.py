@@ -60,7 +60,7 @@ def build_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
         except RecipeError as error:
             problems += error.problems
     document = replace(document, overridden=frozenset(changed))
-    candidates = _candidates(values, document, problems)
+    candidates = _with_own_defaults(_candidates(values, document, problems), values.get("train"))
     recipe = None
     try:
         recipe = Recipe.model_validate_json(json.dumps(values))
@@ -168,6 +168,17 @@ def _candidates(values: dict[str, Any], document: Document, problems: list[str])
             problems += wrong
             if candidate:
                 found[name] = candidate
+    return found
+
+
+def _with_own_defaults(candidates: Mapping[str, Candidate], said: Any) -> dict[str, Candidate]:
+    """Let each method's own defaults of ``train`` stand where neither the recipe nor the candidate says otherwise."""
+    spoken = said if isinstance(said, dict) else {}
+    found = {}
+    for name, candidate in candidates.items():
+        module = resolve("method", candidate.method, METHODS) if candidate.method != "none" else None
+        own = {key: value for key, value in getattr(module, "TRAIN", {}).items() if key not in spoken}
+        found[name] = candidate.model_copy(update={"train": {**own, **candidate.train}})
     return found
 
 

@@ -55,23 +55,22 @@ def load_candidate(recipe: Recipe, name: str, *, model: Path, adapter: Path) -> 
 
 
 def load_tuned(method_name: str, model: Path, adapter: Path, *, dtype: torch.dtype) -> Loaded:
-    """Load a tuned model ready to answer; an adapter is merged into a base of its own."""
+    """Load a tuned model ready to answer; an adapter is merged into a base of its own where its method can."""
     method = resolve("method", method_name, METHODS)
     if method.ON_DISK == "model":
         return load(adapter, dtype=dtype)
-    from peft import PeftModel
-
     check_adapter(adapter)
     base = load(model, dtype=dtype)
     try:
         with quiet_peft():
-            merged = method.merge(PeftModel.from_pretrained(base.model, adapter)).eval()
+            tuned = method.load(base.model, adapter)
+            tuned = (method.merge(tuned) if hasattr(method, "merge") else tuned).eval()
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RecipeError(
             f"{adapter}: this adapter does not fit the base model in {model}: {first_line(error)} "
             "Name the base that it was trained on, or train it again."
         ) from None
-    return Loaded(merged, base.tokenizer, base.kind, base.folder, base.context)
+    return Loaded(tuned, base.tokenizer, base.kind, base.folder, base.context)
 
 
 def answer(

@@ -1,4 +1,27 @@
-"""Ways to tune, one file each: its settings, ``attach``, ``count``, ``save``, and ``merge`` where the algebra allows.
+"""Ways to tune, one file each.
 
-Settings stand at module level so that a recipe can be checked without torch, which is imported inside functions.
+What the rest of the house asks of the module of a method:
+
+``ABOUT``
+    One line for `tunesmith ls methods`.
+``ON_DISK``
+    "adapter": a folder with adapter_config.json and adapter_model.safetensors, in peft's format where peft knows the
+    method. "model": a whole model folder.
+``RATES``
+    What ``learning_rate: auto`` means, by architecture: (largest number of base parameters, rate), ascending.
+``TRAIN`` (optional)
+    Fields of ``train`` that the method wants otherwise than the recipe's defaults, such as more epochs. What a recipe
+    says itself comes first.
+``Settings``
+    What a recipe may say beside ``method``. At module level, so that a recipe is checked without torch, which is
+    imported inside functions.
+``count(settings, model)``
+    How many parameters learn, by the closed formula; also on a model without weights. Raises a RecipeError that names
+    everything the model cannot take.
+``attach(settings, model, kind)``
+    The model made ready to train: exactly what learns requires a gradient.
+``save(model, folder)`` and ``load(model, folder)``
+    What was learned to files, and from files onto the base; ``load`` only where ``ON_DISK`` is "adapter".
+``merge(model)`` (where the algebra allows)
+    The plain transformers model that answers the same.
 """

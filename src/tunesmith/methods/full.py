@@ -1,5 +1,6 @@
 """Full tuning: every weight of the model learns."""
 
+from pathlib import Path
 from typing import Any
 
 from tunesmith.settings import Settings as Base
@@ -35,7 +36,7 @@ def attach(settings: Settings, model: Any, kind: str) -> Any:
     return model
 
 
-def save(model: Any, folder: Any) -> None:
+def save(model: Any, folder: Path) -> None:
     """Write the whole model as safetensors."""
     model.save_pretrained(folder)
 

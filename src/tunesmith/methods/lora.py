@@ -4,6 +4,7 @@ Hu and others 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 
 files are those of peft.
 """
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -110,9 +111,17 @@ def attach(settings: Settings, model: Any, kind: str) -> Any:
         return get_peft_model(model, config)
 
 
-def save(model: Any, folder: Any) -> None:
+def save(model: Any, folder: Path) -> None:
     """Write adapter_config.json and adapter_model.safetensors, which plain peft loads."""
     model.save_pretrained(folder)
+
+
+def load(model: Any, folder: Path) -> Any:
+    """Put a saved adapter onto its base, as plain peft would."""
+    from peft import PeftModel
+
+    with quiet_peft():
+        return PeftModel.from_pretrained(model, folder)
 
 
 def merge(model: Any) -> Any:
