@@ -68,7 +68,9 @@ def test_a_ruined_loss_is_noticed_at_that_step(
     job, _ = make_job(ingredients(recipe(LORA, schedule="constant", tokens_per_batch=60), tiny), tmp_path)
     real = loop.loss_sum
     kept = before_step(
-        2, lambda _: monkeypatch.setattr(loop, "loss_sum", lambda *given: real(*given) * bad), monkeypatch
+        2,
+        lambda _: monkeypatch.setattr(loop, "loss_sum", lambda *given, **options: real(*given, **options) * bad),
+        monkeypatch,
     )
     with pytest.raises(UserError) as caught:
         train(job)

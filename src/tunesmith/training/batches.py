@@ -14,19 +14,21 @@ from torch import Tensor
 from tunesmith.data.encode import Encoded
 
 IGNORED = -100  # label of a token that the loss does not count
+SHORT_BEGINNING = 8  # tokens below which sharing is not worth its copies
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Examples as tensors. Labels are not shifted."""
 
-    input_ids: Tensor  # causal: (1, T) int64, examples end to end; seq2seq: (B, T) padded
+    input_ids: Tensor  # causal: (1, T) int64, what all share and then the examples end to end; seq2seq: (B, T) padded
     labels: Tensor  # causal: (1, T); seq2seq: (B, U); IGNORED = not counted
     position_ids: Tensor | None  # causal: (1, T), beginning again at each example
     attention_mask: Tensor | None  # seq2seq: (B, T), 1 = a real token
-    lengths: tuple[int, ...]  # tokens of each example
-    tokens: int  # real tokens that pass through the model
+    lengths: tuple[int, ...]  # tokens of each example, without the shared ones
+    tokens: int  # real tokens of all examples
     target_tokens: int  # tokens that the loss counts
+    shared: int = 0  # causal: tokens that every example begins with, and that stand in the row once
 
 
 Step = tuple[tuple[int, ...], ...]
@@ -73,26 +75,50 @@ def split_step(step: Sequence[int], sizes: Sequence[int], tokens_per_batch: int,
     return tuple(tuple(batch) for batch in batches)
 
 
-def make_batch(examples: Sequence[Encoded], *, kind: str, pad_id: int) -> Batch:
-    """Turn examples into tensors: end to end for a causal model, padded for an encoder-decoder."""
+def make_batch(examples: Sequence[Encoded], *, kind: str, pad_id: int, share: bool = False) -> Batch:
+    """Turn examples into tensors: end to end for a causal model, padded for an encoder-decoder.
+
+    Args:
+        examples: At least one.
+        kind: "causal" or "seq2seq".
+        pad_id: Fills the padding of an encoder-decoder's batch.
+        share: Let tokens that all examples of a causal batch begin with stand in the row once.
+    """
     if kind == "seq2seq":
         return _padded(examples, pad_id)
-    ids = [token for example in examples for token in example.input_ids]
+    shared = common_beginning(examples) if share else 0
+    rests = [example.input_ids[shared:] for example in examples]
+    start = list(examples[0].input_ids[:shared])
     labels = [
         token if counts else IGNORED
         for example in examples
-        for token, counts in zip(example.input_ids, example.trains, strict=True)
+        for token, counts in zip(example.input_ids[shared:], example.trains[shared:], strict=True)
     ]
-    positions = [position for example in examples for position in range(len(example.input_ids))]
+    positions = [shared + position for rest in rests for position in range(len(rest))]
     return Batch(
-        torch.tensor([ids]),
-        torch.tensor([labels]),
-        torch.tensor([positions]),
+        torch.tensor([start + [token for rest in rests for token in rest]]),
+        torch.tensor([[IGNORED] * shared + labels]),
+        torch.tensor([[*range(shared), *positions]]),
         None,
-        tuple(len(example.input_ids) for example in examples),
-        len(ids),
+        tuple(len(rest) for rest in rests),
+        sum(len(example.input_ids) for example in examples),
         sum(sum(example.trains) for example in examples),
+        shared,
     )
+
+
+def common_beginning(examples: Sequence[Encoded]) -> int:
+    """Return how many tokens all examples begin with, such as a system message and an instruction.
+
+    Each keeps at least one token of its own before the first one that the loss counts: the position that predicts it.
+    0 where it would not be worth the trouble.
+    """
+    if len(examples) < 2:
+        return 0
+    first, last = min(e.input_ids for e in examples), max(e.input_ids for e in examples)
+    same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    same = min(same, *(example.trains.index(True) - 1 for example in examples))
+    return same if same >= SHORT_BEGINNING else 0
 
 
 def _padded(examples: Sequence[Encoded], pad_id: int) -> Batch:

@@ -7,18 +7,20 @@ checkpoint and ends with the weights that it would have had.
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 import torch
 
+from tunesmith.data.encode import Encoded
 from tunesmith.errors import Interrupted, UserError
 from tunesmith.models.attention import NAME, attending, takes_ragged
+from tunesmith.models.fused.stack import fused
 from tunesmith.progress import track
 from tunesmith.records import TrainPoint
-from tunesmith.training.batches import Step, epoch_steps, make_batch, split_step
+from tunesmith.training.batches import Batch, Step, epoch_steps, make_batch, split_step
 from tunesmith.training.checkpoint import full_disk_explained
 from tunesmith.training.job import Job, Progress, plain, trainable
 from tunesmith.training.loss import loss_sum
@@ -64,6 +66,7 @@ def train(job: Job) -> Progress:
     with ExitStack() as stack:
         stack.enter_context(full_disk_explained(job.log.parent, job.log.name))
         stack.enter_context(attention(job))
+        job = replace(job, stack=stack.enter_context(fused(plain(job.model), dtype=computed_in(job))))
         stop = stack.enter_context(stop_requests())
         show = stack.enter_context(track(f"training {job.name}", len(steps)))
         log = stack.enter_context(job.log.open("a", encoding="utf-8"))
@@ -126,12 +129,14 @@ def run_steps(job: Job, steps: list[tuple[float, Step]], optimizer: Any, progres
 def optimizer_step(job: Job, step: Step, optimizer: Any, rate: float, progress: Progress) -> tuple[float, float]:
     """Take one step; return its loss in nats per target token and the norm of its gradient before clipping."""
     job.model.train()
+    if job.stack:
+        job.stack.refresh()
     targets = sum(len(job.train[index].target_ids) for batch in step for index in batch)
     total = 0.0
     for indices in step:
-        batch = make_batch([job.train[index] for index in indices], kind=job.kind, pad_id=job.pad_id)
+        batch = load_batch(job, job.train, indices)
         with computing(job):
-            loss = loss_sum(job.model, batch, job.kind) / targets
+            loss = loss_sum(job.model, batch, job.kind, stack=job.stack) / targets
         loss.backward()
         total += loss.item()
         progress.tokens += batch.tokens
@@ -151,16 +156,23 @@ def optimizer_step(job: Job, step: Step, optimizer: Any, rate: float, progress: 
     return total, norm
 
 
+def load_batch(job: Job, examples: Sequence[Encoded], indices: Sequence[int]) -> Batch:
+    """Return some examples as tensors; what they all begin with stands there once if the layers know how to use it."""
+    chosen = [examples[index] for index in indices]
+    return make_batch(chosen, kind=job.kind, pad_id=job.pad_id, share=job.stack is not None)
+
+
 def validation_loss(job: Job) -> float:
     """Return the mean loss over all target tokens of the validation examples, in nats per token."""
     sizes = [example.tokens for example in job.validation]
     batches = split_step(range(len(sizes)), sizes, tokens_per_batch(job), ragged=job.kind == "causal")
     job.model.eval()
+    if job.stack:
+        job.stack.refresh()
     total = 0.0
     with torch.no_grad(), computing(job):
         for indices in batches:
-            batch = make_batch([job.validation[index] for index in indices], kind=job.kind, pad_id=job.pad_id)
-            total += loss_sum(job.model, batch, job.kind).item()
+            total += loss_sum(job.model, load_batch(job, job.validation, indices), job.kind, stack=job.stack).item()
     return total / sum(len(example.target_ids) for example in job.validation)
 
 
@@ -227,6 +239,12 @@ def answering(model: Any) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
+
+
+def computed_in(job: Job) -> torch.dtype:
+    """Return the number format of the products: bfloat16 where asked for, else that of the weights."""
+    own: torch.dtype = next(job.model.parameters()).dtype
+    return torch.bfloat16 if job.autocast else own
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from tunesmith.models.fused.ragged import Segments
+from tunesmith.models.fused.stack import Stack
 from tunesmith.training.batches import IGNORED, Batch
 
 
@@ -29,13 +31,14 @@ def shifted(labels: Tensor) -> Tensor:
     return out
 
 
-def loss_sum(model: Any, batch: Batch, kind: str) -> Tensor:
+def loss_sum(model: Any, batch: Batch, kind: str, *, stack: Stack | None = None) -> Tensor:
     """Return the summed negative log-likelihood of a batch's target tokens, in nats, as a scalar of at least float32.
 
     Args:
         model: A transformers model, or one wrapped by peft.
         batch: What ``make_batch`` made.
         kind: "causal" (the model is inside ``models.attention.ragged``, or the batch holds one example) or "seq2seq".
+        stack: The model as fused layers, if it could be had; without it nothing may be shared in the batch.
     """
     if kind == "seq2seq":
         # Ids that the loss ignores still enter the decoder as input; any valid id will do there.
@@ -45,6 +48,10 @@ def loss_sum(model: Any, batch: Batch, kind: str) -> Tensor:
         ).logits  # fmt: skip
         return cross_entropy(_wide(logits.flatten(0, 1)), batch.labels.flatten(), reduction="sum")
     labels = shifted(batch.labels)[0]
+    if stack is not None:
+        assert batch.position_ids is not None
+        segments = Segments(batch.lengths, batch.shared)
+        return stack.loss_sum(batch.input_ids[0], batch.position_ids[0], labels, segments)
     counted = (labels != IGNORED).nonzero().squeeze(1)
     logits = model(
         input_ids=batch.input_ids, position_ids=batch.position_ids, segment_lengths=list(batch.lengths),

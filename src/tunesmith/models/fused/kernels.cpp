@@ -1,0 +1,185 @@
+// The passes over memory between the matrix products of a transformer layer, each as one pass.
+//
+// Rows are tokens. Every matrix is row-major with a row stride in elements, so that a result can be written into a
+// part of a wider matrix. T is float or bf16; sums and exponentials are float. No torch headers: compiled in about two
+// seconds, called through ctypes.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+namespace {
+
+struct bf16 {
+    uint16_t bits;
+};
+
+inline float wide(float x) { return x; }
+inline float wide(bf16 x) {
+    uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+    float y;
+    std::memcpy(&y, &bits, 4);
+    return y;
+}
+inline void narrow(float x, float& y) { y = x; }
+inline void narrow(float x, bf16& y) {  // to the nearest, ties to even; not a number stays so
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    y.bits = static_cast<uint16_t>(x != x ? 0x7fc0u : rounded);
+}
+
+// e^x by range reduction to 2^n * e^r, |r| <= ln(2)/2, and a polynomial of degree 7; relative error below 3e-7.
+inline float exponential(float x) {
+    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    float n = x * 1.44269504f;
+    n = static_cast<float>(static_cast<int32_t>(n + (n < 0 ? -0.5f : 0.5f)));
+    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.98412698e-4f;
+    p = p * r + 1.38888889e-3f;
+    p = p * r + 8.33333333e-3f;
+    p = p * r + 4.16666667e-2f;
+    p = p * r + 1.66666667e-1f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+    float scale;
+    std::memcpy(&scale, &bits, 4);
+    return p * scale;
+}
+
+template <class T>
+void rms_norm(const T* x, long xs, const T* weight, float eps, T* y, long ys, float* inverse, long rows, long width) {
+#pragma omp parallel for
+    for (long i = 0; i < rows; i++) {
+        const T* a = x + i * xs;
+        T* b = y + i * ys;
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (long j = 0; j < width; j++) sum += wide(a[j]) * wide(a[j]);
+        float r = 1.0f / std::sqrt(sum / width + eps);
+        inverse[i] = r;
+#pragma omp simd
+        for (long j = 0; j < width; j++) {
+            T hat;
+            narrow(wide(a[j]) * r, hat);  // rounded here, as transformers does
+            narrow(wide(hat) * wide(weight[j]), b[j]);
+        }
+    }
+}
+
+// dx += the gradient that arrives through the norm.
+template <class T>
+void rms_norm_backward(const T* dy, long dys, const T* x, long xs, const T* weight, const float* inverse, T* dx,
+                       long dxs, long rows, long width) {
+#pragma omp parallel for
+    for (long i = 0; i < rows; i++) {
+        const T *g = dy + i * dys, *a = x + i * xs;
+        T* d = dx + i * dxs;
+        float r = inverse[i], sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (long j = 0; j < width; j++) sum += wide(g[j]) * wide(weight[j]) * wide(a[j]);
+        float c = sum * r * r * r / width;
+#pragma omp simd
+        for (long j = 0; j < width; j++) narrow(wide(d[j]) + wide(g[j]) * wide(weight[j]) * r - wide(a[j]) * c, d[j]);
+    }
+}
+
+// Rotates the pairs (j, j + size/2) of every head in place, by +angle or, for the backward pass, by -angle.
+template <class T>
+void rotate(T* x, long xs, const float* cosine, const float* sine, float sign, long rows, long heads, long size) {
+    long half = size / 2;
+#pragma omp parallel for
+    for (long i = 0; i < rows; i++) {
+        const float *c = cosine + i * half, *s = sine + i * half;
+        for (long h = 0; h < heads; h++) {
+            T *a = x + i * xs + h * size, *b = a + half;
+#pragma omp simd
+            for (long j = 0; j < half; j++) {
+                float u = wide(a[j]), v = wide(b[j]), t = sign * s[j];
+                narrow(u * c[j] - v * t, a[j]);
+                narrow(v * c[j] + u * t, b[j]);
+            }
+        }
+    }
+}
+
+template <class T>
+void swiglu(const T* gate_up, T* y, long ys, long rows, long width) {
+#pragma omp parallel for
+    for (long i = 0; i < rows; i++) {
+        const T *gate = gate_up + i * 2 * width, *up = gate + width;
+        T* b = y + i * ys;
+#pragma omp simd
+        for (long j = 0; j < width; j++) {
+            float g = wide(gate[j]);
+            narrow(g / (1.0f + exponential(-g)) * wide(up[j]), b[j]);
+        }
+    }
+}
+
+// gate_up becomes its gradient; y is written again, since it is cheaper to compute than to keep.
+template <class T>
+void swiglu_backward(const T* dy, long dys, T* gate_up, T* y, long ys, long rows, long width) {
+#pragma omp parallel for
+    for (long i = 0; i < rows; i++) {
+        const T* d = dy + i * dys;
+        T *gate = gate_up + i * 2 * width, *up = gate + width, *b = y + i * ys;
+#pragma omp simd
+        for (long j = 0; j < width; j++) {
+            float g = wide(gate[j]), u = wide(up[j]), e = wide(d[j]);
+            float s = 1.0f / (1.0f + exponential(-g));
+            float silu = g * s;
+            narrow(silu * u, b[j]);
+            narrow(e * u * (s + silu * (1.0f - s)), gate[j]);
+            narrow(e * silu, up[j]);
+        }
+    }
+}
+
+// Per row: loss = logsumexp(x) - x[label]; x becomes softmax(x) - one_hot(label), the gradient of that.
+template <class T>
+void cross_entropy(T* x, const int64_t* labels, float* loss, long rows, long width) {
+#pragma omp parallel for schedule(dynamic)
+    for (long i = 0; i < rows; i++) {
+        T* a = x + i * width;
+        float top = -std::numeric_limits<float>::infinity(), sum = 0;
+#pragma omp simd reduction(max : top)
+        for (long j = 0; j < width; j++) top = wide(a[j]) > top ? wide(a[j]) : top;
+#pragma omp simd reduction(+ : sum)
+        for (long j = 0; j < width; j++) sum += exponential(wide(a[j]) - top);
+        float all = top + std::log(sum);
+        loss[i] = all - wide(a[labels[i]]);
+        float share = 1.0f / sum;
+#pragma omp simd
+        for (long j = 0; j < width; j++) narrow(exponential(wide(a[j]) - top) * share, a[j]);
+        narrow(wide(a[labels[i]]) - 1.0f, a[labels[i]]);
+    }
+}
+
+}  // namespace
+
+#define EXPORT(NAME, T)                                                                                               \
+    extern "C" void rms_norm_##NAME(const T* x, long xs, const T* w, float eps, T* y, long ys, float* r, long n,      \
+                                    long d) {                                                                         \
+        rms_norm(x, xs, w, eps, y, ys, r, n, d);                                                                      \
+    }                                                                                                                 \
+    extern "C" void rms_norm_backward_##NAME(const T* dy, long dys, const T* x, long xs, const T* w, const float* r,  \
+                                             T* dx, long dxs, long n, long d) {                                       \
+        rms_norm_backward(dy, dys, x, xs, w, r, dx, dxs, n, d);                                                       \
+    }                                                                                                                 \
+    extern "C" void rotate_##NAME(T* x, long xs, const float* c, const float* s, float sign, long n, long h, long d) {\
+        rotate(x, xs, c, s, sign, n, h, d);                                                                           \
+    }                                                                                                                 \
+    extern "C" void swiglu_##NAME(const T* gu, T* y, long ys, long n, long d) { swiglu(gu, y, ys, n, d); }            \
+    extern "C" void swiglu_backward_##NAME(const T* dy, long dys, T* gu, T* y, long ys, long n, long d) {             \
+        swiglu_backward(dy, dys, gu, y, ys, n, d);                                                                    \
+    }                                                                                                                 \
+    extern "C" void cross_entropy_##NAME(T* x, const int64_t* labels, float* loss, long n, long d) {                  \
+        cross_entropy(x, labels, loss, n, d);                                                                         \
+    }
+
+EXPORT(float, float)
+EXPORT(bf16, bf16)

@@ -1,0 +1,152 @@
+"""What happens between the matrix products: norms, rotations, SwiGLU, the loss. One pass over memory each.
+
+Every function has two forms with equal results up to rounding: compiled C++ (``kernels.cpp``) for float32 and bfloat16
+on a CPU, and torch for everything else. Matrices are (rows, width), rows being tokens; the last dimension is
+contiguous, rows may lie further apart.
+"""
+
+from ctypes import c_float, c_long, c_void_p
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import silu
+
+from tunesmith.models.fused.build import library
+
+SUFFIX = {torch.float32: "float", torch.bfloat16: "bf16"}
+
+
+def _compiled(name: str, *tensors: Tensor) -> Any:
+    """Return the compiled form of a kernel if it can take these tensors, else None."""
+    first = tensors[0]
+    if first.device.type != "cpu" or first.dtype not in SUFFIX or any(t.dtype != first.dtype for t in tensors):
+        return None
+    found = library()
+    return getattr(found, f"{name}_{SUFFIX[first.dtype]}") if found else None
+
+
+def _at(tensor: Tensor) -> tuple[c_void_p, c_long]:
+    """Return where a matrix begins, and how far apart its rows are."""
+    return c_void_p(tensor.data_ptr()), c_long(tensor.stride(0))
+
+
+def _start(tensor: Tensor) -> c_void_p:
+    return c_void_p(tensor.data_ptr())
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, *, out: Tensor) -> Tensor:
+    """Write ``weight * x / rms(x)`` into ``out`` and return 1 / rms(x) for each row (Zhang and Sennrich 2019).
+
+    Args:
+        x: (rows, width).
+        weight: (width,).
+        eps: Added to the mean square.
+        out: (rows, width); may be part of a wider matrix.
+    """
+    inverse = torch.empty(x.shape[0], dtype=torch.float32, device=x.device)
+    if run := _compiled("rms_norm", x, weight, out):
+        run(*_at(x), _start(weight), c_float(eps), *_at(out), _start(inverse), *map(c_long, x.shape))
+        return inverse
+    wide = x.float()
+    inverse = (wide.square().mean(-1) + eps).rsqrt()
+    out.copy_(weight * (wide * inverse[:, None]).to(x.dtype))
+    return inverse
+
+
+def rms_norm_backward(dy: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, *, dx: Tensor) -> None:
+    """Add the gradient of ``rms_norm``'s input to ``dx``.
+
+    Args:
+        dy: (rows, width) gradient of its output.
+        x: (rows, width) its input.
+        weight: (width,).
+        inverse: (rows,) what it returned.
+        dx: (rows, width), changed in place.
+    """
+    if run := _compiled("rms_norm_backward", dy, x, weight, dx):
+        run(*_at(dy), *_at(x), _start(weight), _start(inverse), *_at(dx), *map(c_long, x.shape))
+        return
+    r = inverse[:, None]
+    g, wide = (dy * weight).float(), x.float()
+    dx += (g * r - wide * ((g * wide).sum(-1, keepdim=True) * r**3 / x.shape[1])).to(dx.dtype)
+
+
+def rms_norm_weight_gradient(dy: Tensor, x: Tensor, inverse: Tensor) -> Tensor:
+    """Return the gradient of ``rms_norm``'s weight, (width,)."""
+    return (dy.float() * x.float()).mul_(inverse[:, None]).sum(0)
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor, *, heads: int, back: bool = False) -> None:
+    """Rotate the first ``heads`` heads of each row in place by the angle of its position (Su and others 2021).
+
+    Args:
+        x: (rows, more than heads * size).
+        cosine: (rows, size / 2) float32.
+        sine: (rows, size / 2) float32.
+        heads: How many.
+        back: By the negative angle, which is the backward pass.
+    """
+    half = cosine.shape[1]
+    if run := _compiled("rotate", x):
+        sign = c_float(-1.0 if back else 1.0)
+        run(*_at(x), _start(cosine), _start(sine), sign, *map(c_long, (x.shape[0], heads, 2 * half)))
+        return
+    pairs = x[:, : heads * 2 * half].unflatten(1, (heads, 2, half))
+    c, s = cosine[:, None].to(x.dtype), sine[:, None].to(x.dtype) * (-1 if back else 1)
+    a, b = pairs[:, :, 0] * c - pairs[:, :, 1] * s, pairs[:, :, 1] * c + pairs[:, :, 0] * s
+    pairs[:, :, 0], pairs[:, :, 1] = a, b
+
+
+def swiglu(gate_up: Tensor, *, out: Tensor) -> None:
+    """Write ``silu(gate) * up`` into ``out`` (Shazeer 2020).
+
+    Args:
+        gate_up: (rows, 2 * width), contiguous: gate, then up.
+        out: (rows, width).
+    """
+    if run := _compiled("swiglu", gate_up, out):
+        run(_start(gate_up), *_at(out), *map(c_long, out.shape))
+        return
+    gate, up = gate_up.chunk(2, 1)
+    out.copy_(silu(gate) * up)
+
+
+def swiglu_backward(dy: Tensor, gate_up: Tensor, *, out: Tensor) -> None:
+    """Turn ``gate_up`` into its gradient, and write ``silu(gate) * up`` into ``out`` once more.
+
+    Args:
+        dy: (rows, width) gradient of ``swiglu``'s output.
+        gate_up: (rows, 2 * width), changed in place.
+        out: (rows, width).
+    """
+    if run := _compiled("swiglu_backward", dy, gate_up, out):
+        run(*_at(dy), _start(gate_up), *_at(out), *map(c_long, out.shape))
+        return
+    gate, up = gate_up.chunk(2, 1)
+    s = gate.sigmoid()
+    smooth = gate * s
+    out.copy_(smooth * up)
+    d_gate, d_up = dy * up * (s + smooth * (1 - s)), dy * smooth
+    gate.copy_(d_gate)
+    up.copy_(d_up)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return each row's negative log-likelihood in nats; ``logits`` become the gradient of it.
+
+    Args:
+        logits: (rows, vocabulary), contiguous, changed in place to softmax - one-hot.
+        labels: (rows,) int64.
+    """
+    if run := _compiled("cross_entropy", logits):
+        loss = torch.empty(logits.shape[0], dtype=torch.float32)
+        run(_start(logits), _start(labels), _start(loss), *map(c_long, logits.shape))
+        return loss
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    rows = torch.arange(logits.shape[0], device=logits.device)
+    everything = wide.logsumexp(-1, keepdim=True)
+    loss = everything[:, 0] - wide[rows, labels]
+    logits.copy_((wide - everything).exp_())
+    logits[rows, labels] -= 1
+    return loss

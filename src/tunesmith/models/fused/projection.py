@@ -1,0 +1,178 @@
+"""The linear layers that read the same input, with their LoRA corrections, as one matrix product.
+
+LoRA adds (alpha / r) B A x to W x (Hu and others 2021). Written as one product,
+
+    W x + s B (A x)  =  [W | s B] [x ; A x],
+
+the correction costs a slightly wider product instead of two small ones and a pass over the output; backward, the
+gradient of A x falls out of the same product as that of x. For several layers B is block-diagonal.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One linear layer of a projection: n x k, with a correction of rank r or none."""
+
+    weight: nn.Parameter  # (n, k)
+    bias: nn.Parameter | None  # (n,)
+    a: nn.Parameter | None  # (r, k)
+    b: nn.Parameter | None  # (n, r)
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """Width of the correction; 0 = none."""
+        return self.a.shape[0] if self.a is not None else 0
+
+
+def is_linear(module: Any) -> bool:
+    """Tell a linear layer that is nothing more."""
+    return type(module) is nn.Linear
+
+
+def read_part(module: Any) -> Part | None:
+    """Return a linear layer's weights, plain or with peft's LoRA; None for anything that computes something else."""
+    if is_linear(module):
+        return Part(module.weight, module.bias, None, None, 0.0)
+    if type(module).__module__ != "peft.tuners.lora.layer" or type(module).__name__ != "Linear":
+        return None
+    base, names = module.base_layer, list(module.active_adapters)
+    if not is_linear(base) or len(names) != 1 or module.disable_adapters or module.merged:
+        return None
+    name = names[0]
+    if name not in module.lora_A:
+        return None
+    odd = (
+        module.use_dora.get(name) or module.lora_bias.get(name) or getattr(module, "fan_in_fan_out", False)
+        or type(module.lora_dropout[name]) is not nn.Identity or name in getattr(module, "lora_variant", {})
+    )  # fmt: skip
+    if odd:
+        return None
+    a, b = module.lora_A[name].weight, module.lora_B[name].weight
+    return Part(base.weight, base.bias, a, b, float(module.scaling[name]))
+
+
+class Projection:
+    """Several parts with one input of k features; n outputs and a rank of r in all."""
+
+    def __init__(self, parts: Sequence[Part], dtype: torch.dtype) -> None:
+        self.parts, self.dtype = tuple(parts), dtype
+        self.k = parts[0].weight.shape[1]
+        self.rank = sum(part.rank for part in parts)
+        self.rows = [part.weight.shape[0] for part in parts]
+        self.n = sum(self.rows)
+        device = parts[0].weight.device
+        self.single = len(parts) == 1 and not self.rank and parts[0].weight.dtype == dtype
+        self.weight = (
+            parts[0].weight if self.single else torch.zeros(self.n, self.k + self.rank, dtype=dtype, device=device)
+        )
+        self.a = torch.zeros(self.rank, self.k, dtype=dtype, device=device)
+        self.bias = torch.zeros(self.n, dtype=dtype, device=device) if any(p.bias is not None for p in parts) else None
+        self.trains = bool(self.parameters)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What learns, in the order in which ``weight_gradients`` answers."""
+        every = [w for part in self.parts for w in (part.weight, part.bias, part.a, part.b)]
+        return [weight for weight in every if weight is not None and weight.requires_grad]
+
+    def pack(self) -> None:
+        """Move the base weights into the wide matrix; where the number format agrees, layers keep a view of it."""
+        if self.single:
+            return
+        with torch.no_grad():
+            for part, rows in zip(self.parts, self._row_slices(), strict=True):
+                place = self.weight.detach()[rows, : self.k]
+                place.copy_(part.weight)
+                if part.weight.dtype == self.dtype:
+                    part.weight.data = place
+        self.refresh()
+
+    def unpack(self) -> None:
+        """Give every layer a matrix of its own again."""
+        if not self.single:
+            for part in self.parts:
+                part.weight.data = part.weight.data.clone(memory_format=torch.contiguous_format)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take over what an optimizer step has changed."""
+        column = self.k
+        for part, rows in zip(self.parts, self._row_slices(), strict=True):
+            if part.weight.dtype != self.dtype and part.weight.requires_grad:
+                self.weight[rows, : self.k] = part.weight.to(self.dtype)
+            if part.bias is not None and self.bias is not None:
+                self.bias[rows] = part.bias.to(self.dtype)
+            if part.a is not None and part.b is not None:
+                columns = slice(column, column + part.rank)
+                self.weight[rows, columns] = (part.b * part.scale).to(self.dtype)
+                self.a[columns.start - self.k : columns.stop - self.k] = part.a.to(self.dtype)
+                column += part.rank
+
+    def room(self, tokens: int) -> Tensor:
+        """Return an empty input, (tokens, k + r); its first k columns are to be filled."""
+        return torch.empty(tokens, self.k + self.rank, dtype=self.dtype, device=self.weight.device)
+
+    def reduce(self, x: Tensor) -> None:
+        """Fill the last r columns of an input, (tokens, k + r), with A x."""
+        if self.rank:
+            torch.mm(x[:, : self.k], self.a.T, out=x[:, self.k :])
+
+    def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """Return the outputs of all parts side by side, (tokens, n), plus ``add`` of the same shape."""
+        self.reduce(x)
+        weight = self.weight.detach().T
+        y = torch.mm(x, weight) if add is None else torch.addmm(add, x, weight)
+        return y if self.bias is None else y.add_(self.bias)
+
+    def input_gradient(self, dy: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradient of the input, (tokens, k), and of A x, (tokens, r).
+
+        Args:
+            dy: (tokens, n) gradient of the output.
+        """
+        wide = torch.mm(dy, self.weight.detach())
+        dx, du = wide[:, : self.k], wide[:, self.k :]
+        if self.rank:
+            dx.addmm_(du, self.a)
+        return dx, du
+
+    def inner_gradient(self, dy: Tensor) -> Tensor:
+        """Return the gradient of A x alone, (tokens, r), where nothing below learns."""
+        return torch.mm(dy, self.weight.detach()[:, self.k :])
+
+    def weight_gradients(self, dy: Tensor, x: Tensor, du: Tensor) -> list[Tensor]:
+        """Return the gradients of ``parameters``.
+
+        Args:
+            dy: (tokens, n) gradient of the output.
+            x: (tokens, k + r) the input, with A x in its last columns.
+            du: (tokens, r) gradient of A x.
+        """
+        found: list[Tensor] = []
+        features, column = x[:, : self.k], 0
+        for part, rows in zip(self.parts, self._row_slices(), strict=True):
+            own = dy[:, rows]
+            if part.weight.requires_grad:
+                found.append(torch.mm(own.T, features).to(part.weight.dtype))
+            if part.bias is not None and part.bias.requires_grad:
+                found.append(own.float().sum(0).to(part.bias.dtype))
+            columns = slice(column, column + part.rank)
+            column += part.rank
+            if part.a is not None and part.a.requires_grad:
+                found.append(torch.mm(du[:, columns].T, features).to(part.a.dtype))
+            if part.b is not None and part.b.requires_grad:
+                inner = x[:, self.k + columns.start : self.k + columns.stop]
+                found.append(torch.mm(own.T, inner).to(part.b.dtype).mul_(part.scale))
+        return found
+
+    def _row_slices(self) -> list[slice]:
+        ends = torch.tensor(self.rows).cumsum(0).tolist()
+        return [slice(end - rows, end) for end, rows in zip(ends, self.rows, strict=True)]

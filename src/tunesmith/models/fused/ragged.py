@@ -1,0 +1,109 @@
+"""Causal attention over examples that lie end to end in one row, with its backward pass written out.
+
+All examples may begin with the same tokens. Those stand in the row once: at its start, before the first example.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Shape of an attention layer; K divides H (grouped queries)."""
+
+    queries: int  # H
+    keys: int  # K, also of values
+    size: int  # D
+    scale: float
+
+    @property
+    def width(self) -> int:
+        """Columns of queries, keys and values side by side."""
+        return (self.queries + 2 * self.keys) * self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Where the examples of a row begin and end; T = shared + sum(lengths)."""
+
+    lengths: tuple[int, ...]  # tokens of each example, without the shared ones
+    shared: int = 0  # tokens at the start of the row that every example begins with
+
+    def spans(self) -> Iterator[slice]:
+        """Yield the rows of each example, without the shared ones."""
+        start = self.shared
+        for length in self.lengths:
+            yield slice(start, start + length)
+            start += length
+
+
+def _with_shared(x: Tensor, rows: slice, shared: int) -> Tensor:
+    """Return the rows of one example after the shared ones; a view where nothing is shared."""
+    return torch.cat((x[:shared], x[rows])) if shared else x[rows]
+
+
+def _split(x: Tensor, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries (1, H, T, D), keys and values (1, K, T, D) of rows (T, width), as views."""
+    parts = x.unflatten(1, (-1, heads.size)).transpose(0, 1)[None]
+    q, k, v = parts.split((heads.queries, heads.keys, heads.keys), 1)
+    return q, k, v
+
+
+def attend(qkv: Tensor, segments: Segments, heads: Heads, *, out: Tensor) -> list[Tensor]:
+    """Write each token's attention over the tokens of its example up to itself into ``out``.
+
+    Args:
+        qkv: (T, width): queries, keys, values, already rotated.
+        segments: The examples.
+        heads: Shape of the layer.
+        out: (T, H * D).
+
+    Returns:
+        For each example the log of the sum of exponentials, which the backward pass wants.
+    """
+    sums, shared = [], segments.shared
+    for number, rows in enumerate(segments.spans()):
+        q, k, v = _split(_with_shared(qkv, rows, shared), heads)
+        answer, everything = _forward(q, k, v, 0.0, True, scale=heads.scale)
+        answer = answer[0].transpose(0, 1).flatten(1)
+        out[rows] = answer[shared:]
+        if shared and number == 0:
+            out[:shared] = answer[:shared]
+        sums.append(everything)
+    return sums
+
+
+def attend_backward(
+    dout: Tensor, qkv: Tensor, out: Tensor, sums: Sequence[Tensor], *, segments: Segments, heads: Heads
+) -> Tensor:
+    """Return the gradient of ``qkv``, (T, width).
+
+    Args:
+        dout: (T, H * D) gradient of ``out``.
+        qkv: As ``attend`` read it.
+        out: As ``attend`` wrote it.
+        sums: What ``attend`` returned.
+        segments: The examples.
+        heads: Shape of the layer.
+    """
+    shared = segments.shared
+    dqkv = torch.empty_like(qkv)
+    dqkv[:shared] = 0
+    for number, (rows, everything) in enumerate(zip(segments.spans(), sums, strict=True)):
+        q, k, v = _split(_with_shared(qkv, rows, shared), heads)
+        answer, gradient = _with_shared(out, rows, shared), _with_shared(dout, rows, shared)
+        if shared and number:
+            gradient[:shared] = 0  # the answers of shared tokens count once
+        answer, gradient = (x.unflatten(1, (-1, heads.size)).transpose(0, 1)[None] for x in (answer, gradient))
+        parts = _backward(gradient, q, k, v, answer, everything, 0.0, True, scale=heads.scale)
+        found = torch.cat([part[0].transpose(0, 1).flatten(1) for part in parts], 1)
+        dqkv[rows] = found[shared:]
+        if shared:
+            dqkv[:shared] += found[:shared]
+    return dqkv

@@ -1,0 +1,225 @@
+"""A whole causal model of the Llama family as fused layers: which models that is, and the loss of a batch.
+
+Anything that is not known to compute exactly this (another family, dropout, hooks, adapters of another kind) is left
+to transformers' own code.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.models.fused.kernels import cross_entropy
+from tunesmith.models.fused.layer import Kept, Layer, Norm, Row, all_parameters
+from tunesmith.models.fused.projection import Part, Projection, is_linear, read_part
+from tunesmith.models.fused.ragged import Heads, Segments
+
+FAMILIES = ("llama", "mistral", "qwen2")
+LOGITS_BYTES = 64_000_000  # of a chunk of the output head
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """All layers, the last norm and the head."""
+
+    model: Any  # the transformers model
+    layers: tuple[Layer, ...]
+    norm: Norm
+    head: nn.Parameter  # (V, width)
+    dtype: torch.dtype
+
+    def refresh(self) -> None:
+        """Take over what an optimizer step has changed."""
+        for layer in self.layers:
+            for projection in layer.projections:
+                projection.refresh()
+
+    def loss_sum(self, ids: Tensor, positions: Tensor, labels: Tensor, segments: Segments) -> Tensor:
+        """Return the summed negative log-likelihood in nats, as a float32 scalar.
+
+        Args:
+            ids: (T,) examples end to end, after the tokens that all of them begin with.
+            positions: (T,) of each token in its example.
+            labels: (T,) the next token where the loss counts it, else -100.
+            segments: The examples.
+        """
+        x = self.model.get_input_embeddings()(ids[None])[0].to(self.dtype)
+        cosine, sine = self.model.model.rotary_emb(torch.empty(0, dtype=torch.float32), positions[None])
+        half = cosine.shape[-1] // 2
+        counted = (labels >= 0).nonzero().squeeze(1)
+        row = Row(segments, cosine[0, :, :half].contiguous(), sine[0, :, :half].contiguous(), counted)
+        run: Any = _Layers.apply
+        hidden = run(x, self, row, *all_parameters(self.layers), *self.norm.parameters)
+        head = self.head if self.head.requires_grad else self.head.detach()
+        run = _Head.apply
+        loss: Tensor = run(hidden, head, labels[counted])
+        return loss
+
+
+class _Layers(torch.autograd.Function):
+    """Embeddings to the normed hidden states of the counted positions."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stack: Stack, row: Row, *parameters: Tensor) -> Tensor:
+        keep = any(ctx.needs_input_grad)
+        kept: list[Kept | None] = []
+        lowest = _lowest(stack, ctx.needs_input_grad[0])
+        for number, layer in enumerate(stack.layers):
+            last = number == len(stack.layers) - 1
+            x, left = layer.forward(x, row, last=last, keep=keep and number >= lowest)
+            kept.append(left)
+        out = torch.empty_like(x)
+        inverse = stack.norm(x, out=out)
+        ctx.stack, ctx.row, ctx.kept, ctx.end, ctx.lowest = stack, row, kept, (x, inverse), lowest
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        stack, row = ctx.stack, ctx.row
+        x, inverse = ctx.end
+        dy = torch.zeros_like(x)
+        stack.norm.backward(gradients[0], x, inverse, dx=dy)
+        found: list[list[Tensor | None]] = [list(stack.norm.weight_gradients(gradients[0], x, inverse))]
+        dx: Tensor | None = dy
+        for number in reversed(range(len(stack.layers))):
+            layer = stack.layers[number]
+            if number < ctx.lowest or dx is None:
+                found.append([None] * len(layer.parameters))
+                dx = None
+                continue
+            below = number > ctx.lowest or ctx.needs_input_grad[0]
+            last = number == len(stack.layers) - 1
+            dx, own = layer.backward(dx, row, ctx.kept[number], last=last, below=below)
+            ctx.kept[number] = None  # its memory serves the layers below
+            found.append(list(own))
+        ctx.kept = None
+        return (
+            dx if ctx.needs_input_grad[0] else None,
+            None,
+            None,
+            *(g for part in reversed(found[1:]) for g in part),
+            *found[0],
+        )
+
+
+def _lowest(stack: Stack, embeddings: bool) -> int:
+    """Return the lowest layer that a gradient has to reach."""
+    if embeddings:
+        return 0
+    return next((n for n, layer in enumerate(stack.layers) if layer.parameters), len(stack.layers))
+
+
+class _Head(torch.autograd.Function):
+    """Hidden states to the summed loss, in chunks of rows; the gradient is taken on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
+        rows = max(1, LOGITS_BYTES // (head.shape[0] * hidden.element_size()))
+        weight = head.detach().to(hidden.dtype)
+        dx = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        dw = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
+        total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
+        for start in range(0, len(hidden), rows):
+            part = slice(start, start + rows)
+            logits = torch.mm(hidden[part], weight.T)
+            total += cross_entropy(logits, labels[part]).sum()
+            if dx is not None:
+                torch.mm(logits, weight, out=dx[part])
+            if dw is not None:
+                dw += torch.mm(logits.T, hidden[part])
+        ctx.found = (dx, dw)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        dx, dw = ctx.found
+        ctx.found = None
+        scale = gradients[0]
+        return (None if dx is None else dx.mul_(scale), None if dw is None else dw.mul_(scale), None)
+
+
+def read_stack(model: Any, *, dtype: torch.dtype) -> Stack | None:
+    """Return a model as a stack, or None if it computes anything that fused layers do not.
+
+    Args:
+        model: A transformers model, its linear layers possibly replaced by peft's LoRA.
+        dtype: Number format of the computation; weights in another one are copied.
+    """
+    config: Any = getattr(model, "config", None)
+    if getattr(config, "model_type", "") not in FAMILIES or model.device.type != "cpu":
+        return None
+    if getattr(config, "hidden_act", "") != "silu" or getattr(config, "attention_dropout", 0.0):
+        return None
+    if getattr(config, "use_sliding_window", config.model_type == "mistral") and getattr(
+        config, "sliding_window", None
+    ):
+        return None
+    inner, head = model.model, model.get_output_embeddings()
+    if not is_linear(head) or head.bias is not None or _hooked(model):
+        return None
+    layers = [_read_layer(layer, dtype) for layer in inner.layers]
+    norm = _read_norm(inner.norm)
+    if norm is None or any(layer is None for layer in layers):
+        return None
+    return Stack(model, tuple(layer for layer in layers if layer is not None), norm, head.weight, dtype)
+
+
+def _hooked(model: Any) -> bool:
+    return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
+
+
+def _read_norm(module: Any) -> Norm | None:
+    if not type(module).__name__.endswith("RMSNorm") or [n for n, _ in module.named_parameters()] != ["weight"]:
+        return None
+    return Norm(module.weight, float(module.variance_epsilon))
+
+
+def _read_layer(module: Any, dtype: torch.dtype) -> Layer | None:
+    """Return a decoder layer, or None if any of its parts is not what it is in the plain family."""
+    if sorted(n for n, _ in module.named_children()) != [
+        "input_layernorm",
+        "mlp",
+        "post_attention_layernorm",
+        "self_attn",
+    ]:
+        return None
+    attention, mlp = module.self_attn, module.mlp
+    names = {name for name, _ in attention.named_children()}
+    linear = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+    if names != {"q_proj", "k_proj", "v_proj", "o_proj"} or {n for n, _ in mlp.named_children()} - {"act_fn"} != {
+        "gate_proj", "up_proj", "down_proj",
+    }:  # fmt: skip
+        return None
+    parts = [read_part(one) for one in (*linear, mlp.gate_proj, mlp.up_proj, mlp.down_proj)]
+    norms = _read_norm(module.input_layernorm), _read_norm(module.post_attention_layernorm)
+    if any(part is None for part in parts) or norms[0] is None or norms[1] is None:
+        return None
+    q, k, v, o, gate, up, down = (part for part in parts if part is not None)
+    size = attention.head_dim
+    heads = Heads(q.weight.shape[0] // size, k.weight.shape[0] // size, size, float(attention.scaling))
+    groups: tuple[tuple[Part, ...], ...] = ((q, k, v), (o,), (gate, up), (down,))
+    projections = [Projection(group, dtype) for group in groups]
+    return Layer(heads, (norms[0], norms[1]), *projections)
+
+
+@contextmanager
+def fused(model: Any, *, dtype: torch.dtype) -> Iterator[Stack | None]:
+    """Have a model's weights packed for fused layers inside the block; None where it has to compute by itself.
+
+    Inside, the model itself computes what it did; its layers look at parts of the packed matrices.
+    """
+    stack = read_stack(model, dtype=dtype)
+    if stack is None:
+        yield None
+        return
+    projections = [projection for layer in stack.layers for projection in layer.projections]
+    for projection in projections:
+        projection.pack()
+    try:
+        yield stack
+    finally:
+        for projection in projections:
+            projection.unpack()
