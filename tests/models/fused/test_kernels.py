@@ -1,0 +1,124 @@
+"""Both forms of every kernel against autograd in float64."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tunesmith.models.fused import kernels
+from tunesmith.models.fused.build import library
+
+ROWS, WIDTH = 7, 40
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "library", lambda: None)
+    elif library() is None:
+        pytest.skip("there is no C++ compiler")
+    given: str = request.param
+    return given
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    given: torch.dtype = request.param
+    return given
+
+
+def numbers(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def part_of_a_wider_matrix(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    return torch.full((rows, columns + 3), 99.0, dtype=dtype)[:, :columns]
+
+
+def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+    torch.testing.assert_close(found.double(), expected.double(), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * 4)
+
+
+def test_rms_norm_and_its_gradients(form: str, dtype: torch.dtype) -> None:
+    x, weight, dy = (numbers(*s, dtype=dtype, seed=n) for n, s in enumerate([(ROWS, WIDTH), (WIDTH,), (ROWS, WIDTH)]))
+    out = part_of_a_wider_matrix(ROWS, WIDTH, dtype)
+    inverse = kernels.rms_norm(x, weight, 1e-5, out=out)
+    a, b = x.double().requires_grad_(), weight.double().requires_grad_()
+    expected = functional.rms_norm(a, (WIDTH,), b, 1e-5)
+    expected.backward(dy.double())
+    close(out, expected, dtype)
+    assert a.grad is not None
+    assert b.grad is not None
+    dx = torch.ones_like(x)
+    kernels.rms_norm_backward(dy, x, weight, inverse, dx=dx)
+    close(dx, a.grad + 1, dtype)
+    close(kernels.rms_norm_weight_gradient(dy, x, inverse), b.grad, dtype)
+
+
+def test_what_lies_beside_a_part_is_not_touched(form: str, dtype: torch.dtype) -> None:
+    whole = torch.full((ROWS, WIDTH + 3), 99.0, dtype=dtype)
+    x = numbers(ROWS, WIDTH, dtype=dtype)
+    kernels.rms_norm(x, torch.ones(WIDTH, dtype=dtype), 1e-5, out=whole[:, :WIDTH])
+    kernels.swiglu(numbers(ROWS, 2 * WIDTH, dtype=dtype), out=whole[:, :WIDTH])
+    kernels.rotate(whole, torch.ones(ROWS, 4), torch.zeros(ROWS, 4), heads=5)
+    assert (whole[:, WIDTH:] == 99).all()
+
+
+def test_rotation_is_that_of_transformers_and_turns_back(form: str, dtype: torch.dtype) -> None:
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    angle = torch.arange(ROWS)[:, None] * torch.tensor([1.0, 0.3, 0.1, 0.01])
+    q, k, v = (numbers(1, heads, ROWS, 8, dtype=dtype, seed=heads) for heads in (3, 2, 1))
+    qkv = torch.cat([x[0].transpose(0, 1).flatten(1) for x in (q, k, v)], 1)
+    before = qkv.clone()
+    kernels.rotate(qkv, angle.cos(), angle.sin(), heads=5)
+    both = torch.cat((angle, angle), 1)[None].double()
+    expected = apply_rotary_pos_emb(q.double(), k.double(), both.cos(), both.sin())
+    close(qkv[:, :40], torch.cat([x[0].transpose(0, 1).flatten(1) for x in expected], 1), dtype)
+    assert torch.equal(qkv[:, 40:], before[:, 40:])
+    kernels.rotate(qkv, angle.cos(), angle.sin(), heads=5, back=True)
+    close(qkv, before, dtype)
+
+
+def test_swiglu_and_its_gradient(form: str, dtype: torch.dtype) -> None:
+    gate_up, dy = 3 * numbers(ROWS, 2 * WIDTH, dtype=dtype), numbers(ROWS, WIDTH, dtype=dtype, seed=1)
+    x = gate_up.double().requires_grad_()
+    gate, up = x.chunk(2, 1)
+    expected = functional.silu(gate) * up
+    expected.backward(dy.double())
+    assert x.grad is not None
+    out, again = (part_of_a_wider_matrix(ROWS, WIDTH, dtype) for _ in range(2))
+    kernels.swiglu(gate_up, out=out)
+    close(out, expected, dtype)
+    kernels.swiglu_backward(dy, gate_up, out=again)
+    close(again, expected, dtype)
+    close(gate_up, x.grad, dtype)
+
+
+@pytest.mark.parametrize("size", [1.0, 30.0, 1000.0])
+def test_cross_entropy_leaves_its_gradient(form: str, dtype: torch.dtype, size: float) -> None:
+    logits, labels = size * numbers(ROWS, WIDTH, dtype=dtype), torch.arange(ROWS) * 5
+    x = logits.double().requires_grad_()
+    expected = functional.cross_entropy(x, labels, reduction="none")
+    expected.sum().backward()
+    assert x.grad is not None
+    found = kernels.cross_entropy(logits, labels)
+    torch.testing.assert_close(found.double(), expected, rtol=2e-6, atol=1e-6 * size, check_dtype=False)
+    close(logits, x.grad, dtype)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_a_number_stays_so(form: str, dtype: torch.dtype, value: float) -> None:
+    x = numbers(ROWS, WIDTH, dtype=dtype)
+    x[3, 5] = value
+    out = torch.empty_like(x)
+    kernels.rms_norm(x, torch.ones(WIDTH, dtype=dtype), 1e-5, out=out)
+    assert not out[3].isfinite().all()
+    assert out[2].isfinite().all()
+    assert not kernels.cross_entropy(x, torch.arange(ROWS))[3].isfinite()
+
+
+def test_float64_and_mixed_formats_are_left_to_torch() -> None:
+    assert kernels._compiled("swiglu", torch.ones(1, dtype=torch.float64)) is None
+    assert kernels._compiled("rms_norm", torch.ones(1), torch.ones(1, dtype=torch.bfloat16)) is None
