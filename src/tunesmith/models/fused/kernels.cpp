@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 namespace {
 
@@ -139,6 +140,54 @@ void swiglu_backward(const T* dy, long dys, T* gate_up, T* y, long ys, long rows
     }
 }
 
+// One new token of each slot attends to all that its slot remembers. K heads of keys and values, each read once for the
+// queries that share it. keys, values: (slots, K, room, size); query: (slots, heads * size) with stride qs.
+template <class T>
+void remember(const T* query, long qs, const T* keys, const T* values, const int64_t* lengths, T* y, long ys,
+              float scale, long slots, long heads, long shared, long room, long size) {
+    long group = heads / shared;
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (long i = 0; i < slots; i++) {
+        for (long k = 0; k < shared; k++) {
+            const T *key = keys + (i * shared + k) * room * size, *value = values + (i * shared + k) * room * size;
+            const T* q = query + i * qs + k * group * size;
+            T* out = y + i * ys + k * group * size;
+            long length = lengths[i];
+            std::vector<float> weight(group * length), top(group, -std::numeric_limits<float>::infinity()),
+                sum(group * size, 0.0f);
+            for (long t = 0; t < length; t++) {
+                for (long h = 0; h < group; h++) {
+                    float dot = 0;
+#pragma omp simd reduction(+ : dot)
+                    for (long j = 0; j < size; j++) dot += wide(q[h * size + j]) * wide(key[t * size + j]);
+                    dot *= scale;
+                    weight[h * length + t] = dot;
+                    top[h] = dot > top[h] ? dot : top[h];
+                }
+            }
+            for (long h = 0; h < group; h++) {
+                float all = 0;
+                float* w = weight.data() + h * length;
+#pragma omp simd reduction(+ : all)
+                for (long t = 0; t < length; t++) {
+                    w[t] = exponential(w[t] - top[h]);
+                    all += w[t];
+                }
+                for (long t = 0; t < length; t++) w[t] /= all;
+            }
+            for (long t = 0; t < length; t++) {
+                for (long h = 0; h < group; h++) {
+                    float w = weight[h * length + t];
+                    float* s = sum.data() + h * size;
+#pragma omp simd
+                    for (long j = 0; j < size; j++) s[j] += w * wide(value[t * size + j]);
+                }
+            }
+            for (long j = 0; j < group * size; j++) narrow(sum[j], out[j]);
+        }
+    }
+}
+
 // Per row: loss = logsumexp(x) - x[label]; x becomes softmax(x) - one_hot(label), the gradient of that.
 template <class T>
 void cross_entropy(T* x, const int64_t* labels, float* loss, long rows, long width) {
@@ -181,5 +230,13 @@ void cross_entropy(T* x, const int64_t* labels, float* loss, long rows, long wid
         cross_entropy(x, labels, loss, n, d);                                                                         \
     }
 
+#define EXPORT_REMEMBER(NAME, T)                                                                                      \
+    extern "C" void remember_##NAME(const T* q, long qs, const T* k, const T* v, const int64_t* n, T* y, long ys,     \
+                                    float scale, long slots, long heads, long shared, long room, long size) {         \
+        remember(q, qs, k, v, n, y, ys, scale, slots, heads, shared, room, size);                                     \
+    }
+
 EXPORT(float, float)
 EXPORT(bf16, bf16)
+EXPORT_REMEMBER(float, float)
+EXPORT_REMEMBER(bf16, bf16)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
+from torch.nn.functional import scaled_dot_product_attention, silu
 
 from tunesmith.models.fused.build import library
 
@@ -150,3 +150,29 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     logits.copy_((wide - everything).exp_())
     logits[rows, labels] -= 1
     return loss
+
+
+def remember(query: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, *, scale: float, out: Tensor) -> None:
+    """Write the attention of one new token per slot over its slot's first ``lengths`` positions into ``out``.
+
+    Args:
+        query: (slots, H * D).
+        keys: (slots, K, room, D), contiguous; K divides H.
+        values: The same.
+        lengths: (slots,) int64, at least 1.
+        scale: Of the products.
+        out: (slots, H * D).
+    """
+    slots, shared, room, size = keys.shape
+    heads = query.shape[1] // size
+    if run := _compiled("remember", query, keys, values, out):
+        sizes = map(c_long, (slots, heads, shared, room, size))
+        run(*_at(query), _start(keys), _start(values), _start(lengths), *_at(out), c_float(scale), *sizes)
+        return
+    longest = int(lengths.max())
+    mask = (torch.arange(longest) < lengths[:, None])[:, None, None]
+    found = scaled_dot_product_attention(
+        query.unflatten(1, (heads, 1, size)), keys[:, :, :longest], values[:, :, :longest],
+        attn_mask=mask, scale=scale, enable_gqa=heads != shared,
+    )  # fmt: skip
+    out.copy_(found.flatten(1))

@@ -67,15 +67,15 @@ class Projection:
         self.k = parts[0].weight.shape[1]
         self.rank = sum(part.rank for part in parts)
         self.rows = [part.weight.shape[0] for part in parts]
-        self.n = sum(self.rows)
-        device = parts[0].weight.device
         self.single = len(parts) == 1 and not self.rank and parts[0].weight.dtype == dtype
-        self.weight = (
-            parts[0].weight if self.single else torch.zeros(self.n, self.k + self.rank, dtype=dtype, device=device)
-        )
-        self.a = torch.zeros(self.rank, self.k, dtype=dtype, device=device)
-        self.bias = torch.zeros(self.n, dtype=dtype, device=device) if any(p.bias is not None for p in parts) else None
-        self.trains = bool(self.parameters)
+        self.weight: Tensor = parts[0].weight  # (n, k + r) once packed
+        self.a: Tensor = parts[0].weight[:0]  # (r, k)
+        self.bias: Tensor | None = None  # (n,)
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything of it learns."""
+        return bool(self.parameters)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -85,21 +85,29 @@ class Projection:
 
     def pack(self) -> None:
         """Move the base weights into the wide matrix; where the number format agrees, layers keep a view of it."""
-        if self.single:
-            return
+        first = self.parts[0].weight
+        if any(part.bias is not None for part in self.parts):
+            self.bias = torch.zeros(sum(self.rows), dtype=self.dtype, device=first.device)
+        if not self.single:
+            self.weight = torch.zeros(sum(self.rows), self.k + self.rank, dtype=self.dtype, device=first.device)
+            self.a = torch.zeros(self.rank, self.k, dtype=self.dtype, device=first.device)
+            self._move_in()
+        self.refresh()
+
+    def _move_in(self) -> None:
         with torch.no_grad():
             for part, rows in zip(self.parts, self._row_slices(), strict=True):
                 place = self.weight.detach()[rows, : self.k]
                 place.copy_(part.weight)
                 if part.weight.dtype == self.dtype:
                     part.weight.data = place
-        self.refresh()
 
     def unpack(self) -> None:
         """Give every layer a matrix of its own again."""
         if not self.single:
             for part in self.parts:
                 part.weight.data = part.weight.data.clone(memory_format=torch.contiguous_format)
+            self.weight = self.parts[0].weight
 
     @torch.no_grad()
     def refresh(self) -> None:

@@ -18,6 +18,8 @@ from tunesmith.models.fused.projection import Part, Projection, is_linear, read_
 from tunesmith.models.fused.ragged import Heads, Segments
 
 FAMILIES = ("llama", "mistral", "qwen2")
+ROTATIONS = ("default", "linear", "llama3", "yarn")  # those whose angles depend on the position alone
+MARK = "_tunesmith_stack"  # where a packed model keeps its stack
 LOGITS_BYTES = 64_000_000  # of a chunk of the output head
 
 
@@ -31,11 +33,36 @@ class Stack:
     head: nn.Parameter  # (V, width)
     dtype: torch.dtype
 
+    @property
+    def projections(self) -> list[Projection]:
+        """Of all layers."""
+        return [projection for layer in self.layers for projection in layer.projections]
+
     def refresh(self) -> None:
         """Take over what an optimizer step has changed."""
-        for layer in self.layers:
-            for projection in layer.projections:
-                projection.refresh()
+        for projection in self.projections:
+            projection.refresh()
+
+    def same_as(self, other: "Stack") -> bool:
+        """Tell whether two readings of a model found the same weights in the same places."""
+        mine, theirs = self.projections, other.projections
+        return self.dtype == other.dtype and all(
+            a is b
+            for one, two in zip(mine, theirs, strict=True)
+            for first, second in zip(one.parts, two.parts, strict=True)
+            for a, b in ((first.weight, second.weight), (first.a, second.a), (first.b, second.b))
+        )
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return the embeddings of tokens, (T, width)."""
+        found: Tensor = self.model.get_input_embeddings()(ids[None])[0]
+        return found.to(self.dtype)
+
+    def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine of the rotation at each position, (T, D / 2) float32."""
+        cosine, sine = self.model.model.rotary_emb(torch.empty(0, dtype=torch.float32), positions[None])
+        half = cosine.shape[-1] // 2
+        return cosine[0, :, :half].contiguous(), sine[0, :, :half].contiguous()
 
     def loss_sum(self, ids: Tensor, positions: Tensor, labels: Tensor, segments: Segments) -> Tensor:
         """Return the summed negative log-likelihood in nats, as a float32 scalar.
@@ -46,13 +73,10 @@ class Stack:
             labels: (T,) the next token where the loss counts it, else -100.
             segments: The examples.
         """
-        x = self.model.get_input_embeddings()(ids[None])[0].to(self.dtype)
-        cosine, sine = self.model.model.rotary_emb(torch.empty(0, dtype=torch.float32), positions[None])
-        half = cosine.shape[-1] // 2
         counted = (labels >= 0).nonzero().squeeze(1)
-        row = Row(segments, cosine[0, :, :half].contiguous(), sine[0, :, :half].contiguous(), counted)
+        row = Row(segments, *self.angles(positions), counted)
         run: Any = _Layers.apply
-        hidden = run(x, self, row, *all_parameters(self.layers), *self.norm.parameters)
+        hidden = run(self.embed(ids), self, row, *all_parameters(self.layers), *self.norm.parameters)
         head = self.head if self.head.requires_grad else self.head.detach()
         run = _Head.apply
         loss: Tensor = run(hidden, head, labels[counted])
@@ -148,23 +172,25 @@ def read_stack(model: Any, *, dtype: torch.dtype) -> Stack | None:
         model: A transformers model, its linear layers possibly replaced by peft's LoRA.
         dtype: Number format of the computation; weights in another one are copied.
     """
-    config: Any = getattr(model, "config", None)
-    if getattr(config, "model_type", "") not in FAMILIES or model.device.type != "cpu":
-        return None
-    if getattr(config, "hidden_act", "") != "silu" or getattr(config, "attention_dropout", 0.0):
-        return None
-    if getattr(config, "use_sliding_window", config.model_type == "mistral") and getattr(
-        config, "sliding_window", None
-    ):
+    if not _known_family(model) or _hooked(model):
         return None
     inner, head = model.model, model.get_output_embeddings()
-    if not is_linear(head) or head.bias is not None or _hooked(model):
-        return None
     layers = [_read_layer(layer, dtype) for layer in inner.layers]
     norm = _read_norm(inner.norm)
-    if norm is None or any(layer is None for layer in layers):
+    if norm is None or any(layer is None for layer in layers) or not is_linear(head) or head.bias is not None:
         return None
     return Stack(model, tuple(layer for layer in layers if layer is not None), norm, head.weight, dtype)
+
+
+def _known_family(model: Any) -> bool:
+    """Tell whether a model's config asks for nothing but what the layers here compute."""
+    config: Any = getattr(model, "config", None)
+    if getattr(config, "model_type", "") not in FAMILIES or model.device.type != "cpu":
+        return False
+    window = getattr(config, "use_sliding_window", config.model_type == "mistral") and config.sliding_window
+    rotation = getattr(model.model.rotary_emb, "rope_type", "default")
+    plain = config.hidden_act == "silu" and not config.attention_dropout
+    return plain and not window and rotation in ROTATIONS
 
 
 def _hooked(model: Any) -> bool:
@@ -211,15 +237,41 @@ def fused(model: Any, *, dtype: torch.dtype) -> Iterator[Stack | None]:
 
     Inside, the model itself computes what it did; its layers look at parts of the packed matrices.
     """
-    stack = read_stack(model, dtype=dtype)
-    if stack is None:
-        yield None
+    if found := _packed_already(model, dtype):
+        yield found
         return
-    projections = [projection for layer in stack.layers for projection in layer.projections]
-    for projection in projections:
-        projection.pack()
+    stack = keep_fused(model, dtype=dtype)
     try:
         yield stack
     finally:
-        for projection in projections:
-            projection.unpack()
+        if stack:
+            delattr(model, MARK)
+            for projection in stack.projections:
+                projection.unpack()
+
+
+def keep_fused(model: Any, *, dtype: torch.dtype) -> Stack | None:
+    """Pack a model's weights for good, as for one that will only answer; later ``fused`` blocks find them packed."""
+    if found := _packed_already(model, dtype):
+        return found
+    stack = read_stack(model, dtype=dtype)
+    if stack is not None:
+        for projection in stack.projections:
+            projection.pack()
+        setattr(model, MARK, stack)
+    return stack
+
+
+def _packed_already(model: Any, dtype: torch.dtype) -> Stack | None:
+    """Return the stack that a model is packed as, if it still is what was packed then; take its weights over anew."""
+    old: Stack | None = getattr(model, MARK, None)
+    if old is None:
+        return None
+    now = read_stack(model, dtype=dtype)
+    if now is not None and old.same_as(now):
+        old.refresh()
+        return old
+    for projection in old.projections:  # an adapter has come or gone since
+        projection.unpack()
+    delattr(model, MARK)
+    return None

@@ -1,0 +1,196 @@
+"""Two ways for a model to read prompts into slots and to write one token of every answer.
+
+``decode.py`` decides which prompt is in which slot; a reader computes. ``FusedReader`` runs on fused layers,
+``ModelReader`` on transformers' own, for every model whose attention may be replaced.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from tunesmith.inference.memory import Memory
+from tunesmith.models.fused.kernels import remember, rotate, swiglu
+from tunesmith.models.fused.layer import Layer
+from tunesmith.models.fused.ragged import Segments
+from tunesmith.models.fused.stack import Stack
+
+Reading = Sequence[tuple[int, Sequence[int]]]
+"""Slot and tokens of each prompt that is read now."""
+
+
+class Reader(Protocol):
+    """What the desk needs of a model."""
+
+    slots: int
+    prefix: int  # positions at the start of every slot that all prompts share
+
+    def read(self, reading: Reading) -> Tensor:
+        """Read prompts into their slots; return the likeliest next token of each, (prompts,)."""
+
+    def share_prefix(self, tokens: int) -> None:
+        """Copy what slot 0 holds at its first ``tokens`` positions into every slot."""
+
+    def keep(self, slots: list[int]) -> None:
+        """Keep only these slots, in this order."""
+
+    def write(self, last: Sequence[int], places: Sequence[int]) -> Tensor:
+        """Take each slot's last token, which stands at ``places``; return the likeliest next ones, (slots,)."""
+
+
+class ModelReader:
+    """Through transformers' layers, with ``memory_attention`` as their attention."""
+
+    def __init__(self, model: Any, slots: int, room: int) -> None:
+        self.model, self.memory = model, Memory(slots, room)
+
+    @property
+    def slots(self) -> int:
+        """How many there are."""
+        return self.memory.slots
+
+    @property
+    def prefix(self) -> int:
+        """Positions that all slots share."""
+        return self.memory.prefix
+
+    def share_prefix(self, tokens: int) -> None:
+        """See ``Reader``."""
+        self.memory.share_prefix(tokens)
+
+    def keep(self, slots: list[int]) -> None:
+        """See ``Reader``."""
+        self.memory.keep(slots)
+
+    def read(self, reading: Reading) -> Tensor:
+        """See ``Reader``."""
+        memory = self.memory
+        memory.reading = [(slot, len(tokens)) for slot, tokens in reading]
+        ids, positions, ends = _row(reading, memory.prefix)
+        found = self.model(
+            input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=ends, memory=memory
+        )
+        memory.reading = []
+        best: Tensor = found.logits[0].argmax(-1)
+        return best
+
+    def write(self, last: Sequence[int], places: Sequence[int]) -> Tensor:
+        """See ``Reader``."""
+        memory = self.memory
+        memory.positions = torch.tensor(places)
+        memory.mask = (torch.arange(max(places) + 1) <= memory.positions[:, None])[:, None, None]
+        ids = torch.tensor(last)[:, None]
+        found = self.model(input_ids=ids, position_ids=memory.positions[:, None], use_cache=False, memory=memory)
+        best: Tensor = found.logits[:, -1].argmax(-1)
+        return best
+
+
+class FusedReader:
+    """Through fused layers; keys and values stay where they were written."""
+
+    def __init__(self, stack: Stack, slots: int, room: int) -> None:
+        heads = stack.layers[0].heads
+        shape = (len(stack.layers), slots, heads.keys, room, heads.size)
+        self.stack, self.slots, self.prefix = stack, slots, 0
+        self.keys, self.values = (torch.zeros(shape, dtype=stack.dtype) for _ in range(2))
+        self.cosine, self.sine = stack.angles(torch.arange(room))
+
+    def share_prefix(self, tokens: int) -> None:
+        """See ``Reader``."""
+        self.prefix = tokens
+        for kept in (self.keys, self.values):
+            kept[:, 1:, :, :tokens] = kept[:, :1, :, :tokens]
+
+    def keep(self, slots: list[int]) -> None:
+        """See ``Reader``."""
+        self.slots = len(slots)
+        self.keys, self.values = (torch.stack([layer[slots] for layer in kept]) for kept in (self.keys, self.values))
+
+    def read(self, reading: Reading) -> Tensor:
+        """See ``Reader``."""
+        ids, positions, ends = _row(reading, self.prefix)
+        x, angles = self.stack.embed(ids), (self.cosine[positions], self.sine[positions])
+        segments = Segments(tuple(len(tokens) for _, tokens in reading))
+        masks = [_mask(length, self.prefix) for length in segments.lengths]
+        for number, layer in enumerate(self.stack.layers):
+            qkv = self._queries(layer, x, angles)
+            attended = layer.output.room(len(x))
+            for (slot, _), rows, mask in zip(reading, segments.spans(), masks, strict=True):
+                attended[rows, : layer.output.k] = self._read_one(number, layer, qkv[rows], slot, mask)
+            if number == len(self.stack.layers) - 1:  # only the token after each prompt is asked for
+                x, attended = x[ends], attended[ends]
+            x = _onward(layer, x, attended)
+        return self._likeliest(x)
+
+    def write(self, last: Sequence[int], places: Sequence[int]) -> Tensor:
+        """See ``Reader``."""
+        at, rows = torch.tensor(places), torch.arange(self.slots)
+        x, angles, lengths = self.stack.embed(torch.tensor(last)), (self.cosine[at], self.sine[at]), at + 1
+        for number, layer in enumerate(self.stack.layers):
+            qkv = self._queries(layer, x, angles)
+            q, k, v = _parts(layer, qkv)
+            keys, values = self.keys[number], self.values[number]
+            keys[rows, :, at], values[rows, :, at] = k, v
+            attended = layer.output.room(len(x))
+            out = attended[:, : layer.output.k]
+            remember(q, keys, values, lengths, scale=layer.heads.scale, out=out)
+            x = _onward(layer, x, attended)
+        return self._likeliest(x)
+
+    def _queries(self, layer: Layer, x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+        """Return rotated queries and keys, and values, (T, width)."""
+        h = layer.qkv.room(len(x))
+        layer.norms[0](x, out=h[:, : layer.qkv.k])
+        qkv = layer.qkv(h)
+        rotate(qkv, *angles, heads=layer.heads.queries + layer.heads.keys)
+        return qkv
+
+    def _read_one(self, number: int, layer: Layer, qkv: Tensor, slot: int, mask: Tensor | None) -> Tensor:
+        """Write a prompt's keys and values into its slot; return its attention, (T, H * D)."""
+        q, k, v = _parts(layer, qkv)
+        keys, values = self.keys[number, slot], self.values[number, slot]
+        end = self.prefix + len(qkv)
+        keys[:, self.prefix : end], values[:, self.prefix : end] = k.transpose(0, 1), v.transpose(0, 1)
+        query = q.unflatten(1, (-1, layer.heads.size)).transpose(0, 1)
+        found = scaled_dot_product_attention(
+            query[None], keys[None, :, :end], values[None, :, :end], attn_mask=mask, is_causal=mask is None,
+            scale=layer.heads.scale, enable_gqa=layer.heads.queries != layer.heads.keys,
+        )  # fmt: skip
+        return found[0].transpose(0, 1).flatten(1)
+
+    def _likeliest(self, x: Tensor) -> Tensor:
+        out = torch.empty_like(x)
+        self.stack.norm(x, out=out)
+        return torch.mm(out, self.stack.head.to(out.dtype).T).argmax(-1)
+
+
+def _row(reading: Reading, start: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return tokens end to end, the position of each, and where each prompt ends."""
+    ids = torch.tensor([token for _, tokens in reading for token in tokens])
+    positions = torch.tensor([start + n for _, tokens in reading for n in range(len(tokens))])
+    return ids, positions, torch.tensor([len(tokens) for _, tokens in reading]).cumsum(0) - 1
+
+
+def _mask(length: int, prefix: int) -> Tensor | None:
+    """Return which of prefix and prompt each token of a prompt sees; None = the usual triangle."""
+    return torch.ones(length, prefix + length, dtype=torch.bool).tril(prefix) if prefix else None
+
+
+def _parts(layer: Layer, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries (T, H * D), keys and values (T, K, D)."""
+    heads = layer.heads
+    q, k, v = qkv.split((heads.queries * heads.size, heads.keys * heads.size, heads.keys * heads.size), 1)
+    return q, k.unflatten(1, (heads.keys, heads.size)), v.unflatten(1, (heads.keys, heads.size))
+
+
+def _onward(layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
+    """Return a layer's output from its input and its attention."""
+    middle = layer.output(attended, x)
+    h = layer.gate_up.room(len(middle))
+    layer.norms[1](middle, out=h[:, : layer.gate_up.k])
+    gate_up = layer.gate_up(h)
+    act = layer.down.room(len(middle))
+    swiglu(gate_up, out=act[:, : layer.down.k])
+    return layer.down(act, middle)
