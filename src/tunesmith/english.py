@@ -6,10 +6,31 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+def like(word: str, model: str) -> str:
+    """Return ``word`` in capitals, with a capital, or as it is, as ``model`` is written.
+
+    >>> like("teh", "The"), like("teh", "THE"), like("I'm", "i am")
+    ('Teh', 'TEH', "I'm")
+    """
+    if len(model) > 1 and model.isupper():
+        return word.upper()
+    return word[0].upper() + word[1:] if model[0].isupper() else word
+
+
 FIRST_NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "english": (
-        words("Alice Amanda Amy Barbara Deborah Ellen Emily Heather Jane Jennifer Karen Linda Margaret Sarah Susan"),
-        words("Andrew Brian Charles David Edward George Henry James John Kevin Michael Paul Peter Robert Thomas"),
+        words(
+            "Alice Amanda Amy Angela Anna Ashley Barbara Betty Brenda Carol Catherine Christine Cynthia Deborah Donna "
+            "Elizabeth Ellen Emily Emma Hannah Heather Jane Jennifer Jessica Julia Karen Kate Katherine Kathleen "
+            "Kimberly Laura Linda Lisa Lucy Margaret Mary Megan Melissa Michelle Nancy Nicole Olivia Pamela Patricia Rachel "
+            "Rebecca Samantha Sarah Sharon Sophie Stephanie Susan"
+        ),
+        words(
+            "Adam Alexander Andrew Anthony Ben Benjamin Brian Charles Christopher Daniel David Edward Eric Gary George "
+            "Gregory Harry Henry Jacob Jake James Jason Jeffrey John Jonathan Joseph Joshua Kenneth Kevin Luke Matthew "
+            "Michael Mike Nicholas Oliver Patrick Paul Peter Richard Robert Ryan Sam Samuel Simon Stephen Steve Steven "
+            "Thomas Tim Timothy Tom William"
+        ),
     ),
     "spanish": (
         words("Alejandra Beatriz Camila Carmen Catalina Daniela Elena Gabriela Isabel Lucia Maria Rosa Sofia Ximena"),
@@ -39,16 +60,17 @@ FIRST_NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Where a name is common -> female names, male names. Those that are also words or places (Grace) are left out."""
 
 FUNCTION_WORDS = words(
-    "a about above according across after afterwards again against all almost along already also although always among "
-    "an and another any are around as at because been before behind being below besides between both but by can "
-    "currently despite did do does due during each earlier either eventually even every everyone finally first for "
-    "from further had has have he hello hence her here hers hi his how however if in initially instead into is it its "
-    "just last lastly later like many maybe meanwhile more moreover most much my near neither never next nobody nor "
-    "not nothing now of off often on once one only onto or other others our out over per perhaps please previously "
-    "rather second several she should since so some someone sometimes soon still such than thank thanks that the their them "
-    "then there therefore these they third this those though through throughout thus to today together tomorrow "
-    "tonight too towards two under unfortunately unless until up upon us usually very via was we well were what when "
-    "where whereas whether which while who whose why will with within without would yes yesterday yet you your"
+    "a about above according across after afterwards again against all almost along already also although always "
+    "among an and another any are around as at because been before behind being below besides between both but by "
+    "can currently despite did do does due during each earlier either eventually even every everyone finally "
+    "first for from further had has have he hello hence her here hers hi his how however if in initially instead "
+    "into is it its just last lastly later like many maybe meanwhile more moreover most much my near neither "
+    "never next nobody nor not nothing now of off often on once one only onto or other others our out over per "
+    "perhaps please previously rather second several she should since so some someone sometimes soon still such "
+    "than thank thanks that the their them then there therefore these they third this those though through "
+    "throughout thus to today together tomorrow tonight too towards two under unfortunately unless until up upon "
+    "us usually very via was we well were what when where whereas whether which while who whose why will with "
+    "within without would yes yesterday yet you your"
 )
 """Words that begin a sentence without being a name, whatever follows."""
 

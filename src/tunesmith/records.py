@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 Split = Literal["train", "validation", "test"]
 Finish = Literal["stop", "length", "choice"]
+Family = Literal["robustness", "fairness"]
 
 
 class Record(BaseModel):
@@ -38,6 +39,15 @@ class Example(Record):
     history: tuple[Message, ...] = ()  # earlier turns and the system message, oldest first
     group: str = ""  # rows of one group are never on two sides of a split, and are resampled together
     phrasing: int = 0  # which phrasing of the template was drawn
+
+
+class Perturbed(Record):
+    """A test example as it is asked to see whether the answer holds."""
+
+    family: Family
+    kind: str  # of ``data.perturb.KINDS``
+    of: str  # id of the test example
+    example: Example  # with an id of its own
 
 
 class SetAside(Record):
