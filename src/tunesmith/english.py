@@ -22,8 +22,8 @@ FIRST_NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         words(
             "Alice Amanda Amy Angela Anna Ashley Barbara Betty Brenda Carol Catherine Christine Cynthia Deborah Donna "
             "Elizabeth Ellen Emily Emma Hannah Heather Jane Jennifer Jessica Julia Karen Kate Katherine Kathleen "
-            "Kimberly Laura Linda Lisa Lucy Margaret Mary Megan Melissa Michelle Nancy Nicole Olivia Pamela Patricia Rachel "
-            "Rebecca Samantha Sarah Sharon Sophie Stephanie Susan"
+            "Kimberly Laura Linda Lisa Lucy Margaret Mary Megan Melissa Michelle Nancy Nicole Olivia Pamela Patricia "
+            "Rachel Rebecca Samantha Sarah Sharon Sophie Stephanie Susan"
         ),
         words(
             "Adam Alexander Andrew Anthony Ben Benjamin Brian Charles Christopher Daniel David Edward Eric Gary George "

@@ -200,6 +200,8 @@ class PredictResult(Record):
     prompts: int  # distinct prompts, each answered once
     prompt_tokens: int
     new_tokens: int
+    answers: int = 0  # also to prompts that repeat; 0: an older run
+    flops: float = 0.0  # of all answers, by the formula of ``models.sizes.forward_flops``
     shots_asked: int = 0
     shots_fitting: dict[str, int] = {}  # number of shots -> how many prompts had room for just that many
     encoding: EncodingHealth
