@@ -7,6 +7,7 @@ are rules of this project. The idea of comparing the entities of summary and sou
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import groupby
 
 from tunesmith import __version__
@@ -34,6 +35,8 @@ _BEGINS = frozenset('.!?:;"([*-\N{LEFT DOUBLE QUOTATION MARK}\N{EN DASH}\N{EM DA
 _TITLES = frozenset(("mr", "mrs", "ms", "dr", "prof"))
 _NAMES = frozenset(name.lower() for pair in FIRST_NAMES.values() for names in pair for name in names)
 _CALENDAR = {word: word[:3] for word in (*DAYS, *MONTHS)}
+_SHORTENED = frozenset(word[:size] for word in _CALENDAR for size in range(3, len(word) + 1))
+_FUNCTION_WORDS = frozenset(FUNCTION_WORDS)
 _NO_NAMES = frozenset(
     words(
         "i i'm i've i'll i'd mr mrs ms miss dr prof sir madam customer agent client user caller assistant support "
@@ -82,11 +85,9 @@ def invented_numbers(answer: str, source: str) -> tuple[str, ...]:
     >>> invented_numbers("Three lamps for 1000 euros on 5 May", "3 lamps, 1,000 euros")
     ('5',)
     """
-    known = {meaning for _, meanings in numbers(source) for meaning in meanings}
-    known |= {meaning for _, meaning in number_words(source)}
-    known |= {str(place) for place, word in enumerate(ORDINALS, 1) if re.search(rf"\b{word}\b", source, re.IGNORECASE)}
     asked = numbers(answer)
     asked += [(text, frozenset([value])) for text, value in number_words(answer) if int(value) >= _CHECKED_FROM]
+    known = _numbers_of(source) if asked else frozenset()
     return tuple(dict.fromkeys(text for text, meanings in asked if not meanings & known))
 
 
@@ -101,9 +102,8 @@ def invented_entities(answer: str, source: str) -> tuple[str, ...]:
     """
     if not any(character.islower() for character in answer):
         return ()  # capitals say nothing here
-    known = {_bare(word) for whole in _WORD.findall(source) for word in (whole, *whole.split("-"))}
-    known |= {word[:3] for word in known if len(word) > 2 and any(day.startswith(word) for day in _CALENDAR)}
-    common = known.union(FUNCTION_WORDS)
+    known = _words_of(source)
+    common = known | _FUNCTION_WORDS
     runs = _capitals(answer)
     inside = {_bare(word) for run in runs for word, first in run if not first}
     invented = []
@@ -116,6 +116,20 @@ def invented_entities(answer: str, source: str) -> tuple[str, ...]:
         if any(not _is_known(_bare(word), known) for word in names):
             invented.append(" ".join(_POSSESSIVE.sub("", word) for word in names))
     return tuple(dict.fromkeys(invented))
+
+
+@lru_cache(maxsize=10_000)  # all candidates answer to the same sources
+def _numbers_of(source: str) -> frozenset[str]:
+    known = {meaning for _, meanings in numbers(source) for meaning in meanings}
+    known |= {meaning for _, meaning in number_words(source)}
+    said = set(re.findall("[a-z]+", source.lower()))
+    return frozenset(known | {str(place) for place, word in enumerate(ORDINALS, 1) if word in said})
+
+
+@lru_cache(maxsize=10_000)
+def _words_of(source: str) -> frozenset[str]:
+    known = {_bare(word) for whole in _WORD.findall(source) for word in (whole, *whole.split("-"))}
+    return frozenset(known | {word[:3] for word in known & _SHORTENED})
 
 
 def _read(token: str) -> list[tuple[str, frozenset[str]]]:
@@ -197,7 +211,7 @@ def _bare(word: str) -> str:
     return _POSSESSIVE.sub("", word.replace(_APOSTROPHE, "'").lower())
 
 
-def _is_known(word: str, known: set[str]) -> bool:
+def _is_known(word: str, known: frozenset[str]) -> bool:
     return word in known or _CALENDAR.get(word, "?") in known or all(part in known for part in word.split("-"))
 
 
