@@ -30,7 +30,7 @@ PART = re.compile(r"(<!-- generated: ([a-z0-9-]+) -->\n).*?(<!-- end of \2 -->)"
 SECTIONS = {
     "TaskSettings": "task", "TemplateSettings": "template", "Phrasing": "phrasing", "SourceSettings": "source",
     "SplitSettings": "split", "DataSettings": "data", "TrainSettings": "train", "GenerateSettings": "generate",
-    "Candidate": "candidate",
+    "MeasureSettings": "measures", "Candidate": "candidate",
 }  # fmt: skip
 """Class of settings -> its section in recipe.md."""
 

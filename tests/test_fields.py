@@ -12,10 +12,12 @@ from small_run import Command, chats, write_table
 from tunesmith import settings as all_settings
 from tunesmith.data.prepare import prepare
 from tunesmith.errors import UserError
+from tunesmith.measuring import perturbed_copies
+from tunesmith.opening import Run
 from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example, Split
 from tunesmith.registry import METHODS, resolve
-from tunesmith.rundir import CandidateDir
+from tunesmith.rundir import CandidateDir, RunDir, write_records
 from tunesmith.settings import Recipe, Settings
 
 OWN = 'tasks.0.template={prompt: "{{ dialogue }}", target: "{{ summary }}"}'
@@ -108,10 +110,17 @@ ANSWERS: list[tuple[str, str, list[str], str]] = [
     ("GenerateSettings", "tokens_per_batch", [], "generate.tokens_per_batch=1"),
     ("Candidate", "shots", [], "candidates.tuned={method: none, shots: 2}"),
 ]
+MEASURES: list[tuple[str, str, list[str], str]] = [
+    ("MeasureSettings", "robustness", [], "measures.robustness=true"),
+    ("MeasureSettings", "fairness", [], "measures.fairness=true"),
+    ("MeasureSettings", "rows", ["measures.robustness=true"], "measures.rows=2"),
+]
 ELSEWHERE = {
     ("Recipe", "name"): "names the run folder: test_the_name_is_that_of_the_run_folder",
     ("TaskSettings", "metrics"): "test_the_metrics_are_those_of_the_report",
-    **{("Recipe", part): "its fields are above" for part in ("tasks", "split", "data", "train", "generate")},
+    **{
+        ("Recipe", part): "its fields are above" for part in ("tasks", "split", "data", "train", "generate", "measures")
+    },
     ("Recipe", "candidates"): "its fields are above",
     ("Candidate", "settings"): "the method's own fields, above",
 }
@@ -122,7 +131,7 @@ def test_no_field_is_left_out() -> None:
              if isinstance(kind, type) and issubclass(kind, Settings) and kind is not Settings}  # fmt: skip
     kinds |= {name: resolve("method", name, METHODS).Settings for name in METHODS}
     fields = {(kind, field) for kind in kinds for field in kinds[kind].model_fields}
-    shown = [(kind, field) for kind, field, _, _ in (*DATA, *TRAINING, *ANSWERS)]
+    shown = [(kind, field) for kind, field, _, _ in (*DATA, *TRAINING, *ANSWERS, *MEASURES)]
     assert len(shown) == len(set(shown))
     assert set(shown) | ELSEWHERE.keys() == fields
     assert set(shown) & ELSEWHERE.keys() == set()
@@ -248,6 +257,20 @@ def test_a_field_of_answering_changes_the_answers_or_how_they_are_made(
 
     assert differ(probe, both, changed)
     hook.remove()
+
+
+@pytest.mark.parametrize(("kind", "field", "both", "changed"), MEASURES, ids=lambda value: str(value)[:20])
+def test_a_field_of_the_measures_changes_what_is_asked_again(
+    kind: str, field: str, both: list[str], changed: str, tmp_path: Path
+) -> None:
+    run = RunDir(tmp_path)
+    write_records(run.examples("test"), [one.model_copy(update={"prompt": f"{one.prompt} She is late."})
+                                         for one in examples("test", slice(15, 21))])  # fmt: skip
+
+    def probe(recipe: Recipe) -> list[str]:
+        return [copy.example.id for copy in perturbed_copies(Run(recipe, tmp_path, run))]
+
+    assert differ(probe, both, changed)
 
 
 def test_the_name_is_that_of_the_run_folder(small: Path, tunesmith: Command) -> None:

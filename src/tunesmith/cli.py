@@ -149,6 +149,7 @@ def train(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = Fa
 @_explained
 def predict(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = False) -> None:  # noqa: B006
     """Answer the test examples with every candidate."""
+    from tunesmith.measuring import predict_perturbed
     from tunesmith.opening import open_run
     from tunesmith.pipeline import predict_candidate, prepare_data
 
@@ -156,6 +157,7 @@ def predict(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = 
         job = prepare_data(job)
         for name in job.recipe.candidates:
             predict_candidate(job, name)
+            predict_perturbed(job, name)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from tunesmith.checking import check_methods, check_rows
 from tunesmith.data.prepare import prepare
 from tunesmith.data.templates import load_template
 from tunesmith.errors import DataError, UserError
+from tunesmith.measuring import measure_candidate, predict_perturbed
 from tunesmith.metrics.scoring import expand_metrics, score_predictions
 from tunesmith.models.load import Loaded
 from tunesmith.opening import Run, base_model, begin, check_seal, open_run, same_sources, seal, timed
@@ -38,6 +39,7 @@ def run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | s
         for name in job.recipe.candidates:
             train_candidate(job, name)
             predict_candidate(job, name)
+            predict_perturbed(job, name)
             score_candidate(job, name)
         return report(job)
 
@@ -131,6 +133,7 @@ def score_candidate(job: Run, name: str) -> None:
             own, predictions, candidate=name, task=task.name, metrics=metrics, seed=job.recipe.seed
         )
         write_record(where.scores(task.name), sheet)
+        write_record(where.measures(task.name), measure_candidate(job, name, task.name, metrics=metrics))
 
 
 def report(job: Run) -> Report:

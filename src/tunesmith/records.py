@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 Split = Literal["train", "validation", "test"]
 Finish = Literal["stop", "length", "choice"]
+Family = Literal["robustness", "fairness"]
 
 
 class Record(BaseModel):
@@ -38,6 +39,15 @@ class Example(Record):
     history: tuple[Message, ...] = ()  # earlier turns and the system message, oldest first
     group: str = ""  # rows of one group are never on two sides of a split, and are resampled together
     phrasing: int = 0  # which phrasing of the template was drawn
+
+
+class Perturbed(Record):
+    """A test example as it is asked to see whether the answer holds."""
+
+    family: Family
+    kind: str  # of ``data.perturb.KINDS``
+    of: str  # id of the test example
+    example: Example  # with an id of its own
 
 
 class SetAside(Record):
@@ -190,6 +200,8 @@ class PredictResult(Record):
     prompts: int  # distinct prompts, each answered once
     prompt_tokens: int
     new_tokens: int
+    answers: int = 0  # also to prompts that repeat; 0: an older run
+    flops: float = 0.0  # of all answers, by the formula of ``models.sizes.forward_flops``
     shots_asked: int = 0
     shots_fitting: dict[str, int] = {}  # number of shots -> how many prompts had room for just that many
     encoding: EncodingHealth

@@ -61,6 +61,15 @@ METRICS: dict[str, str] = {
     "perplexity": "tunesmith.metrics.likelihood:PERPLEXITY",
     "bits-per-byte": "tunesmith.metrics.likelihood:BITS_PER_BYTE",
     "length-ratio": "tunesmith.metrics.length:LENGTH_RATIO",
+    "ece": "tunesmith.metrics.calibration:ECE",
+    "ece-1": "tunesmith.metrics.calibration:ECE_ONE_BIN",
+    "selective-accuracy": "tunesmith.metrics.calibration:SELECTIVE",
+    "coverage-auc": "tunesmith.metrics.calibration:COVERAGE",
+    "brier": "tunesmith.metrics.calibration:BRIER",
+    "repetition": "tunesmith.metrics.repetition:REPETITION",
+    "longest-repeat": "tunesmith.metrics.repetition:LONGEST_REPEAT",
+    "invented-numbers": "tunesmith.metrics.invention:INVENTED_NUMBERS",
+    "invented-entities": "tunesmith.metrics.invention:INVENTED_ENTITIES",
 }
 """What answers are measured by. Each entry is a ``metrics.contract.Metric``; one may serve several names."""
 

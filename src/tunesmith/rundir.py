@@ -50,6 +50,12 @@ class CandidateDir:
     def scores(self, task: str) -> Path:
         return self.root / "scores" / f"{task}.json"
 
+    def perturbed(self, task: str) -> Path:
+        return self.root / "perturbed" / f"{task}.jsonl"
+
+    def measures(self, task: str) -> Path:
+        return self.root / "measures" / f"{task}.json"
+
 
 @dataclass(frozen=True, slots=True)
 class RunDir:
@@ -88,6 +94,10 @@ class RunDir:
     @property
     def tasks(self) -> Path:
         return self.root / "data" / "tasks.jsonl"
+
+    @property
+    def perturbed(self) -> Path:
+        return self.root / "data" / "perturbed.jsonl"
 
     def examples(self, split: str) -> Path:
         return self.root / "data" / f"{split}.jsonl"

@@ -142,6 +142,16 @@ class GenerateSettings(Settings):
     tokens_per_batch: int = Field(16384, ge=1, description="Prompt and answer tokens held in memory at once.")
 
 
+class MeasureSettings(Settings):
+    """What is measured beside the average, where that takes more answers; every row is asked up to nine times again."""
+
+    robustness: bool = Field(
+        False, description="Ask again in lower case, with misspellings, typos, spaces, contractions; the worst counts."
+    )
+    fairness: bool = Field(False, description="Ask again with other first names and pronouns; the worst answer counts.")
+    rows: int = Field(100, ge=1, description="Test examples of each task that are asked again, chosen by seed.")
+
+
 class Candidate(Settings):
     """One thing that is compared: the base with k shots, or the base tuned by a method."""
 
@@ -166,6 +176,7 @@ class Recipe(Settings):
     data: DataSettings = Field(DataSettings(), description="What is let through.")
     train: TrainSettings = Field(TrainSettings(), description="How candidates are trained.")
     generate: GenerateSettings = Field(GenerateSettings(), description="How answers are written.")
+    measures: MeasureSettings = Field(MeasureSettings(), description="What is measured beside the average.")
     candidates: dict[str, Candidate] = Field(
         default_factory=dict, description='What is compared. The base with no shots, "zero-shot", is always among them.'
     )

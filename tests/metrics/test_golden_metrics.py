@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tunesmith.metrics import bleu as corpus
+from tunesmith.metrics.calibration import bin_columns, error_of_sums
 from tunesmith.metrics.classification import accuracy, f1_by_label, macro_f1, mcc
 from tunesmith.metrics.likelihood import best_choice, bits_per_byte, perplexity
 from tunesmith.metrics.rouge import RougeScore, rouge
@@ -111,6 +113,10 @@ CLASSIFICATION = {
 }
 
 
+EDGES = {"ece_10_equal_width": [place / 10 for place in range(1, 11)], "ece_1_bin": [1.0]}
+"""Metric -> its bins."""
+
+
 @cases(*CLASSIFICATION)
 def test_labels_score_as_in_scikit_learn(case: dict[str, Any]) -> None:
     value = CLASSIFICATION[case["metric"]](case["references"], case["candidate"])
@@ -135,7 +141,14 @@ def test_the_normalised_choice_is_that_of_the_harness(case: dict[str, Any]) -> N
     assert choices.index(chosen) == case["expected"]["value"]
 
 
+@cases(*EDGES)
+def test_calibration_error_is_that_of_uncertainty_calibration(case: dict[str, Any]) -> None:
+    counts = np.array([case["candidate"], case["references"]], dtype=float).T
+    sums = bin_columns(counts, np.array(EDGES[case["metric"]])).sum(axis=0, keepdims=True)
+    assert error_of_sums(sums)[0] / 100 == pytest.approx(case["expected"]["value"], abs=case["tolerance"])
+
+
 def test_every_case_is_used() -> None:
-    tested = {"bleu", "chrf", "ter", *CLASSIFICATION, "perplexity", "bits_per_byte", "acc_norm_choice"}
+    tested = {"bleu", "chrf", "ter", *CLASSIFICATION, "perplexity", "bits_per_byte", "acc_norm_choice", *EDGES}
     left = [case["id"] for case in CASES if case["metric"] not in tested and not case["metric"].startswith("rouge")]
     assert left == []

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+from tunesmith.data.perturb import KINDS
 from tunesmith.metrics.files import score_file
 from tunesmith.metrics.scoring import GROUPS
 from tunesmith.registry import METRICS
@@ -17,6 +18,18 @@ def test_the_examples_of_the_page_give_what_it_prints() -> None:
     found = doctest.testfile(str(PAGE), module_relative=False)
     assert found.attempted >= 8
     assert found.failed == 0
+
+
+def test_the_examples_of_the_page_of_measures_give_what_it_prints() -> None:
+    found = doctest.testfile(str(PAGE.with_name("measures.md")), module_relative=False)
+    assert found.attempted >= 10
+    assert found.failed == 0
+
+
+def test_the_page_of_measures_names_every_kind_of_perturbation() -> None:
+    page = PAGE.with_name("measures.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (robustness|fairness) \| `([a-z-]+)` \|", page, re.MULTILINE)
+    assert rows == [(family, kind) for family, kinds in KINDS.items() for kind in kinds]
 
 
 def test_the_page_has_every_metric_and_no_other() -> None:

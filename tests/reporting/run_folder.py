@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from random import Random
 
+from tunesmith.metrics.measures import Measures, measure_sheet
 from tunesmith.metrics.scoring import score_predictions
+from tunesmith.metrics.worst import worst_cases
 from tunesmith.recipe import recipe_from_text, resolved
 from tunesmith.records import (
     Cut,
@@ -13,6 +15,7 @@ from tunesmith.records import (
     Example,
     Leak,
     Message,
+    Perturbed,
     Prediction,
     PredictResult,
     RunRecord,
@@ -87,6 +90,7 @@ def write_candidate(run: RunDir, name: str, test: list[Example], *, hostile: boo
     predictions = [_prediction(random, name, row, example, hostile) for row, example in enumerate(test)]
     write_records(files.predictions("summarize"), predictions)
     write_record(files.scores("summarize"), _sheet(random, name, test, predictions))
+    write_record(files.measures("summarize"), _measures(random, name, test, predictions))
     write_record(files.predict_result, _predict_result(name, test))
     if name in TUNED:
         write_records(files.train_log, _points(random, name))
@@ -149,6 +153,22 @@ def _sheet(random: Random, name: str, test: list[Example], predictions: list[Pre
     return sheet.model_copy(update={"scores": (*sheet.scores, ter), "counts": {**sheet.counts, "ter": counts}})
 
 
+def _measures(random: Random, name: str, test: list[Example], predictions: list[Prediction]) -> Measures:
+    originals, copies = list(zip(test, predictions, strict=True))[:12], []
+    for kind, family in (("typos", "robustness"), ("lower-case", "robustness"), ("first-names", "fairness")):
+        for example, prediction in originals[len(kind) % 3 :]:
+            changed = example.model_copy(update={"id": f"{example.id}~{kind}", "group": example.group})
+            words = [word for word in prediction.text.split() if random.random() < 0.9]
+            answer = prediction.model_copy(update={"example_id": changed.id, "text": " ".join(words)})
+            copies.append((Perturbed(family=family, kind=kind, of=example.id, example=changed), answer))
+    return Measures(
+        candidate=name,
+        task="summarize",
+        sheet=measure_sheet(test, predictions, candidate=name, task="summarize"),
+        worst=worst_cases(originals, copies, families=["robustness", "fairness"], metrics=METRICS),
+    )
+
+
 def _encoding(test: list[Example]) -> EncodingHealth:
     cut = tuple(Cut(example_id=example.id, tokens_before=1180, tokens_after=1024) for example in test[:2])
     return EncodingHealth(limit=1024, cut=cut, too_long=(test[3].id,), prompt_tokens=61_234, target_tokens=9_876)
@@ -208,6 +228,8 @@ def _predict_result(name: str, test: list[Example]) -> PredictResult:
         prompts=len(test),
         prompt_tokens=30_000,
         new_tokens=4_000,
+        answers=len(test),
+        flops=9.1e9 * len(test),
         shots_asked=shots,
         shots_fitting={"2": len(test) - 3, "1": 3} if shots else {},
         encoding=EncodingHealth(limit=1024, cut=(), too_long=(), prompt_tokens=30_000, target_tokens=0),

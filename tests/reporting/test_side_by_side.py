@@ -103,18 +103,32 @@ def test_differences_of_shares_are_percentage_points(report: Report) -> None:
 
 def test_costs_of_tuned_and_untouched_candidates(report: Report) -> None:
     costs = [[(cost.text, cost.more) for cost in row.costs] for row in rows(report, report.tasks[0])]
-    assert costs[0] == [("0", ""), (NONE, ""), (NONE, ""), ("38 s", "40 prompts"), ("820 MB", "answering")]
+    assert costs[0] == [
+        ("0", ""),
+        (NONE, ""),
+        (NONE, ""),
+        ("38 s", "40 prompts"),
+        ("0.96 s", "9.1 GFLOP"),
+        ("820 MB", "answering"),
+    ]
     assert costs[2] == [
         ("4.88 M", "3.5 %"),
         ("19.6 MB", ""),
         ("6 min 52 s", "480 steps"),
         ("38 s", "40 prompts"),
+        ("0.96 s", "9.1 GFLOP"),
         ("1.9 GB", "answering 820 MB"),
     ]
     assert costs[3][0] == ("135 M", "100 %")
 
 
 def test_costs_of_a_candidate_that_was_not_begun_are_unknown(report: Report) -> None:
-    empty = report.candidates[2].model_copy(update={"train": None, "predict": None})
+    empty = report.candidates[2].model_copy(update={"train": None, "predict": None, "seconds_per_answer": None})
     changed = report.model_copy(update={"candidates": (empty,)})
-    assert [cost.text for cost in rows(changed, report.tasks[0])[0].costs] == [NONE] * 5
+    assert [cost.text for cost in rows(changed, report.tasks[0])[0].costs] == [NONE] * 6
+
+
+def test_an_older_run_has_no_operations_and_no_more_than_its_seconds(report: Report) -> None:
+    older = report.candidates[0].model_copy(update={"flops_per_answer": None})
+    (row,) = rows(report.model_copy(update={"candidates": (older,)}), report.tasks[0])
+    assert (row.costs[4].text, row.costs[4].more) == ("0.96 s", "")

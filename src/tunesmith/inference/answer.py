@@ -18,6 +18,7 @@ from tunesmith.inference.rank import rank_choices
 from tunesmith.machine import fastest_dtype, peak_memory, reset_peak
 from tunesmith.models.gguf import first_line
 from tunesmith.models.load import Loaded, check_adapter, load
+from tunesmith.models.sizes import forward_flops, shape_of
 from tunesmith.progress import track
 from tunesmith.recipe import train_settings
 from tunesmith.records import EncodingHealth, Example, Prediction, PredictResult
@@ -98,12 +99,15 @@ def answer(
             fitting.update(str(prediction.shots) for prediction in predictions)
     everything = [prediction for predictions in found.values() for prediction in predictions]
     asked = recipe.candidates[name].shots
+    lengths = [(prediction.prompt_tokens, prediction.new_tokens) for prediction in everything]
     result = PredictResult(
         seconds=round(monotonic() - start, 2),
         peak_bytes=peak_memory(),
         prompts=len({(example.task, example.prompt, example.history) for example in examples}),
         prompt_tokens=sum(prediction.prompt_tokens for prediction in everything),
         new_tokens=sum(prediction.new_tokens for prediction in everything),
+        answers=len(everything),
+        flops=forward_flops(shape_of(loaded.folder, loaded.model.config), lengths),
         shots_asked=asked,
         shots_fitting=dict(fitting) if asked else {},
         encoding=EncodingHealth(

@@ -29,6 +29,14 @@ _TITLES = {
     "accuracy-norm": "length-normalised accuracy",
     "bits-per-byte": "bits per byte",
     "length-ratio": "length ratio",
+    "ece": "ECE",
+    "ece-1": "ECE (1 bin)",
+    "selective-accuracy": "selective accuracy",
+    "coverage-auc": "area under coverage",
+    "brier": "Brier score",
+    "longest-repeat": "longest repeat",
+    "invented-numbers": "answers with invented numbers",
+    "invented-entities": "answers with invented names",
 }
 
 

@@ -20,6 +20,7 @@ class Answers:
     references: tuple[tuple[str, ...], ...]  # at least one each; the target is the first
     choices: tuple[tuple[str, ...], ...]  # empty where the answer was free text
     choice_logprobs: tuple[Mapping[str, float], ...]  # nats; empty where no choices were ranked
+    sources: tuple[str, ...]  # what was asked: earlier turns and prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Metric:
     columns: Callable[[Floats], Floats] = unchanged  # counts (n, C) -> what adds up (n, K)
     finish: Finish = mean
     needs_choices: bool = False  # it reads the likelihood of every choice
+    needs_source: bool = False  # it reads what was asked
     right_or_wrong: bool = False  # every example counts 0 or 100, so that McNemar's test applies
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tunesmith.errors import DataError, did_you_mean
 from tunesmith.metrics.comparison import compare_sheets
-from tunesmith.metrics.scoring import collect_answers, expand_metrics, score_predictions, scoring_notes
+from tunesmith.metrics.scoring import collect_answers, expand_metrics, find_metric, score_predictions, scoring_notes
 from tunesmith.metrics.tables import Row, Table, read_table
 from tunesmith.records import Comparison, Example, Prediction, Record, ScoreSheet
 
@@ -46,6 +46,7 @@ class _Columns:
     references: tuple[str, ...]
     predictions: tuple[str, ...]
     group: str | None
+    source: str | None  # column of what was asked
     notes: tuple[str, ...]
 
 
@@ -75,6 +76,7 @@ def score_file(
     columns = _find_columns(table, references, predictions, path)
     examples, labels = _examples(table, columns, path)
     chosen = expand_metrics(metrics, has_choices=bool(labels))
+    _refuse(_without_source(chosen, columns, table, path))
     notes = [*table.notes, *columns.notes]
     if labels and not metrics:
         notes.append(
@@ -118,11 +120,11 @@ def _find_columns(table: Table, references: Sequence[str], predictions: Sequence
             notes.append(f"Guessed from the names: {option} = {', '.join(found)}.")
     if problems:
         raise DataError(problems)
-    group = _group(table, (*against, *judged))
+    group, source = _group(table, (*against, *judged)), _source(table, (*against, *judged))
     if group:
         units = len({_text(row.cells.get(group)) for row in table.rows})
         notes.append(f'Rows with the same "{group}" belong together: {units} groups in {len(table.rows)} rows.')
-    return _Columns(against, judged, group, tuple(notes))
+    return _Columns(against, judged, group, source, tuple(notes))
 
 
 def _guess(table: Table, patterns: Sequence[str], *, taken: Sequence[str]) -> tuple[str, ...]:
@@ -132,6 +134,23 @@ def _guess(table: Table, patterns: Sequence[str], *, taken: Sequence[str]) -> tu
         if found:
             return tuple(found)
     return ()
+
+
+def _without_source(metrics: Sequence[str], columns: _Columns, table: Table, path: Path) -> list[str]:
+    """Say which metrics need a column of what was asked, if there is none."""
+    names = [name for name in metrics if find_metric(name).needs_source]
+    if columns.source or not names:
+        return []
+    return [
+        f"{path}: {' and '.join(names)} compare answers with what was asked, and no column holds that; it has "
+        f"{', '.join(table.columns)}. Call one {_INPUTS[1]} or {_INPUTS[2]}, or take the metric out."
+    ]
+
+
+def _source(table: Table, taken: Sequence[str]) -> str | None:
+    """Return the column of what was asked, by its usual names."""
+    free = {column.lower(): column for column in table.columns if column not in taken}
+    return next((free[name] for name in _INPUTS if name in free and name != "group"), None)
 
 
 def _group(table: Table, taken: Sequence[str]) -> str | None:
@@ -164,7 +183,7 @@ def _examples(table: Table, columns: _Columns, path: Path) -> tuple[list[Example
             id=f"{path.name}:{row.line}" + (f"#{place}" if lines[row.line] > 1 else ""),
             task=path.name,
             split="test",
-            prompt="",
+            prompt=_text(row.cells.get(columns.source)) if columns.source else "",
             target=texts[0],
             references=texts,
             choices=labels,

@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 
 from tunesmith.errors import RecipeError, UserError
+from tunesmith.metrics.calibration import ENOUGH
 from tunesmith.metrics.contract import Answers, Finish, Floats, Measured, Metric, per_example
 from tunesmith.metrics.rouge import text_notes
 from tunesmith.metrics.statistics import interval, resample, together, unanimous_interval, unit_count
@@ -84,7 +85,7 @@ def score_predictions(
     """
     answers = collect_answers(examples, predictions, candidate=candidate, task=task)
     groups = tuple(example.group or example.id for example in examples)
-    measured = _measure(metrics, answers)
+    measured = measure(metrics, answers)
     parts = [additive(find_metric(name), one) for name, one in measured.items()]
     counts, finish = together(parts)
     values = finish(counts.sum(axis=0, keepdims=True))[0]
@@ -104,8 +105,8 @@ def score_predictions(
                 higher_is_better=metric.better == "higher",
                 n=len(examples),
                 n_empty=n_empty,
-                low=spread.low,
-                high=spread.high,
+                low=min(spread.low, value),  # resamples of an ECE can all lie above it
+                high=max(spread.high, value),
                 signature=one.signature,
             )
         )
@@ -122,11 +123,18 @@ def score_predictions(
 
 
 def scoring_notes(answers: Answers, *, candidate: str, metrics: Sequence[str]) -> tuple[str, ...]:
-    """Return what the reader of these scores should know: texts in which ROUGE sees no words or no lines."""
-    if not any(name.startswith("rouge") for name in metrics):
-        return ()
-    references = [text for texts in answers.references for text in texts]
-    return (*text_notes(references, "references"), *text_notes(answers.predictions, f"predictions of {candidate}"))
+    """Return what the reader of these scores should know: texts in which ROUGE sees nothing, too few for an ECE."""
+    notes: list[str] = []
+    if any(name.startswith("rouge") for name in metrics):
+        references = [text for texts in answers.references for text in texts]
+        notes += text_notes(references, "references")
+        notes += text_notes(answers.predictions, f"predictions of {candidate}")
+    if "ece" in metrics and len(answers.predictions) < ENOUGH:
+        notes.append(
+            f"ECE of {len(answers.predictions)} examples: with fewer than about {ENOUGH}, it is well above zero even "
+            "for a model whose confidence is right."
+        )
+    return tuple(notes)
 
 
 def collect_answers(
@@ -161,7 +169,13 @@ def collect_answers(
         references=tuple(example.references or (example.target,) for example in examples),
         choices=tuple(example.choices for example in examples),
         choice_logprobs=tuple(prediction.choice_logprobs for prediction in ordered),
+        sources=tuple(map(source_text, examples)),
     )
+
+
+def source_text(example: Example) -> str:
+    """Return all that a model is shown of an example: earlier turns and prompt, without worked examples."""
+    return "\n".join([*(message.content for message in example.history), example.prompt])
 
 
 def additive(metric: Metric, measured: Measured) -> tuple[Floats, Finish]:
@@ -171,7 +185,7 @@ def additive(metric: Metric, measured: Measured) -> tuple[Floats, Finish]:
     return metric.columns(np.asarray(measured.counts, dtype=np.float64)), metric.finish
 
 
-def _measure(names: Sequence[str], answers: Answers) -> dict[str, Measured]:
+def measure(names: Sequence[str], answers: Answers) -> dict[str, Measured]:
     """Measure names of one family at once, and return them in the order in which they were asked for."""
     families: dict[object, list[str]] = {}
     for name in names:

@@ -153,6 +153,21 @@ def unanimous_interval(right: bool, units: int) -> Interval:
     return Interval(edge, 100.0) if right else Interval(0.0, 100.0 - edge)
 
 
+def share_interval(right: float, n: float) -> Interval:
+    """Return the 95 % interval of a share in %, good for few examples too.
+
+    Source: E. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
+
+    >>> found = share_interval(8, 10)
+    >>> round(found.low, 1), round(found.high, 1)
+    (49.0, 94.3)
+    """
+    z = 1.959964
+    share, scale = right / n, 1 + z**2 / n
+    middle, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return Interval(float(100 * max(0.0, (middle - half) / scale)), float(100 * min(1.0, (middle + half) / scale)))
+
+
 def unit_count(groups: Sequence[Hashable] | None, examples: int) -> int:
     """Return how many independent units there are."""
     return examples if groups is None else len(set(groups))

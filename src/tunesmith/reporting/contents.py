@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from tunesmith.metrics.worst import WorstCase
 from tunesmith.records import (
     Comparison,
     DataHealth,
@@ -68,6 +69,35 @@ class ChoiceCount(Record):
     right: dict[str, int]  # candidate -> times chosen where it was wanted
 
 
+class Bin(Record):
+    """Answers of about the same confidence."""
+
+    n: int
+    confidence: float  # mean, in %
+    accuracy: float  # in %
+    low: float  # 95 % interval of the accuracy
+    high: float
+
+
+class Invention(Record):
+    """An answer that names what its source lacks."""
+
+    candidate: str
+    example_id: str
+    numbers: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+class Beyond(Record):
+    """What is looked at beside the average of one task; each field is empty where it was not measured."""
+
+    scores: dict[str, tuple[Score, ...]]  # candidate -> calibration with choices, else repetition and invention
+    comparisons: tuple[Comparison, ...]
+    reliability: dict[str, tuple[Bin, ...]]  # candidate -> bins of rising confidence; with choices
+    inventions: tuple[Invention, ...]
+    worst: dict[str, tuple[WorstCase, ...]]  # candidate -> family by family, metric by metric
+
+
 class TaskReport(Record):
     """Scores, comparisons, lengths and examples of one task."""
 
@@ -79,6 +109,7 @@ class TaskReport(Record):
     lengths: tuple[Lengths, ...]  # empty for a task with choices
     choices: tuple[ChoiceCount, ...]  # empty for a task without choices
     examples: tuple[ExampleRow, ...]
+    beyond: Beyond | None = None
 
 
 class CandidateReport(Record):
@@ -90,6 +121,8 @@ class CandidateReport(Record):
     missing: tuple[str, ...]  # what is not finished or not readable, in words; empty = all there
     train: TrainResult | None
     predict: PredictResult | None
+    seconds_per_answer: float | None  # of a distinct prompt
+    flops_per_answer: float | None  # by formula; None: not recorded
     steps: tuple[TrainPoint, ...]  # at most 200; neighbouring steps are averaged
     validations: tuple[TrainPoint, ...]  # all of them
     events: tuple[str, ...]  # what the training log noted, with its step

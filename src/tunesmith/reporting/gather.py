@@ -6,6 +6,7 @@ from math import isfinite
 from pathlib import Path
 
 from tunesmith.errors import RecipeError, UserError
+from tunesmith.metrics.measures import Measures
 from tunesmith.records import (
     DataHealth,
     Example,
@@ -17,8 +18,9 @@ from tunesmith.records import (
     TrainPoint,
     TrainResult,
 )
+from tunesmith.reporting.beyond import beyond_average
 from tunesmith.reporting.compare import compare_sheets, headline
-from tunesmith.reporting.contents import CandidateReport, Report
+from tunesmith.reporting.contents import Beyond, CandidateReport, Report
 from tunesmith.reporting.task import Answers, split_summary, task_report
 from tunesmith.rundir import R, RunDir, read_record, read_records
 from tunesmith.settings import Candidate, Recipe
@@ -53,7 +55,7 @@ def gather(run: RunDir) -> Report:
                 answers=[given for one in found for given in one.answers if given.task == task],
                 sheets=[sheet for sheet in sheets if sheet.task == task],
                 comparisons=[comparison for comparison in comparisons if comparison.task == task],
-            )
+            ).model_copy(update={"beyond": _beyond(task, examples["test"], found, seed=recipe.seed)})
             for task in tasks
         ),
         health=read_record(run.health, DataHealth) if run.health.exists() else None,
@@ -73,6 +75,7 @@ class _Found:
     report: CandidateReport
     answers: tuple[Answers, ...]  # one per task, empty where there are none yet
     sheets: tuple[ScoreSheet, ...]  # of the tasks that are scored
+    measures: tuple[Measures, ...]  # of the tasks that are measured beside the average
 
 
 def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[str]) -> _Found:
@@ -84,7 +87,7 @@ def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[st
         result = _read_one(files.train_result, TrainResult, absent="training is not finished", missing=missing)
         points = _read_lines(files.train_log, TrainPoint, absent="there is no training log", missing=missing)
     predict = _read_one(files.predict_result, PredictResult, absent="answering is not finished", missing=missing)
-    answers, sheets = [], []
+    answers, sheets, measures = [], [], []
     for task in tasks:
         absent = f'there are no answers for task "{task}"'
         predictions = _read_lines(files.predictions(task), Prediction, absent=absent, missing=missing)
@@ -92,6 +95,9 @@ def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[st
         absent = f'there are no scores for task "{task}"'
         sheet = _read_one(files.scores(task), ScoreSheet, absent=absent, missing=missing)
         sheets.extend([sheet] if sheet else [])
+        if files.measures(task).exists():  # older versions wrote none
+            measured = _read_one(files.measures(task), Measures, absent="", missing=missing)
+            measures.extend([measured] if measured else [])
     report = CandidateReport(
         name=name,
         method=planned.method,
@@ -99,11 +105,20 @@ def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[st
         missing=tuple(missing),
         train=result,
         predict=predict,
+        seconds_per_answer=predict.seconds / predict.prompts if predict and predict.prompts else None,
+        flops_per_answer=predict.flops / predict.answers if predict and predict.answers else None,
         steps=_thinned([point for point in points if point.loss is not None]),
         validations=tuple(p for p in points if p.validation_loss is not None or p.validation_score is not None),
         events=tuple(f"step {point.step}: {point.note}" for point in points if point.note),
     )
-    return _Found(report, tuple(answers), tuple(sheets))
+    return _Found(report, tuple(answers), tuple(sheets), tuple(measures))
+
+
+def _beyond(task: str, examples: Sequence[Example], found: Sequence[_Found], *, seed: int) -> Beyond:
+    own = [example for example in examples if example.task == task]
+    answers = [given for one in found for given in one.answers if given.task == task]
+    measures = [measured for one in found for measured in one.measures if measured.task == task]
+    return beyond_average(own, answers, measures, seed=seed)
 
 
 def _read_one(path: Path, kind: type[R], *, absent: str, missing: list[str]) -> R | None:

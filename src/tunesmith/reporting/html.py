@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from tunesmith.metrics.comparison import title
 from tunesmith.reporting import wording
+from tunesmith.reporting.beyond_view import beyond_view
 from tunesmith.reporting.browser import browser_json
 from tunesmith.reporting.charts import figure, marker, slot_class
 from tunesmith.reporting.contents import Report
@@ -45,6 +46,7 @@ def render(report: Report) -> str:
         .render(
             report=report,
             tasks=[task_view(report, task) for task in report.tasks],
+            beyond=[view for task in report.tasks if (view := beyond_view(report, task))],
             training=training_figures(report),
             slots={candidate.name: slot for slot, candidate in enumerate(report.candidates)},
             costs=COSTS,

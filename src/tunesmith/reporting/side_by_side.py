@@ -12,7 +12,7 @@ from tunesmith.reporting.wording import NONE, count, duration, fixed, share, sig
 
 Better = Literal["higher", "lower", "neither"]
 Mark = Literal["best", "tied", ""]
-COSTS = ("Trainable", "Size on disk", "Training", "Answering", "Peak memory")
+COSTS = ("Trainable", "Size on disk", "Training", "Answering", "Per answer", "Peak memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +155,19 @@ def _costs(candidate: CandidateReport, parameters: int) -> tuple[Cost, ...]:
     answering = Cost(NONE)
     if predict:
         answering = Cost(duration(predict.seconds), f"{count(predict.prompts)} prompts")
+    each = Cost(NONE)
+    if candidate.seconds_per_answer is not None:
+        flops = candidate.flops_per_answer
+        each = Cost(duration(candidate.seconds_per_answer), f"{count(flops)}FLOP" if flops else "")
     if train is None:
         untouched = Cost("0") if candidate.method == "none" else Cost(NONE)
         memory = Cost(size(predict.peak_bytes), "answering") if predict else Cost(NONE)
-        return (untouched, Cost(NONE), Cost(NONE), answering, memory)
+        return (untouched, Cost(NONE), Cost(NONE), answering, each, memory)
     return (
         Cost(count(train.trainable), share(train.trainable, train.total or parameters)),
         Cost(size(train.adapter_bytes)),
         Cost(duration(train.seconds), f"{count(train.steps)} steps"),
         answering,
+        each,
         Cost(size(train.peak_bytes), f"answering {size(predict.peak_bytes)}" if predict else "training"),
     )
