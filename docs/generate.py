@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from tunesmith import errors, settings
 from tunesmith.cli import app
+from tunesmith.data.templates import count_forms, list_templates
 from tunesmith.environment import NO_READER, STOPPED
 from tunesmith.models.catalog import CATALOG, Wheel
 from tunesmith.registry import METHODS, resolve
@@ -102,8 +103,12 @@ def default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or isinstance(value, BaseModel):
         return ""
-    if value in ((), {}):
+    if value in ((), {}, ""):
         return "none"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`"
+    if isinstance(value, str) and not value.isprintable():
+        return f"`{json.dumps(value)}`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
@@ -131,6 +136,16 @@ def rates() -> str:
                 size = "more" if limit == float("inf") else f"up to {limit / 1e6:,.0f} million"
                 rows.append((f"`{name}`", architecture, size, f"{rate:g}"))
     return table(("method", "architecture", "parameters of the base", "rate"), iter(rows))
+
+
+def templates() -> str:
+    """Return the catalog of templates."""
+    rows = (
+        (f"`{one.name}`", ", ".join(f"`{name}`" for name in one.needs),
+         ", ".join(f"{count} {form}" for form, count in count_forms(one.phrasings).items()))
+        for one in list_templates()
+    )  # fmt: skip
+    return table(("template", "columns", "phrasings"), rows)
 
 
 def methods() -> str:
@@ -226,6 +241,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "rates": rates,
     "methods": methods,
     "models": models,
+    "templates": templates,
     "commands": commands,
     "exit-codes": exit_codes,
     "layers": layers,

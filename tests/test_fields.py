@@ -22,6 +22,9 @@ from tunesmith.settings import Recipe, Settings
 
 OWN = 'tasks.0.template={prompt: "{{ dialogue }}", target: "{{ summary }}"}'
 ONE_OF = 'tasks.0.template={phrasings: [{prompt: "{{ dialogue }}", target: "{{ summary }}"}]}'
+TWO = ONE_OF.replace("}]}", '}, {form: inverted, prompt: "{{ summary }}", target: "{{ dialogue }}"}]}')
+JOINED = TWO.replace("inverted", "few-shot")
+WORKED = "tasks.0.forms=[few-shot]"
 MOODS = 'tasks.0.template={prompt: "{{ dialogue }}", target: "{{ mood }}"}'
 PARTS = "tasks.0.source={train: chats.csv, validation: more.csv, test: rest.csv}"
 OFTEN = "train.checkpoint_minutes=1e-9"
@@ -52,14 +55,21 @@ DATA: list[tuple[str, str, list[str], str]] = [
     ("TaskSettings", "template", [], MOODS),
     ("TaskSettings", "references", [], "tasks.0.references=[mood]"),
     ("TaskSettings", "choices", [MOODS], "tasks.0.choices=targets"),
+    ("TaskSettings", "forms", [], "tasks.0.forms=[inverted]"),
+    ("TaskSettings", "shots", [WORKED], "tasks.0.shots=1"),
     ("TemplateSettings", "prompt", [OWN], "tasks.0.template.prompt=Sum up: {{ dialogue }}"),
     ("TemplateSettings", "target", [OWN], "tasks.0.template.target=It is {{ mood }}"),
     ("TemplateSettings", "phrasings", [OWN], ONE_OF.replace("{{ dialogue }}", "{{ mood }}")),
     ("TemplateSettings", "system", [OWN], "tasks.0.template.system=Be brief."),
+    ("TemplateSettings", "inputs", [OWN], "tasks.0.template.inputs=[summary]"),
     ("Phrasing", "prompt", [ONE_OF],
      "tasks.0.template.phrasings.0.prompt=Sum up: {{ dialogue }}"),
     ("Phrasing", "target", [ONE_OF],
      "tasks.0.template.phrasings.0.target=It is {{ mood }}"),
+    ("Phrasing", "form", [TWO], "tasks.0.template.phrasings.1.form=zero-shot"),
+    ("Phrasing", "intro", [JOINED, WORKED], "tasks.0.template.phrasings.1.intro=Sums:"),
+    ("Phrasing", "join", [JOINED, WORKED], "tasks.0.template.phrasings.1.join= = "),
+    ("Phrasing", "separator", [JOINED, WORKED], "tasks.0.template.phrasings.1.separator=---"),
     ("SourceSettings", "train", [PARTS, KEPT], "tasks.0.source.train=[chats.csv, extra.csv]"),
     ("SourceSettings", "validation", [PARTS, KEPT], "tasks.0.source.validation=extra.csv"),
     ("SourceSettings", "test", [PARTS, KEPT], "tasks.0.source.test=extra.csv"),

@@ -1,11 +1,14 @@
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from small_run import Command
 
 from tunesmith import __version__
-from tunesmith.data.templates import list_templates
+from tunesmith.data.templates import catalog, list_templates
 from tunesmith.errors import UsageError
-from tunesmith.listing import diagnose, listing
+from tunesmith.listing import diagnose, listing, show_template
 from tunesmith.models.catalog import CATALOG
 from tunesmith.registry import METHODS, METRICS
 
@@ -24,6 +27,61 @@ def test_everything_that_a_recipe_can_name_is_listed() -> None:
 def test_models_say_how_large_they_are_and_under_which_licence() -> None:
     about = {row["name"]: row["about"] for row in listing("models")}
     assert about["flan-t5-base"] == "248 million parameters, Apache-2.0: encoder-decoder, the lecture's model"
+
+
+def test_templates_say_how_many_phrasings_they_have_of_each_form() -> None:
+    found = {row["name"]: row for row in listing("templates")}
+    assert found["dialogue-summary"] == {
+        "name": "dialogue-summary",
+        "about": "6 zero-shot, 2 inverted, 2 few-shot: Tell in a few sentences what a conversation was about and how "
+        "it ended.",
+        "phrasings": {"zero-shot": 6, "inverted": 2, "few-shot": 2},
+    }
+    assert found["arithmetic"]["phrasings"]["chain-of-thought"] == 4
+
+
+@pytest.mark.parametrize("name", [template.name for template in list_templates()])
+def test_every_template_can_be_shown(name: str) -> None:
+    text = io.StringIO()
+    show_template(catalog()[name], Console(file=text, width=1000))
+    assert text.getvalue().count("⟦") == len(catalog()[name].phrasings)
+    assert f"\n{len(catalog()[name].phrasings)}: " in text.getvalue()
+
+
+def test_a_terminal_gets_the_answer_in_colour_and_as_many_phrasings_as_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, color_system="standard", width=99)
+    show_template(catalog()["grammar"], console, count=2)
+    assert text.getvalue().count("\x1b[30;42mno\x1b[0m") == 2
+
+
+def test_show_takes_a_template_and_a_recipe_of_that_name_goes_first(small: Path, tunesmith: Command) -> None:
+    found = tunesmith("show", "review-title", "-n", "1")
+    assert (found.code, found.err) == (0, "")
+    assert found.out.splitlines() == [
+        "review-title: Put a review into one short line.",
+        "  review: The text of the review.",
+        "  title: A few words that say what the review says.",
+        "",
+        "1: zero-shot",
+        "Write a short title for this review.",
+        "",
+        "I have had this tent for three summers. It has stood through hail and one goat, and the poles are as straight "
+        "as on the first day.",
+        "",
+        "Title:",
+        "⟦Stands through everything⟧",
+    ]
+    refused = tunesmith("show", "review-title", "--set", "seed=1")
+    assert (refused.code, refused.out) == (2, "")
+    assert (
+        refused.err == "tunesmith: show: review-title is a template, and takes no --set and no --out. Leave them out.\n"
+    )
+    small.rename("review-title")
+    assert tunesmith("show", "review-title", "-n", "1", "--quiet").out.startswith("summarize/train/chats.csv:")
 
 
 def test_metrics_say_their_unit_and_which_end_is_better() -> None:

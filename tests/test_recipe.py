@@ -46,7 +46,12 @@ tasks:
       prompt: "{{ dialogue }}"
       target: "{{ summary }}"
       system: Be brief.
-      phrasings: [{prompt: "Summarise: {{ dialogue }}", target: "{{ summary }}"}]
+      inputs: [dialogue]
+      phrasings:
+        - {prompt: "Summarise: {{ dialogue }}", target: "{{ summary }}", form: few-shot, intro: Sums, join: " ",
+           separator: "-"}
+    forms: [few-shot, zero-shot]
+    shots: 3
     references: [second, third]
     choices: [good, bad]
     metrics: [rouge, bleu]
@@ -150,7 +155,7 @@ class TestWhatIsWrong:
     def test_an_unknown_key_at_the_top_and_in_a_list(self) -> None:
         assert problems("name: a\ntsks: 3\ntasks:\n  - source: x.csv\n    metric: [rouge]\n") == (
             'r.yaml:5: tasks.0.metric: there is no such key. Did you mean "metrics"? Known here: name, source, '
-            "columns, template, references, choices, metrics, max_new_tokens.",
+            "columns, template, forms, shots, references, choices, metrics, max_new_tokens.",
             'r.yaml:2: tsks: there is no such key. Did you mean "tasks"? Known here: name, seed, model, tasks, split, '
             "data, train, generate, candidates.",
         )
@@ -191,7 +196,7 @@ class TestWhatIsWrong:
             "Known here: train, validation, test.",
             "r.yaml:4: tasks.1.source.0: 1 does not fit; it should be a valid string.",
             'r.yaml:5: tasks.1.template.promt: there is no such key. Did you mean "prompt"? '
-            "Known here: prompt, target, phrasings, system.",
+            "Known here: prompt, target, phrasings, system, inputs.",
         )
 
     def test_a_missing_key(self) -> None:

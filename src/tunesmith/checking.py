@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunesmith.errors import DataError, RecipeError
+from tunesmith.forms import asked_form
 from tunesmith.metrics.scoring import expand_metrics, find_metric
 from tunesmith.models.load import skeleton
 from tunesmith.recipe import train_settings
 from tunesmith.records import Example, Split
 from tunesmith.registry import METHODS, resolve
-from tunesmith.settings import Recipe
+from tunesmith.settings import Recipe, TaskSettings
 
 
 def check_rows(recipe: Recipe, examples: Mapping[Split, Sequence[Example]]) -> None:
@@ -25,13 +26,15 @@ def check_rows(recipe: Recipe, examples: Mapping[Split, Sequence[Example]]) -> N
             metric of choices for a task without choices. All at once.
     """
     counts = {split: Counter(example.task for example in found) for split, found in examples.items()}
+    plain = {task.name: asked_form(task.forms) for task in recipe.tasks}
+    worked = Counter(example.task for example in examples["train"] if example.form == plain[example.task])
     problems = _metric_problems(recipe)
     for name, candidate in recipe.candidates.items():
         problems += [
             f"candidates.{name}.shots: {candidate.shots} worked examples are asked for, and task "
-            f'"{task.name}" has {counts["train"][task.name]} training rows. Lower it or add rows.'
+            f'"{task.name}" has {worked[task.name]} training rows{_of_form(task)}. Lower it or add rows.'
             for task in recipe.tasks
-            if candidate.shots > counts["train"][task.name]
+            if candidate.shots > worked[task.name]
         ]
         best = train_settings(recipe, name).keep_best
         if candidate.method != "none" and best != "loss" and not counts["validation"]:
@@ -43,21 +46,32 @@ def check_rows(recipe: Recipe, examples: Mapping[Split, Sequence[Example]]) -> N
         raise DataError(problems)
 
 
+def _of_form(task: TaskSettings) -> str:
+    asked = asked_form(task.forms)
+    return "" if task.forms == (asked,) else f" of the form {asked}"
+
+
 def _metric_problems(recipe: Recipe) -> list[str]:
     best = {train_settings(recipe, name).keep_best for name, one in recipe.candidates.items() if one.method != "none"}
     problems = []
     for number, task in enumerate(recipe.tasks):
-        if task.choices:
+        if task.choices and asked_form(task.forms) == "zero-shot":
             continue
         asked = [(f"tasks.{number}.metrics", name) for name in expand_metrics(task.metrics, has_choices=False)]
         asked += [("train.keep_best", name) for name in sorted(best - {"loss"})]
         problems += [
-            f'{place}: {name} is read from the likelihood of choices, and task "{task.name}" has none. '
-            "Give the task choices, or take another metric."
+            f'{place}: {name} is read from the likelihood of choices, and task "{task.name}" {_without(task)}'
+            "or take another metric."
             for place, name in asked
             if find_metric(name).needs_choices
         ]
     return problems
+
+
+def _without(task: TaskSettings) -> str:
+    if task.choices:
+        return "writes its answers after their reasons. Begin `forms` with zero-shot, "
+    return "has none. Give the task choices, "
 
 
 def check_methods(recipe: Recipe, model: Path) -> None:

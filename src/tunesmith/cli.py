@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from tunesmith import __version__
+from tunesmith.errors import UsageError
 
 app = typer.Typer(
     name="tunesmith",
@@ -116,18 +117,26 @@ def check(
 @app.command()
 @_explained
 def show(
-    recipe: RecipeArg,
-    count: Annotated[int, typer.Option("-n", help="How many examples.", min=1)] = 3,
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE or TEMPLATE", help="A recipe, or a name of the catalog.")],
+    count: Annotated[int | None, typer.Option("-n", help="Default: 3 examples, or all phrasings.", min=1)] = None,
     sets: Sets = [],  # noqa: B006
     out: Out = None,
     quiet: Quiet = False,
 ) -> None:
-    """Rendered examples, with the tokens that are trained on in colour."""
+    """Rendered examples, with the tokens that are trained on in colour; or the phrasings of a template."""
+    from tunesmith.data.templates import catalog
+
+    if str(recipe) in catalog() and not recipe.exists():
+        from tunesmith.listing import show_template
+
+        if sets or out:
+            raise UsageError(f"show: {recipe} is a template, and takes no --set and no --out. Leave them out.")
+        return show_template(catalog()[str(recipe)], _console(), count)
     from tunesmith.opening import open_run
     from tunesmith.showing import show_examples
 
     with open_run(recipe, overrides=sets, out=out) as job:
-        show_examples(job, count, _console())
+        show_examples(job, count or 3, _console())
 
 
 @app.command()

@@ -4,6 +4,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.text import Text
+
+from tunesmith.data.rendering import Target, render_prompts, render_targets
+from tunesmith.data.rows import Row
+from tunesmith.data.shots import joined
+from tunesmith.data.templates import CatalogTemplate, count_forms, list_templates, ready
 from tunesmith.errors import UsageError, did_you_mean
 from tunesmith.registry import METHODS, METRICS, resolve
 
@@ -24,9 +31,7 @@ def listing(what: str) -> list[dict[str, Any]]:
         methods = [{"name": name, "about": resolve("method", name, METHODS).ABOUT} for name in METHODS]
         return [{"name": "none", "about": "the base model as it is, with or without shots"}, *methods]
     if what == "templates":
-        from tunesmith.data.templates import list_templates
-
-        return [{"name": template.name, "about": template.about} for template in list_templates()]
+        return [_template_row(template) for template in list_templates()]
     if what == "metrics":
         found = [(name, resolve("metric", name, METRICS)) for name in METRICS]
         return [{"name": name, "about": f"{metric.unit}; {BETTER[metric.better]}"} for name, metric in found]
@@ -35,6 +40,41 @@ def listing(what: str) -> list[dict[str, Any]]:
             {"name": path.parent.name, "about": str(path.parent)} for path in sorted(Path("runs").glob("*/run.json"))
         ]
     raise UsageError(f'ls: "{what}" cannot be listed.{did_you_mean(what, KINDS)} Known: {", ".join(KINDS)}.')
+
+
+def _template_row(template: CatalogTemplate) -> dict[str, Any]:
+    counts = count_forms(template.phrasings)
+    said = ", ".join(f"{count} {form}" for form, count in counts.items())
+    return {"name": template.name, "about": f"{said}: {template.about}", "phrasings": counts}
+
+
+def show_template(entry: CatalogTemplate, console: Console, count: int | None = None) -> None:
+    """Print the phrasings of a template on its sample row; answers stand out, without colours between ⟦ and ⟧.
+
+    Args:
+        entry: From the catalog.
+        console: Where to.
+        count: How many phrasings; None: all.
+    """
+    console.print(f"{entry.name}: {entry.about}")
+    for name, meaning in entry.needs.items():
+        console.print(f"  {name}: {meaning}", soft_wrap=True)
+    template = ready(entry.name, entry, forms=tuple(count_forms(entry.phrasings)), trusted=True)
+    rows = [(number, Row(entry.sample, "sample", 0)) for number in range(len(entry.phrasings))][:count]
+    intros = render_prompts(template, rows, choices=entry.choices, part="intro")
+    prompts = render_prompts(template, rows, choices=entry.choices)
+    targets = render_targets(template, rows)
+    for (number, _), intro, prompt, target in zip(rows, intros, prompts, targets, strict=True):
+        phrasing = entry.phrasings[number]
+        if not (isinstance(intro, str) and isinstance(prompt, str) and isinstance(target, Target)):
+            raise ValueError(f"{entry.name}, phrasing {number + 1}: the sample does not render")
+        title = f"{number + 1}: {phrasing.form}"
+        if phrasing.form == "few-shot":
+            title += ", here with the same row as its worked example"
+            prompt = joined(phrasing, intro, [(prompt, target.text)], prompt)
+        console.rule(title) if console.is_terminal else console.print(f"\n{title}")
+        shown = Text(target.text, style="black on green") if console.color_system else Text(f"⟦{target.text}⟧")
+        console.print(Text(prompt), Text("\n"), shown, sep="", soft_wrap=True)
 
 
 def diagnose() -> dict[str, Any]:

@@ -27,6 +27,7 @@ from tunesmith.recipe import changes, load_recipe, resolved, train_settings
 from tunesmith.records import DataHealth, Record, RunRecord
 from tunesmith.rundir import RunDir, read_record, write_record, write_text
 from tunesmith.settings import Candidate, Recipe
+from tunesmith.templatefiles import with_template_files
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "sacrebleu")
 MADE = "candidate.json"  # beside a candidate's files: what it was made from
@@ -59,6 +60,7 @@ def open_run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Pat
     """
     recipe, text = load_recipe(recipe_file, overrides)
     base = Path(recipe_file).resolve().parent
+    recipe = with_template_files(recipe, base)
     check_name(recipe.model, base=base)
     _check_names(recipe)
     folder = RunDir(Path(out) if out else Path("runs") / recipe.name)

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tunesmith.forms import Form
+
 Split = Literal["train", "validation", "test"]
 Finish = Literal["stop", "length", "choice"]
 Family = Literal["robustness", "fairness"]
@@ -39,6 +41,7 @@ class Example(Record):
     history: tuple[Message, ...] = ()  # earlier turns and the system message, oldest first
     group: str = ""  # rows of one group are never on two sides of a split, and are resampled together
     phrasing: int = 0  # which phrasing of the template was drawn
+    form: Form = "zero-shot"  # its form; with chain-of-thought the final answer is what a score compares
 
 
 class Perturbed(Record):

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from tunesmith.forms import Form
+
 
 class Settings(BaseModel):
     """Frozen, closed to unknown keys, and strict: text is not a number."""
@@ -18,8 +20,12 @@ class Settings(BaseModel):
 class Phrasing(Settings):
     """One way to put a task into words."""
 
+    form: Form = Field("zero-shot", description="Which form of the task it is; a task says which it wants.")
     prompt: str = Field(description="Jinja text; the columns of a row are its variables.")
     target: str = Field(description="Jinja text of the wanted answer.")
+    intro: str = Field("", description="few-shot: Jinja text that stands once, before the worked examples.")
+    join: str = Field("\n", description="few-shot: between a prompt and its answer; the question ends with it, too.")
+    separator: str = Field("\n\n", description="few-shot: between intro, worked examples and question.")
 
 
 class TemplateSettings(Settings):
@@ -31,6 +37,10 @@ class TemplateSettings(Settings):
         (), description="Several ways to ask the same; one is drawn for each example by a hash of seed and id."
     )
     system: str | None = Field(None, description="System message for models that have one.")
+    inputs: tuple[str, ...] = Field(
+        (),
+        description="Columns by which rows are split and leaks found. Empty: those that only the first prompt names.",
+    )
 
 
 class SourceSettings(Settings):
@@ -56,8 +66,15 @@ class TaskSettings(Settings):
         default_factory=dict, description="Template variable -> column of the file. Others keep their own name."
     )
     template: str | TemplateSettings | None = Field(
-        None, description="Catalog name, or a template. None: the prompt and target that the rows bring along."
+        None, description="Catalog name, file, or a template. None: the prompt and target that the rows bring along."
     )
+    forms: tuple[Form, ...] = Field(
+        ("zero-shot",),
+        min_length=1,
+        description="Forms of the template that training rows are drawn from; validation and test rows are asked "
+        "in the first of them that is zero-shot or chain-of-thought.",
+    )
+    shots: int = Field(2, ge=1, description="Worked examples in a training prompt of the form few-shot.")
     references: tuple[str, ...] = Field((), description="Columns with further accepted answers.")
     choices: tuple[str, ...] | Literal["targets"] = Field(
         (), description='Closed answer set, ranked by likelihood; "targets": all answers seen in training.'

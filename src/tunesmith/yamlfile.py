@@ -1,11 +1,13 @@
 """YAML as recipes use it: the core of YAML 1.2, every value with its line, and no surprises.
 
 ``1e-4`` is a number, ``no`` is text, a key may stand once, and tags, anchors, deep nesting and large files are
-refused before anything is built from them. PyYAML parses; the rules are ours.
+refused before anything is built from them. PyYAML parses; the rules are ours. Where a foreign format has tags, they are
+read as if they were not there.
 """
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,12 +85,21 @@ def read_yaml(path: Path) -> Document:
     return parse_yaml(text, str(path))
 
 
-def parse_yaml(text: str, name: str) -> Document:
-    """Parse text; ``name`` is what errors call it."""
+def parse_yaml(text: str, name: str, *, tags: Collection[str] = ()) -> Document:
+    """Parse text.
+
+    Args:
+        text: Its top level is a mapping.
+        name: What errors call it.
+        tags: Those that are passed over; their values are taken as plain ones, and nothing is built from a tag.
+
+    Raises:
+        RecipeError: Empty, broken or against the rules.
+    """
     lines: dict[Key, int] = {}
     problems: list[str] = []
     try:
-        _refuse(text, name)
+        _refuse(text, name, tags)
         node = yaml.compose(text, Loader=LOADER)
     except yaml.MarkedYAMLError as error:
         where = f"{name}:{error.problem_mark.line + 1}" if error.problem_mark else name
@@ -106,7 +117,7 @@ def parse_yaml(text: str, name: str) -> Document:
     return Document(values, lines, name, text)
 
 
-def _refuse(text: str, name: str) -> None:
+def _refuse(text: str, name: str, tags: Collection[str]) -> None:
     """Refuse what recipes do not use while it is still a stream of events, before memory is spent on it."""
     depth = documents = 0
     for event in yaml.parse(text, Loader=LOADER):
@@ -120,7 +131,7 @@ def _refuse(text: str, name: str) -> None:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise RecipeError(f"{place}: anchors (&) and aliases (*) are not used here. Write the value out.")
         tag = getattr(event, "tag", None)
-        if tag and tag != "!":
+        if tag and tag != "!" and tag not in tags:
             raise RecipeError(f"{place}: the tag {tag} is not used here. Write a plain value.")
 
 

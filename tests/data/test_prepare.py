@@ -7,7 +7,7 @@ import pytest
 from tunesmith.data.prepare import Prepared, prepare
 from tunesmith.errors import DataError
 from tunesmith.records import Example
-from tunesmith.settings import DataSettings, SourceSettings, SplitSettings, TaskSettings, TemplateSettings
+from tunesmith.settings import DataSettings, Phrasing, SourceSettings, SplitSettings, TaskSettings, TemplateSettings
 
 TEMPLATE = TemplateSettings(prompt="Label: {{ text }}", target="{{ label }}", system="Be brief.")
 
@@ -211,6 +211,100 @@ def test_the_same_recipe_gives_the_same_examples_and_another_seed_others(tmp_pat
     assert first == second
     assert first.examples != third.examples
     assert {example.phrasing for example in first.examples["train"]} == set(range(6))
+
+
+FORMS = TemplateSettings(
+    phrasings=(
+        Phrasing(prompt="Label: {{ text }}", target="{{ label }}"),
+        Phrasing(form="inverted", prompt="Write for {{ label }}.", target="{{ text }}"),
+        Phrasing(
+            form="few-shot", intro="One of {{ choices | join('/') }}.", prompt="T: {{ text }}", target="{{ label }}",
+            join=" => ", separator=" || ",
+        ),
+        Phrasing(form="chain-of-thought", prompt="Why {{ text }}?", target="{{ why }}\nThe answer is {{ label }}."),
+    )
+)  # fmt: skip
+ALL = ("zero-shot", "inverted", "few-shot", "chain-of-thought")
+
+
+def reasoned(count: int) -> list[dict[str, Any]]:
+    return [{**row, "why": f"Since {n}." if n % 3 else ""} for n, row in enumerate(sentences(count))]
+
+
+def test_training_rows_are_put_in_all_forms_and_the_others_in_the_plain_one(tmp_path: Path):
+    write(tmp_path / "a.jsonl", *reasoned(200))
+    plain = run(tmp_path, task("a.jsonl", template=FORMS, choices=("a", "b")))
+    made = run(tmp_path, task("a.jsonl", template=FORMS, choices=("a", "b"), forms=ALL))
+    assert {example.form for example in made.examples["train"]} == set(ALL)
+    assert made.examples["validation"] == plain.examples["validation"]
+    assert made.examples["test"] == plain.examples["test"]
+    assert {example.form for example in made.examples["test"]} == {"zero-shot"}
+    assert [example.id for example in made.examples["train"]] == [example.id for example in plain.examples["train"]]
+    for example in made.examples["train"]:
+        row = reasoned(200)[int(example.id.rpartition(":")[2]) - 1]
+        assert example.form == ALL[example.phrasing]
+        if example.form == "inverted":
+            assert (example.prompt, example.target, example.choices) == (f"Write for {row['label']}.", row["text"], ())
+        elif example.form == "chain-of-thought":
+            assert (example.target, example.choices) == (f"{row['why']}\nThe answer is {row['label']}.", ())
+            assert row["why"]
+        else:
+            assert (example.target, example.choices) == (row["label"], ("a", "b"))
+    (note,) = made.health.notes
+    counted = [sum(example.form == form for example in made.examples["train"]) for form in ALL]
+    said = ", ".join(f"{count} {form}" for count, form in zip(counted, ALL, strict=True))
+    assert note == f'task "t": training prompts by form: {said}'
+
+
+def test_worked_examples_come_from_other_training_rows(tmp_path: Path):
+    write(tmp_path / "a.jsonl", *sentences(100))
+    made = run(tmp_path, task("a.jsonl", template=FORMS, choices=("a", "b"), forms=("few-shot",), shots=3))
+    answers = {row["text"]: row["label"] for row in sentences(100)}
+    training = {example.id for example in made.examples["train"]}
+    texts = {row["text"]: f"t/train/a.jsonl:{line}" for line, row in enumerate(sentences(100), 1)}
+    seen = set()
+    for example in made.examples["train"]:
+        intro, *worked, question = example.prompt.split(" || ")
+        assert intro == "One of a/b."
+        assert len(worked) == 3
+        pairs = [part.removeprefix("T: ").split(" => ") for part in worked]
+        assert all(answers[text] == answer for text, answer in pairs)
+        own = question.removeprefix("T: ").removesuffix(" =>")
+        assert texts[own] == example.id
+        assert len({own, *(text for text, _ in pairs)}) == 4
+        assert {texts[text] for text, _ in pairs} <= training
+        seen |= {text for text, _ in pairs}
+    assert len(seen) == len(training)
+    assert all("||" not in example.prompt for side in ("validation", "test") for example in made.examples[side])
+
+
+def test_with_reasons_asked_for_first_the_test_rows_are_asked_for_them_too(tmp_path: Path):
+    rows = [{**row, "why": "So."} for row in sentences(100)]
+    write(tmp_path / "a.jsonl", *rows, {"text": "x", "label": "c", "why": "So."})
+    forms = ("chain-of-thought", "zero-shot")
+    made = run(tmp_path, task("a.jsonl", template=FORMS, choices=("a", "b"), forms=forms), data={"allow_bad": 0.1})
+    assert {example.form for example in made.examples["test"]} == {"chain-of-thought"}
+    assert {example.choices for example in made.examples["test"]} == {()}
+    assert {example.form for example in made.examples["train"]} == set(forms)
+    assert made.tasks[0].choices == ("a", "b")
+    (row,) = made.health.set_aside
+    assert row.line == 101
+    assert row.reason.endswith("is not among the choices: a, b")
+
+
+def test_choices_of_reasoned_targets_are_their_final_answers(tmp_path: Path):
+    write(tmp_path / "a.jsonl", *({**row, "why": "So."} for row in sentences(100)))
+    alone = task("a.jsonl", template=FORMS, choices="targets", forms=("chain-of-thought",))
+    assert run(tmp_path, alone).tasks[0].choices == ("a", "b")
+
+
+def test_choices_cannot_be_read_from_inverted_rows_alone(tmp_path: Path):
+    write(tmp_path / "a.jsonl", *sentences(60))
+    inverted = task("a.jsonl", template=FORMS, choices="targets", forms=("inverted",))
+    assert problems(tmp_path, inverted) == (
+        'task "t": `choices: targets` takes the answers of the training rows, and none of them is asked in the plain '
+        "direction. List the choices, or add a form to `forms`.",
+    )
 
 
 def test_conversations_keep_their_earlier_turns(tmp_path: Path):

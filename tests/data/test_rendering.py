@@ -18,34 +18,34 @@ def template(prompt: str = "{{ text }}", target: str = "{{ label }}") -> Templat
     return replace(made, trusted=True)  # rendered in this process, which is quicker
 
 
-def rows(*values: dict[str, Any]) -> list[tuple[str, Row]]:
-    return [(f"t/train/a.csv:{line}", Row(value, "a.csv", line)) for line, value in enumerate(values, 2)]
+def rows(*values: dict[str, Any], phrasing: int = 0) -> list[tuple[int, Row]]:
+    return [(phrasing, Row(value, "a.csv", line)) for line, value in enumerate(values, 2)]
 
 
 def targets(made: Template, *values: dict[str, Any], references: tuple[str, ...] = ()) -> list[Target | Failure]:
-    return render_targets(made, rows(*values), seed=0, references=references)
+    return render_targets(made, rows(*values), references=references)
 
 
 def test_values_that_are_no_text_reach_the_template_as_they_are():
     made = template("{{ n + 1 }} {{ list[1] }} {{ deep.a }}", "{{ 'yes' if flag else 'no' }} {{ n * 1.5 }}")
     values = {"n": 3, "list": ["a", "b"], "deep": {"a": None}, "flag": True}
-    assert render_prompts(made, rows(values), seed=0) == ["4 b None"]
+    assert render_prompts(made, rows(values)) == ["4 b None"]
     assert targets(made, values) == [Target(0, "yes 4.5", ("yes 4.5",))]
 
 
 def test_a_row_that_looks_like_a_template_stays_text():
-    assert render_prompts(template(), rows({"text": "{{ 7 * 7 }} {% if %}"}), seed=0) == ["{{ 7 * 7 }} {% if %}"]
+    assert render_prompts(template(), rows({"text": "{{ 7 * 7 }} {% if %}"})) == ["{{ 7 * 7 }} {% if %}"]
 
 
 def test_line_breaks_at_both_ends_are_cut_and_other_space_is_kept():
     made = template("\n\n{{ text }}\n\n", "{{ label }}\n")
-    assert render_prompts(made, rows({"text": "  a \n b  "}), seed=0) == ["  a \n b  "]
+    assert render_prompts(made, rows({"text": "  a \n b  "})) == ["  a \n b  "]
     assert targets(made, {"label": "    return x\n"}) == [Target(0, "    return x", ("    return x",))]
 
 
 def test_choices_are_given_to_prompts_unless_the_row_has_its_own():
     made = template("{{ text }}: {{ choices | join('/') }}")
-    found = render_prompts(made, rows({"text": "a"}, {"text": "b", "choices": ["x"]}), seed=0, choices=("p", "q"))
+    found = render_prompts(made, rows({"text": "a"}, {"text": "b", "choices": ["x"]}), choices=("p", "q"))
     assert found == ["a: p/q", "b: x"]
 
 
@@ -67,7 +67,7 @@ def test_references_of_a_target_that_does_more_than_print_are_taken_as_they_are(
 
 def test_a_failing_row_says_part_and_line_and_does_not_touch_the_others():
     made = template("{{ text }}\n{{ deep.a.b }}", "{{ label }}")
-    assert render_prompts(made, rows({"text": "x", "deep": {}}, {"text": "y", "deep": {"a": {"b": 1}}}), seed=0) == [
+    assert render_prompts(made, rows({"text": "x", "deep": {}}, {"text": "y", "deep": {"a": {"b": 1}}})) == [
         Failure("row", 0, "prompt, line 2: 'dict object' has no attribute 'a'"),
         "y\n1",
     ]
@@ -76,7 +76,7 @@ def test_a_failing_row_says_part_and_line_and_does_not_touch_the_others():
         Target(0, "ok", ("ok",)),
         Target(0, "[]", ("[]",)),
     ]
-    assert render_prompts(template("{% if text %}{{ text }}{% endif %}"), rows({"text": ""}), seed=0) == [
+    assert render_prompts(template("{% if text %}{{ text }}{% endif %}"), rows({"text": ""})) == [
         Failure("row", 0, "the prompt is empty")
     ]
 
@@ -84,7 +84,7 @@ def test_a_failing_row_says_part_and_line_and_does_not_touch_the_others():
 def test_forbidden_access_is_refused_with_its_place():
     made = template("{{ text }}\n{{ text.__class__ }}")
     with pytest.raises(RefusedError) as error:
-        render_prompts(made, rows({"text": "x"}), seed=0)
+        render_prompts(made, rows({"text": "x"}))
     assert str(error.value) == (
         "template of task \"t\", prompt, line 2: access to attribute '__class__' of 'str' object is unsafe. "
         "Templates may use the columns of a row, filters, if and for."
@@ -111,10 +111,35 @@ def test_rows_go_with_their_own_phrasing():
         phrasings=tuple(Phrasing(prompt=f"{n} {{{{ text }}}}", target=f"{n} {{{{ label }}}}") for n in range(3))
     )
     made = load_template(TaskSettings(name="t", source="a.csv", template=inline))
-    many = rows(*({"text": str(n), "label": str(n)} for n in range(30)))
-    prompts = render_prompts(made, many, seed=5)
-    answers = render_targets(made, many, seed=5)
-    drawn = [answer.phrasing for answer in answers if isinstance(answer, Target)]
-    assert set(drawn) == {0, 1, 2}
-    assert prompts == [f"{phrasing} {n}" for n, phrasing in enumerate(drawn)]
-    assert [answer.text for answer in answers if isinstance(answer, Target)] == prompts
+    many = [(n % 3, Row({"text": str(n), "label": str(n)}, "a.csv", n)) for n in range(30)]
+    prompts = render_prompts(made, many)
+    answers = render_targets(made, many)
+    assert prompts == [f"{n % 3} {n}" for n in range(30)]
+    assert answers == [Target(n % 3, f"{n % 3} {n}", (f"{n % 3} {n}",)) for n in range(30)]
+
+
+def directions() -> Template:
+    inline = TemplateSettings(
+        phrasings=(
+            Phrasing(prompt="{{ text }}", target="{{ label }}"),
+            Phrasing(form="inverted", prompt="Label: {{ label }}", target="{{ text }}"),
+            Phrasing(form="chain-of-thought", prompt="{{ text }}", target="{{ why }} The answer is {{ label }}."),
+        )
+    )
+    forms = ("zero-shot", "inverted", "chain-of-thought")
+    return replace(load_template(TaskSettings(source="a.csv", template=inline, forms=forms)), trusted=True)
+
+
+def test_an_inverted_phrasing_shows_one_answer_and_has_no_references():
+    values = {"text": "a", "label": ["b", "c"], "two": "d", "why": "So."}
+    turned = rows(values, phrasing=1)
+    assert render_prompts(directions(), turned) == ["Label: b"]
+    assert render_targets(directions(), turned, references=("two",)) == [Target(1, "a", ("a",))]
+    assert render_targets(directions(), rows(values), references=("two",)) == [Target(0, "b", ("b", "c", "d"))]
+
+
+def test_a_chain_of_thought_ends_with_one_answer_and_keeps_further_ones():
+    values = {"text": "a", "label": ["b", "c"], "two": "d", "why": "So."}
+    assert render_targets(directions(), rows(values, phrasing=2), references=("two",)) == [
+        Target(2, "So. The answer is b.", ("So. The answer is b.", "d"))
+    ]

@@ -3,24 +3,35 @@ from typing import Any
 
 import pytest
 
+from tunesmith.data.rendering import Target, render_prompts, render_targets
+from tunesmith.data.rows import Row
 from tunesmith.data.sandbox import run_jobs
 from tunesmith.data.support import SUPPORT
 from tunesmith.data.syntax import read_syntax
 from tunesmith.data.templates import (
+    AS_IT_IS,
     CatalogTemplate,
+    Template,
+    count_forms,
+    draw_form,
     draw_phrasing,
     list_templates,
     load_template,
     missing_columns,
 )
 from tunesmith.errors import DataError, RecipeError
+from tunesmith.forms import Form, final_answer
 from tunesmith.settings import Phrasing, TaskSettings, TemplateSettings
 
 CATALOG = list_templates()
 
 
-def load(template: Any) -> Any:
-    return load_template(TaskSettings(name="t", source="a.csv", template=template))
+def load(template: Any, *forms: Form) -> Template:
+    return load_template(TaskSettings(name="t", source="a.csv", template=template, forms=forms or ("zero-shot",)))
+
+
+def load_whole(entry: CatalogTemplate) -> Template:
+    return load(entry.name, *count_forms(entry.phrasings))
 
 
 def problems(**inline: Any) -> tuple[str, ...]:
@@ -36,30 +47,90 @@ def test_the_catalog_is_sorted_and_has_the_tasks_of_the_shipped_chats():
     assert shipped | {"prompt-completion", "text-label", "text-summary", "question-answer"} <= set(names)
 
 
+def test_the_catalog_has_every_family():
+    families = {
+        *("dialogue-summary", "review-sentiment", "review-stars", "review-writing", "review-title"),
+        *("natural-language-inference", "yes-no-question", "multiple-choice", "translation", "named-entities"),
+        *("paraphrase", "intent", "title", "topic", "arithmetic", "passage-question", "grammar"),
+    }
+    assert families <= {entry.name for entry in CATALOG}
+
+
+FAMILIES = [entry for entry in CATALOG if entry.name != AS_IT_IS]  # whose rows bring their own words
+REASONED = {
+    *("arithmetic", "multiple-choice", "natural-language-inference", "passage-question", "question-answer"),
+    "yes-no-question",
+}
+
+
+@pytest.mark.parametrize("entry", FAMILIES, ids=lambda entry: entry.name)
+def test_each_family_has_ten_phrasings_in_all_its_forms(entry: CatalogTemplate):
+    counts = count_forms(entry.phrasings)
+    assert sum(counts.values()) == len(entry.phrasings) >= 10
+    assert counts["zero-shot"] >= 4
+    assert counts["inverted"] >= 2
+    assert counts["few-shot"] >= 2
+    assert counts.get("chain-of-thought", 0) >= 2 * (entry.name in REASONED)
+    assert ("rationale" in entry.needs) == (entry.name in REASONED) == ("chain-of-thought" in counts)
+    words = [" ".join(f"{one.intro} {one.prompt} {one.join} {one.target}".split()) for one in entry.phrasings]
+    assert len(set(words)) == len(words)
+
+
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
-def test_each_template_needs_what_it_says_and_has_several_phrasings(entry: CatalogTemplate):
-    template = load(entry.name)
+def test_each_template_needs_what_it_says(entry: CatalogTemplate):
+    template = load_whole(entry)
     assert set(template.columns) == set(entry.needs)
     assert all(entry.needs.values())
+    assert set(entry.sample) - {"choices"} == set(entry.needs)
     assert entry.about.endswith(".")
-    assert len(entry.phrasings) >= (1 if entry.name == "prompt-completion" else 4)
-    assert len({phrasing.prompt for phrasing in entry.phrasings}) == len(entry.phrasings)
     assert template.trusted
 
 
 @pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
+def test_each_phrasing_renders_its_sample_and_only_a_chain_of_thought_needs_reasons(entry: CatalogTemplate):
+    template = load_whole(entry)
+    choices = entry.choices or entry.sample.get("choices", ())
+    for number, phrasing in enumerate(entry.phrasings):
+        drawn = [(number, Row(entry.sample, "sample", 0))]
+        (prompt,) = render_prompts(template, drawn, choices=entry.choices)
+        (target,) = render_targets(template, drawn)
+        assert isinstance(prompt, str)
+        assert isinstance(target, Target)
+        assert prompt.strip() == prompt
+        if phrasing.form == "chain-of-thought":
+            answer = entry.sample["answer" if "answer" in entry.needs else "label"]
+            assert target.text == f"{entry.sample['rationale']}\nThe answer is {answer}."
+            assert final_answer(target.text) == answer
+        elif phrasing.form != "inverted" and choices:
+            assert target.text in choices
+        columns = read_syntax(phrasing.prompt).columns | read_syntax(phrasing.target).columns
+        assert ("rationale" in columns) == (phrasing.form == "chain-of-thought")
+
+
+@pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
 def test_each_phrasing_says_what_it_asks_and_shows_the_whole_input(entry: CatalogTemplate):
-    template = load(entry.name)
-    shown = {"dialogue": "Customer: {{ x }}\nAgent: <b>", "choices": ["one", "two", "three"]}
-    row = {name: shown.get(name, f"the {name}") for name in (*entry.needs, "choices")}
+    shown = {"dialogue": "Customer: {{ x }}\nAgent: <b>", "choices": ["one", "two", "three"], "answer": "A"}
+    several = {"options": ["the first", "the second"], "entities": [{"text": "Ana", "type": "person"}]}
+    row = {name: (shown | several).get(name, f"the {name}") for name in (*entry.needs, "choices")}
+    plain = read_syntax(entry.phrasings[0].prompt).columns
     for phrasing in entry.phrasings:
         (prompt,) = run_jobs([phrasing.prompt], [(0, row)], trusted=True)
         assert isinstance(prompt, str)
-        assert all(row[name] in prompt for name in template.inputs)
+        (intro,) = run_jobs([phrasing.intro], [(0, row)], trusted=True)
+        named = [text for name in plain for text in (row[name] if isinstance(row[name], list) else [row[name]])]
+        assert phrasing.form == "inverted" or all(text in f"{intro}{prompt}" for text in named)
         assert "  " not in prompt
         assert "\n\n\n" not in prompt
         choices = read_syntax(phrasing.prompt).uses_choices
         assert all(choice in prompt for choice in row["choices"]) or not choices
+
+
+@pytest.mark.parametrize("entry", FAMILIES, ids=lambda entry: entry.name)
+def test_no_choice_of_forms_changes_what_rows_are_split_by(entry: CatalogTemplate):
+    inputs = load(entry.name).inputs
+    assert inputs
+    for form in count_forms(entry.phrasings):
+        assert load(entry.name, form).inputs == inputs
 
 
 def test_the_choices_of_the_support_templates_are_the_labels_of_the_shipped_chats():
@@ -147,8 +218,69 @@ def test_columns_that_a_table_lacks_are_named():
 def test_phrasings_are_drawn_evenly_by_seed_and_id():
     template = load("dialogue-summary")
     ids = [f"t/train/a.csv:{line}" for line in range(600)]
-    drawn = [draw_phrasing(template, name, seed=0) for name in ids]
-    assert drawn == [draw_phrasing(template, name, seed=0) for name in ids]
-    assert drawn != [draw_phrasing(template, name, seed=1) for name in ids]
+    drawn = [draw_phrasing(template, name, form="zero-shot", seed=0) for name in ids]
+    assert drawn == [draw_phrasing(template, name, form="zero-shot", seed=0) for name in ids]
+    assert drawn != [draw_phrasing(template, name, form="zero-shot", seed=1) for name in ids]
     assert all(70 <= drawn.count(phrasing) <= 130 for phrasing in range(6))
-    assert draw_phrasing(template, "t/train/a.csv:7", seed=0) == 4
+    assert draw_phrasing(template, "t/train/a.csv:7", form="zero-shot", seed=0) == 4
+    assert {draw_phrasing(template, name, form="inverted", seed=0) for name in ids} == {6, 7}
+
+
+def test_forms_are_drawn_evenly_and_apart_from_the_phrasings():
+    template = load("dialogue-summary", "zero-shot", "inverted", "few-shot")
+    row = {"dialogue": "a", "summary": "b"}
+    ids = [f"t/train/a.csv:{line}" for line in range(600)]
+    drawn = [draw_form(template, name, row, seed=0) for name in ids]
+    assert drawn == [draw_form(template, name, row, seed=0) for name in ids]
+    assert drawn != [draw_form(template, name, row, seed=1) for name in ids]
+    assert all(160 <= drawn.count(form) <= 240 for form in template.forms)
+    of_one = [name for name, form in zip(ids, drawn, strict=True) if form == "inverted"]
+    numbers = [draw_phrasing(template, name, form="inverted", seed=0) for name in of_one]
+    assert 0.4 < numbers.count(6) / len(numbers) < 0.6
+
+
+def test_a_row_draws_only_forms_for_which_it_has_the_columns():
+    template = load("arithmetic", "zero-shot", "chain-of-thought")
+    ids = [f"t/train/a.csv:{line}" for line in range(50)]
+    row = {"question": "1 + 1?", "answer": "2", "rationale": ""}
+    assert {draw_form(template, name, row, seed=0) for name in ids} == {"zero-shot"}
+    full = {**row, "rationale": "One and one."}
+    assert {draw_form(template, name, full, seed=0) for name in ids} == {"zero-shot", "chain-of-thought"}
+    assert template.optional == {"rationale"}
+    alone = load("arithmetic", "chain-of-thought")
+    assert alone.asked == "chain-of-thought"
+    assert alone.optional == set()
+    reasons = load("arithmetic", "inverted", "chain-of-thought", "zero-shot")
+    assert (reasons.asked, reasons.columns) == ("chain-of-thought", ("answer", "question", "rationale"))
+
+
+def test_columns_of_other_forms_are_not_asked_for():
+    assert load("arithmetic").columns == ("answer", "question")
+    assert load("arithmetic", "inverted").columns == ("answer", "question")
+
+
+def test_a_form_that_a_template_lacks_is_a_recipe_error():
+    with pytest.raises(RecipeError) as error:
+        load("dialogue-summary", "chain-of-thought")
+    assert str(error.value) == (
+        'template "dialogue-summary" has no phrasing of the form chain-of-thought; it has zero-shot, inverted, '
+        "few-shot. Name its forms in `forms`, or write such a phrasing. Validation and test rows are asked in the form "
+        "chain-of-thought."
+    )
+    with pytest.raises(RecipeError, match="has no phrasing of the form zero-shot; it has inverted"):
+        load(TemplateSettings(phrasings=(Phrasing(form="inverted", prompt="Hello.", target="{{ a }}"),)), "inverted")
+
+
+def test_an_inverted_prompt_may_name_nothing_and_an_intro_too():
+    turned = Phrasing(form="inverted", prompt="Ask a question.", target="{{ text }}", intro="Hello.")
+    inline = TemplateSettings(phrasings=(Phrasing(prompt="{{ text }}", target="{{ label }}"), turned))
+    assert load(inline, "zero-shot", "inverted").columns == ("label", "text")
+
+
+def test_the_input_can_be_named_and_must_be_a_column_of_the_template():
+    inline = TemplateSettings(prompt="{{ a }} {{ b }}", target="{{ c }}", inputs=("c",))
+    assert load(inline).inputs == ("c",)
+    assert problems(prompt="{{ text }}", target="{{ c }}", inputs=("texts", "c")) == (
+        'template of task "t", inputs: no text of it names "texts". Did you mean "text"?',
+    )
+    assert load("review-writing").inputs == ("review",)

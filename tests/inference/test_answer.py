@@ -67,6 +67,15 @@ def test_every_example_has_its_answer_in_the_order_of_the_examples(loaded: Loade
     assert result.peak_bytes > 50_000_000
 
 
+def test_only_training_rows_in_the_form_of_the_question_are_shots(tiny_causal: Path) -> None:
+    forms = ("inverted", "few-shot", "chain-of-thought", "zero-shot")
+    training = [example(n, split="train", form=form) for n, form in enumerate(forms)]
+    for form in ("zero-shot", "chain-of-thought"):
+        asked = [example(9, form=form)]
+        found = answer(recipe(shots=3), "asked", load(tiny_causal), examples=asked, training=training)
+        assert [one.shots for one in found.predictions["t0"]] == [1]
+
+
 def test_tasks_are_answered_apart(loaded: Loaded) -> None:
     asked = [example(n, task=f"t{n % 2}") for n in range(5)]
     found = answer(recipe(tasks=3), "asked", loaded, examples=asked, training=[])

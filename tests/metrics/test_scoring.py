@@ -222,3 +222,20 @@ def test_scoring_never_imports_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_of_answers_with_reasons_the_final_ones_are_compared() -> None:
+    rows = [
+        example(str(n), f"Since {n}.\nThe answer is {n}.").model_copy(update={"form": "chain-of-thought"})
+        for n in range(3)
+    ]
+    said = ("By another way. The answer is 0.", "1", "Since 2. The answer is 3.")
+    predictions = [prediction(str(n), text) for n, text in enumerate(said)]
+    sheet = score_predictions(rows, predictions, candidate="c", task="t", metrics=("exact-match", "rouge1"))
+    assert sheet.per_example["exact-match"] == (100.0, 100.0, 0.0)
+    assert sheet.per_example["rouge1"] == (100.0, 100.0, 0.0)
+    assert all(score.signature.endswith("|answer:final") for score in sheet.scores)
+    plain = [row.model_copy(update={"form": "zero-shot"}) for row in rows]
+    sheet = score_predictions(plain, predictions, candidate="c", task="t", metrics=("exact-match",))
+    assert sheet.per_example["exact-match"] == (0.0, 0.0, 0.0)
+    assert "answer:final" not in sheet.scores[0].signature

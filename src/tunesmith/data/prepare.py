@@ -10,11 +10,13 @@ from tunesmith.data.leakage import find_leaks
 from tunesmith.data.rendering import Target, render_prompts, render_targets
 from tunesmith.data.rows import Rows, check_share, excerpt, set_aside
 from tunesmith.data.sandbox import Failure
+from tunesmith.data.shots import Question, put_before
 from tunesmith.data.sources import read_rows
 from tunesmith.data.splits import Placed, assign_split, check_sides
-from tunesmith.data.templates import Template, load_template
+from tunesmith.data.templates import Template, draw_form, draw_phrasing, load_template
 from tunesmith.data.wording import normalised
 from tunesmith.errors import DataError
+from tunesmith.forms import FORMS, Form, final_answer
 from tunesmith.records import DataHealth, Example, Message, SetAside, Split
 from tunesmith.settings import DataSettings, SplitSettings, TaskSettings
 
@@ -41,6 +43,7 @@ class _Rendered:
     task: TaskSettings
     examples: tuple[Example, ...]
     set_aside: tuple[SetAside, ...]
+    notes: tuple[str, ...]
 
 
 def prepare(
@@ -82,7 +85,9 @@ def prepare(
         leaks=leaks,
         repeated_in_split=_repeated(examples, {item.id: item.words for item in placed}),
         files=_files(read),
-        notes=tuple(note for rows in read for note in rows.notes) + tuple(note for _, part in sides for note in part),
+        notes=tuple(note for rows in read for note in rows.notes)
+        + tuple(note for _, part in sides for note in part)
+        + tuple(note for part in rendered for note in part.notes),
     )
     by_side = {side: tuple(example for example in examples if example.split == side) for side in SIDES}
     return Prepared(by_side, health, tuple(part.task for part in rendered))
@@ -103,51 +108,90 @@ def _each(items: Sequence[T], step: Callable[[T], R]) -> list[R]:
 
 
 def _rendered(rows: Rows, template: Template, kept: Sequence[Placed], *, seed: int) -> _Rendered:
-    targets = render_targets(template, [(i.id, i.row) for i in kept], seed=seed, references=rows.task.references)
-    choices = _choices(rows.task, template, zip(kept, targets, strict=True))
+    task = rows.task
+    drawn = [(_phrasing(template, item, seed), item.row) for item in kept]
+    targets = render_targets(template, drawn, references=task.references)
+    forms = [template.phrasings[number].form for number, _ in drawn]
+    choices = _choices(task, template, zip(kept, targets, forms, strict=True))
     bad: list[SetAside] = []
     good: list[tuple[Placed, Target]] = []
-    for item, target in zip(kept, targets, strict=True):
-        reason = _unfit(target, choices)
+    for item, target, form in zip(kept, targets, forms, strict=True):
+        reason = _unfit(target, choices, form)
         if isinstance(target, Failure) or reason:
             bad.append(set_aside(item.row, reason))
         else:
             good.append((item, target))
-    prompts = render_prompts(template, [(item.id, item.row) for item, _ in good], seed=seed, choices=choices)
-    examples: list[Example] = []
+    prompts = render_prompts(template, [(target.phrasing, item.row) for item, target in good], choices=choices)
+    asked: list[tuple[Placed, Target, str]] = []
     for (item, target), prompt in zip(good, prompts, strict=True):
         if isinstance(prompt, Failure):
             bad.append(set_aside(item.row, prompt.where))
         else:
-            examples.append(_example(item, target, prompt, system=template.system, choices=choices))
-    metrics = rows.task.metrics or template.metrics
-    task = rows.task.model_copy(update={"choices": choices, "metrics": metrics})
-    return _Rendered(task, tuple(examples), tuple(bad))
+            asked.append((item, target, prompt))
+    training = [(item, target, prompt) for item, target, prompt in asked if item.split == "train"]
+    pool = [Question(item.id, target.phrasing, item.row, item.words, prompt) for item, target, prompt in training]
+    longer = put_before(template, pool, shots=task.shots, seed=seed, choices=choices)
+    with_shots = {one.id: prompt for one, prompt in zip(pool, longer, strict=True)}
+    examples = tuple(
+        _example(item, target, with_shots.get(item.id, prompt), template=template, choices=choices)
+        for item, target, prompt in asked
+    )
+    filled = task.model_copy(update={"choices": choices, "metrics": task.metrics or template.metrics})
+    return _Rendered(filled, examples, tuple(bad), _form_notes(task, examples))
+
+
+def _phrasing(template: Template, item: Placed, seed: int) -> int:
+    """Draw the phrasing of a row: for training among all forms that the task names, otherwise in the plain one."""
+    form = draw_form(template, item.id, item.row.values, seed=seed) if item.split == "train" else template.asked
+    return draw_phrasing(template, item.id, form=form, seed=seed)
+
+
+def _form_notes(task: TaskSettings, examples: Sequence[Example]) -> tuple[str, ...]:
+    if task.forms == ("zero-shot",):
+        return ()
+    counted = Counter(example.form for example in examples if example.split == "train")
+    said = ", ".join(f"{counted[form]} {form}" for form in FORMS if counted[form])
+    return (f'task "{task.name}": training prompts by form: {said}',)
 
 
 def _choices(
-    task: TaskSettings, template: Template, rendered: Iterable[tuple[Placed, Target | Failure]]
+    task: TaskSettings, template: Template, rendered: Iterable[tuple[Placed, Target | Failure, Form]]
 ) -> tuple[str, ...]:
     if task.choices != "targets":
         return tuple(choice.strip() for choice in task.choices or template.choices)
-    seen = {t.text.strip() for item, t in rendered if item.split == "train" and isinstance(t, Target)}
+    seen = {
+        _answer(target.text, form)
+        for item, target, form in rendered
+        if item.split == "train" and isinstance(target, Target) and form != "inverted"
+    }
+    if not seen:
+        raise DataError(
+            f'task "{task.name}": `choices: targets` takes the answers of the training rows, and none of them is asked '
+            "in the plain direction. List the choices, or add a form to `forms`."
+        )
     return tuple(sorted(seen))
 
 
-def _unfit(target: Target | Failure, choices: Sequence[str]) -> str:
+def _answer(text: str, form: Form) -> str:
+    return final_answer(text) if form == "chain-of-thought" else text.strip()
+
+
+def _unfit(target: Target | Failure, choices: Sequence[str], form: Form) -> str:
     if isinstance(target, Failure):
         return target.where
-    if not choices or target.text.strip() in choices:
+    if not choices or form == "inverted" or _answer(target.text, form) in choices:
         return ""
     shown = ", ".join(choices[:SHOWN_CHOICES]) + (", ..." if len(choices) > SHOWN_CHOICES else "")
     return f'target "{excerpt(target.text)}" is not among the choices: {shown}'
 
 
-def _example(item: Placed, target: Target, prompt: str, *, system: str | None, choices: tuple[str, ...]) -> Example:
+def _example(item: Placed, target: Target, prompt: str, *, template: Template, choices: tuple[str, ...]) -> Example:
     history = item.row.history
-    if system and not (history and history[0].role == "system"):
-        history = (Message(role="system", content=system), *history)
-    answers = tuple(dict.fromkeys(a.strip() for a in target.references)) if choices else target.references
+    if template.system and not (history and history[0].role == "system"):
+        history = (Message(role="system", content=template.system), *history)
+    form = template.phrasings[target.phrasing].form
+    ranked = choices if form in ("zero-shot", "few-shot") else ()  # the others write their answers out
+    answers = tuple(dict.fromkeys(a.strip() for a in target.references)) if ranked else target.references
     return Example(
         id=item.id,
         task=item.task,
@@ -155,10 +199,11 @@ def _example(item: Placed, target: Target, prompt: str, *, system: str | None, c
         prompt=prompt,
         target=answers[0],
         references=answers,
-        choices=choices,
+        choices=ranked,
         history=history,
         group=item.group,
         phrasing=target.phrasing,
+        form=form,
     )
 
 

@@ -8,10 +8,10 @@ from tunesmith.data.characters import is_empty
 from tunesmith.data.rows import Row
 from tunesmith.data.sandbox import Failure, Job, run_jobs
 from tunesmith.data.syntax import CHOICES
-from tunesmith.data.templates import Template, draw_phrasing
+from tunesmith.data.templates import Template
 from tunesmith.errors import DataError, RefusedError
 
-Named = tuple[str, Row]  # example id, row
+Drawn = tuple[int, Row]  # number of the phrasing, row
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Target:
 
 
 def render_targets(
-    template: Template, rows: Sequence[Named], *, seed: int, references: Sequence[str] = ()
+    template: Template, rows: Sequence[Drawn], *, references: Sequence[str] = ()
 ) -> list[Target | Failure]:
     """Render the answer of every row.
 
@@ -32,9 +32,8 @@ def render_targets(
 
     Args:
         template: From ``load_template``.
-        rows: Example ids and rows; the id decides the phrasing.
-        seed: Of the recipe.
-        references: Columns with further accepted answers.
+        rows: Each with the phrasing that it has drawn.
+        references: Columns with further accepted answers; they answer the plain question, not an inverted one.
 
     Raises:
         DataError: A render was stopped by a limit.
@@ -42,9 +41,9 @@ def render_targets(
     """
     jobs: list[Job] = []
     owners: list[int] = []
-    for number, (example_id, row) in enumerate(rows):
-        phrasing = draw_phrasing(template, example_id, seed=seed)
-        for variables in _variants(template, row, phrasing, references):
+    more = [() if template.phrasings[phrasing].form == "inverted" else references for phrasing, _ in rows]
+    for number, (phrasing, row) in enumerate(rows):
+        for variables in _variants(template, row, phrasing, more[number]):
             jobs.append((phrasing, variables))
             owners.append(number)
     results = _run(template, "target", jobs, [rows[owner] for owner in owners])
@@ -52,39 +51,53 @@ def render_targets(
     for owner, result in zip(owners, results, strict=True):
         found[owner].append(result)
     return [
-        _target(template, row, answers, draw_phrasing(template, example_id, seed=seed), references)
-        for (example_id, row), answers in zip(rows, found, strict=True)
+        _target(template, row, answers, phrasing, columns)
+        for (phrasing, row), answers, columns in zip(rows, found, more, strict=True)
     ]
 
 
 def render_prompts(
-    template: Template, rows: Sequence[Named], *, seed: int, choices: Sequence[str] = ()
+    template: Template, rows: Sequence[Drawn], *, choices: Sequence[str] = (), part: str = "prompt"
 ) -> list[str | Failure]:
     """Render the prompt of every row; ``choices`` is what the template sees under that name.
+
+    Args:
+        template: From ``load_template``.
+        rows: Each with the phrasing that it has drawn.
+        choices: The closed answer set of the task.
+        part: ``prompt``, which must not be empty, or ``intro``.
 
     Raises:
         DataError: A render was stopped by a limit.
         RefusedError: The template asks for what the sandbox forbids.
     """
     jobs: list[Job] = []
-    for example_id, row in rows:
-        variables = _variables(template, row)
+    for phrasing, row in rows:
+        variables = _variables(template, row, phrasing)
         if template.uses_choices:
             variables.setdefault(CHOICES, list(choices))
-        jobs.append((draw_phrasing(template, example_id, seed=seed), variables))
-    results = _run(template, "prompt", jobs, rows)
+        jobs.append((phrasing, variables))
+    results = _run(template, part, jobs, rows)
     empty = Failure("row", 0, "the prompt is empty")
-    return [empty if isinstance(text, str) and is_empty(text) else text for text in results]
+    return [empty if part == "prompt" and isinstance(text, str) and is_empty(text) else text for text in results]
 
 
-def _variables(template: Template, row: Row) -> dict[str, Any]:
+def _variables(template: Template, row: Row, phrasing: int) -> dict[str, Any]:
+    """Return what a phrasing sees of a row; of several accepted answers, one that does not print them sees the first.
+
+    So an inverted prompt, or the end of a chain of thought, names one answer and not a list.
+    """
     names = (*template.columns, CHOICES) if template.uses_choices else template.columns
-    return {name: row.values[name] for name in names if name in row.values}
+    found = {name: row.values[name] for name in names if name in row.values}
+    turned = template.phrasings[phrasing].form in ("inverted", "chain-of-thought")
+    if turned and template.answer in found and template.answers[phrasing] != template.answer:
+        found[template.answer] = next(iter(_each(found[template.answer])), "")
+    return found
 
 
 def _variants(template: Template, row: Row, phrasing: int, references: Sequence[str]) -> list[dict[str, Any]]:
     """Return the variables of the target, then those of every further answer that the same text can print."""
-    variables = _variables(template, row)
+    variables = _variables(template, row, phrasing)
     answer = template.answers[phrasing]
     if answer is None:
         return [variables]
@@ -112,11 +125,11 @@ def _target(
     return Target(phrasing, texts[0], tuple(dict.fromkeys(texts)))
 
 
-def _run(template: Template, part: str, jobs: Sequence[Job], rows: Sequence[Named]) -> list[str | Failure]:
+def _run(template: Template, part: str, jobs: Sequence[Job], rows: Sequence[Drawn]) -> list[str | Failure]:
     """Render, and raise what no other row can be better at; the rest is for the caller to set aside."""
     sources = [getattr(phrasing, part) for phrasing in template.phrasings]
     results = run_jobs(sources, jobs, trusted=template.trusted)
-    for (phrasing, _), (_, row), result in zip(jobs, rows, results, strict=False):
+    for (phrasing, row), result in zip(rows, results, strict=False):
         if isinstance(result, str) or result.kind == "row":
             continue
         place = f"{template.place(phrasing, part)}, {result.where}"

@@ -128,7 +128,8 @@ def answer_task(
     """Answer the examples of one task."""
     shots = recipe.candidates[name].shots
     coder = Coder(loaded.tokenizer, loaded.kind, room(recipe, name, loaded, task))
-    chosen = choose_shots(training, task=task.name, shots=shots, seed=recipe.seed) if shots else []
+    alike = [example for example in training if example.form == examples[0].form]  # no inverted ones, for instance
+    chosen = choose_shots(alike, task=task.name, shots=shots, seed=recipe.seed) if shots else []
     asked = [with_shots(example, chosen, coder) for example in examples]
     prompts, encoding = encode_prompts([example for example, _ in asked], coder)
     if examples[0].choices:

@@ -1,9 +1,9 @@
 """Worked examples before a prompt: which ones, and how many have room."""
 
-import hashlib
 from collections.abc import Sequence
 
 from tunesmith.data.encode import Coder
+from tunesmith.data.shots import shot_order
 from tunesmith.records import Example
 
 
@@ -13,8 +13,7 @@ def choose_shots(training: Sequence[Example], *, task: str, shots: int, seed: in
     The choice depends on the seed and on the examples' ids, not on the order of the rows.
     """
     own = [example for example in training if example.task == task]
-    own.sort(key=lambda example: hashlib.sha256(f"{seed}/shots/{example.id}".encode()).digest())
-    return own[:shots]
+    return [own[number] for number in shot_order([example.id for example in own], seed=seed)[:shots]]
 
 
 def with_shots(example: Example, shots: Sequence[Example], coder: Coder) -> tuple[Example, int]:

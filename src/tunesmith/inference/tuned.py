@@ -11,7 +11,7 @@ from tunesmith.data.encode import Coder, encode_prompts
 from tunesmith.data.rendering import render_prompts
 from tunesmith.data.rows import Row
 from tunesmith.data.sandbox import Failure
-from tunesmith.data.templates import load_template
+from tunesmith.data.templates import draw_phrasing, load_template
 from tunesmith.errors import DataError, RecipeError, UsageError
 from tunesmith.inference.answer import context_room, load_tuned
 from tunesmith.inference.generate import generate
@@ -69,7 +69,10 @@ class Tuned:
             (f"row/{n}", Row(_renamed(row, settings.columns), "rows", n, None)) for n, row in enumerate(rows, 1)
         ]  # fmt: skip
         choices = settings.choices if isinstance(settings.choices, tuple) else ()
-        prompts = render_prompts(template, named, seed=self.card.seed, choices=choices)
+        drawn = [
+            (draw_phrasing(template, name, form=template.asked, seed=self.card.seed), row) for name, row in named
+        ]  # fmt: skip
+        prompts = render_prompts(template, drawn, choices=choices)
         failures = [f"row {n}: {p.where}" for n, p in enumerate(prompts, 1) if isinstance(p, Failure)]
         if failures:
             raise DataError(failures)
@@ -84,7 +87,7 @@ class Tuned:
         limit = min(context_room(self.loaded, settings), self.card.max_tokens)
         coder = Coder(self.loaded.tokenizer, self.loaded.kind, limit)
         ids, _ = encode_prompts(examples, coder)
-        if choices:
+        if choices and template.asked == "zero-shot":
             return [self._choose(prompt, choices, coder, examples[0]) for prompt in ids]
         answers = generate(self.loaded, ids, settings=GenerateSettings(), max_new_tokens=settings.max_new_tokens)
         return [found.text(self.loaded) for found in answers]

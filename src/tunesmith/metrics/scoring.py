@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 
 from tunesmith.errors import RecipeError, UserError
+from tunesmith.forms import final_answer
 from tunesmith.metrics.calibration import ENOUGH
 from tunesmith.metrics.contract import Answers, Finish, Floats, Measured, Metric, per_example
 from tunesmith.metrics.rouge import text_notes
@@ -69,7 +71,8 @@ def score_predictions(
 ) -> ScoreSheet:
     """Score the answers of one candidate to one task.
 
-    An empty prediction counts as zero, and is counted. Intervals come from resampling the groups of the examples.
+    An empty prediction counts as zero, and is counted. Answers that come after their reasons are compared by what
+    ``final_answer`` finds in them. Intervals come from resampling the groups of the examples.
 
     Args:
         examples: all examples of the task.
@@ -86,6 +89,8 @@ def score_predictions(
     answers = collect_answers(examples, predictions, candidate=candidate, task=task)
     groups = tuple(example.group or example.id for example in examples)
     measured = measure(metrics, answers)
+    if any(map(_reasons, examples)):
+        measured = {name: replace(one, signature=f"{one.signature}|answer:final") for name, one in measured.items()}
     parts = [additive(find_metric(name), one) for name, one in measured.items()]
     counts, finish = together(parts)
     values = finish(counts.sum(axis=0, keepdims=True))[0]
@@ -140,7 +145,7 @@ def scoring_notes(answers: Answers, *, candidate: str, metrics: Sequence[str]) -
 def collect_answers(
     examples: Sequence[Example], predictions: Sequence[Prediction], *, candidate: str, task: str
 ) -> Answers:
-    """Put the predictions in the order of the examples.
+    """Put the predictions in the order of the examples; of a chain of thought, only the final answers.
 
     Raises:
         UserError: if there are no examples, or if a prediction is missing, is there twice, or belongs to no example.
@@ -165,8 +170,12 @@ def collect_answers(
         raise UserError(problems)
     ordered = [by_id[one] for one in wanted]
     return Answers(
-        predictions=tuple(prediction.text for prediction in ordered),
-        references=tuple(example.references or (example.target,) for example in examples),
+        predictions=tuple(
+            _compared(example, prediction.text) for example, prediction in zip(examples, ordered, strict=True)
+        ),
+        references=tuple(
+            tuple(_compared(example, text) for text in example.references or (example.target,)) for example in examples
+        ),
         choices=tuple(example.choices for example in examples),
         choice_logprobs=tuple(prediction.choice_logprobs for prediction in ordered),
         sources=tuple(map(source_text, examples)),
@@ -176,6 +185,14 @@ def collect_answers(
 def source_text(example: Example) -> str:
     """Return all that a model is shown of an example: earlier turns and prompt, without worked examples."""
     return "\n".join([*(message.content for message in example.history), example.prompt])
+
+
+def _reasons(example: Example) -> bool:
+    return example.form == "chain-of-thought"
+
+
+def _compared(example: Example, text: str) -> str:
+    return final_answer(text) if _reasons(example) else text
 
 
 def additive(metric: Metric, measured: Measured) -> tuple[Floats, Finish]:
