@@ -12,6 +12,7 @@ from tunesmith.errors import RecipeError, did_you_mean
 METHODS: dict[str, str] = {
     "full": "tunesmith.methods.full",
     "lora": "tunesmith.methods.lora",
+    "soft-prompt": "tunesmith.methods.soft_prompt",
 }
 """Ways to tune. Each module has ``Settings``, ``attach``, ``count``, and ``merge`` where the algebra allows."""
 

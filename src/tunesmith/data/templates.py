@@ -6,6 +6,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 
+from tunesmith.data.sandbox import environment
 from tunesmith.data.syntax import CHOICES, Syntax, read_syntax
 from tunesmith.errors import DataError, did_you_mean
 from tunesmith.records import Record
@@ -123,6 +124,13 @@ def _ready(label: str, entry: CatalogTemplate, *, trusted: bool) -> Template:
 
 def _names_nothing(syntax: Syntax) -> tuple[str, ...]:
     return () if syntax.columns else ("it names no column; write a column as {{ name }}.",)
+
+
+def instruction(template: Template) -> str:
+    """Return the words of the first phrasing's prompt, with everything that a row fills in left out."""
+    parts = environment().lex(template.phrasings[0].prompt)
+    words = " ".join(text for _, kind, text in parts if kind == "data")
+    return " ".join(words.split())
 
 
 def missing_columns(template: Template, columns: Collection[str], *, file: str, has_choices: bool) -> list[str]:

@@ -9,6 +9,7 @@ from tunesmith.errors import RecipeError, UserError
 from tunesmith.records import (
     DataHealth,
     Example,
+    NearestTokens,
     Prediction,
     PredictResult,
     RunRecord,
@@ -16,11 +17,12 @@ from tunesmith.records import (
     Split,
     TrainPoint,
     TrainResult,
+    VirtualToken,
 )
 from tunesmith.reporting.compare import compare_sheets, headline
 from tunesmith.reporting.contents import CandidateReport, Report
 from tunesmith.reporting.task import Answers, split_summary, task_report
-from tunesmith.rundir import R, RunDir, read_record, read_records
+from tunesmith.rundir import CandidateDir, R, RunDir, read_record, read_records
 from tunesmith.settings import Candidate, Recipe
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -101,9 +103,17 @@ def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[st
         predict=predict,
         steps=_thinned([point for point in points if point.loss is not None]),
         validations=tuple(p for p in points if p.validation_loss is not None or p.validation_score is not None),
+        virtual=_virtual(files, missing),
         events=tuple(f"step {point.step}: {point.note}" for point in points if point.note),
     )
     return _Found(report, tuple(answers), tuple(sheets))
+
+
+def _virtual(files: CandidateDir, missing: list[str]) -> tuple[VirtualToken, ...]:
+    if not files.nearest.exists():
+        return ()
+    found = _read_one(files.nearest, NearestTokens, absent="", missing=missing)
+    return found.tokens if found else ()
 
 
 def _read_one(path: Path, kind: type[R], *, absent: str, missing: list[str]) -> R | None:
