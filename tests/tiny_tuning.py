@@ -4,20 +4,29 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
-from tunesmith.data.encode import Coder
+from tunesmith.data.encode import Coder, encode_training
 from tunesmith.inference.answer import load_tuned
-from tunesmith.models.load import Loaded, load
+from tunesmith.inference.generate import generate
+from tunesmith.inference.rank import rank_choices
+from tunesmith.models.attention import NAME, attending
+from tunesmith.models.load import Loaded, load, skeleton
 from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example, Split, TrainResult
+from tunesmith.registry import METHODS, resolve
 from tunesmith.rundir import CandidateDir
-from tunesmith.settings import Recipe
-from tunesmith.training.tune import Ingredients, tune
+from tunesmith.settings import GenerateSettings, Recipe
+from tunesmith.training import checkpoint, loop
+from tunesmith.training.batches import make_batch
+from tunesmith.training.loss import loss_sum
+from tunesmith.training.tune import Ingredients, attached, tune
 
 THINGS = ("lamp", "parcel", "bill", "chair", "order", "label", "photo", "payment")
 TEMPLATE = {"prompt": "Say in short what it is about.\n\n{{ text }}\n\nIn short:", "target": "{{ short }}"}
@@ -103,9 +112,141 @@ def in_a_fresh_process(given: Recipe, model: Path, where: Path, ids: Sequence[in
     return torch.tensor(json.loads(done.stdout.splitlines()[-1]))
 
 
-def base_weights(model: Any) -> dict[int, Tensor]:
-    """Copies of the weights of a model, by the identity of the parameter."""
-    return {id(weight): weight.detach().clone() for weight in model.parameters()}
+def trained(given: Recipe, model: Path, where: Path) -> tuple[Loaded, TrainResult]:
+    """Train the candidate; return the very model that was trained, before it is written."""
+    kept: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "load_best", lambda job, progress: kept.append(job.model))
+        result = tuned(given, model, where)
+    base = load(model)
+    return Loaded(kept[0], base.tokenizer, base.kind, base.folder, base.context), result
+
+
+def learning(model: Any) -> dict[str, Tensor]:
+    """The weights that learn, by name."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def only_what_was_declared_learns(given: Recipe, model: Path, where: Path) -> None:
+    """What was counted is what requires a gradient, all of it learned, and nothing of the base changed."""
+    found, result = trained(given, model, where)
+    candidate = given.candidates["tuned"]
+    own = learning(found.model)
+    counted = resolve("method", candidate.method, METHODS).count(candidate.settings, skeleton(model))
+    assert sum(weight.numel() for weight in own.values()) == counted == result.trainable > 0
+    before = load(model).model
+    frozen = {weight.data_ptr(): weight for name, weight in found.model.named_parameters() if name not in own}
+    old = list({weight.data_ptr(): weight for weight in before.parameters()}.values())
+    assert len(frozen) == len(old)
+    assert all(torch.equal(now, then) for now, then in zip(frozen.values(), old, strict=True))
+    start = attached(given, "tuned", load(model))
+    assert result.steps >= 2
+    assert [name for name, weight in learning(start).items() if torch.equal(weight, own[name])] == []
+
+
+def before_training_it_is_the_base(given: Recipe, model: Path) -> None:
+    """An adapter that was not trained changes no output by a single bit."""
+    base = load(model)
+    expected = logits(base, prompt(base))
+    found = attached(given, "tuned", base)
+    untrained = Loaded(found, base.tokenizer, base.kind, base.folder, base.context)
+    assert torch.equal(logits(untrained, prompt(base)), expected)
+
+
+def loaded_again_it_says_the_same(given: Recipe, model: Path, where: Path) -> Loaded:
+    """From the folder onto a fresh base; returns what was loaded."""
+    before, _ = trained(given, model, where)
+    found, base = opened(given, model, where), load(model)
+    ids = prompt(before)
+    assert ids == prompt(found)
+    torch.testing.assert_close(logits(found, ids), logits(before, ids), rtol=0, atol=1e-5)
+    change = logits(found, ids)[:, -4:] - logits(base, prompt(base))[:, -4:]
+    assert change.abs().max() > 1e-2, "what was learned does something"
+    return found
+
+
+def twice_is_the_same(given: Recipe, model: Path, where: Path) -> None:
+    """One seed, the same bytes; another seed, others."""
+    other = given.model_copy(update={"seed": given.seed + 1})
+    for name, one in (("a", given), ("b", given), ("c", other)):
+        tuned(one, model, where / name)
+    a, b, c = (weights(where / name) for name in "abc")
+    assert a == b != c
+
+
+def weights(where: Path) -> bytes:
+    return (where / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def going_on_ends_the_same(given: Recipe, model: Path, where: Path) -> None:
+    """A training that was killed after a step and begun again leaves the bytes of one that was not."""
+    settings = given.train.model_copy(update={"checkpoint_minutes": 1e-9})
+    given = given.model_copy(update={"train": settings})
+    tuned(given, model, where / "whole")
+    real = loop.save
+
+    def killed(job: Any, optimizer: Any, progress: Any) -> None:
+        real(job, optimizer, progress)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(given, model, where / "cut")
+    assert checkpoint.newest(where / "cut" / "checkpoints") is not None
+    tuned(given, model, where / "cut")
+    assert weights(where / "whole") == weights(where / "cut")
+
+
+def answers_are_those_of_each_alone(loaded: Loaded, *, beams: int = 1) -> list[list[int]]:
+    """Many prompts at once, by whatever way ``generate`` takes, against transformers one by one."""
+    prompts = [prompt(loaded, n) for n in range(6)]
+    settings = GenerateSettings(beams=beams)
+    found = [list(one.ids) for one in generate(loaded, prompts, settings=settings, max_new_tokens=8)]
+    assert found == [alone(loaded, ids, 8, num_beams=beams) for ids in prompts]
+    return found
+
+
+def choices_are_ranked_as_each_alone(loaded: Loaded) -> None:
+    """Likelihoods of choices, against one pass for each."""
+    ids, choices = prompt(loaded), [[7, 2], [40, 41, 2], [2]]
+    for choice, value in zip(choices, rank_choices(loaded, ids, choices), strict=True):
+        with torch.no_grad():
+            if loaded.kind == "seq2seq":
+                read = torch.tensor([[loaded.model.config.decoder_start_token_id, *choice[:-1]]])
+                rows = loaded.model(input_ids=torch.tensor([ids]), decoder_input_ids=read).logits[0]
+            else:
+                rows = loaded.model(input_ids=torch.tensor([ids + choice])).logits[0, len(ids) - 1 : -1]
+        by_hand = sum(float(row.log_softmax(-1)[token]) for row, token in zip(rows, choice, strict=True))
+        assert value == pytest.approx(by_hand, abs=1e-4)
+
+
+def batches_are_as_each_example_alone(given: Recipe, model: Path) -> None:
+    """The summed loss of examples in one batch is the sum of their losses alone; so are the gradients."""
+    loaded = load(model)
+    found = attached(given, "tuned", loaded)
+    with torch.no_grad():
+        for weight in learning(found).values():
+            weight.add_(torch.randn(weight.shape) * 0.1)
+    coder = Coder(loaded.tokenizer, loaded.kind, 1024, loaded.virtual)
+    encoded, _ = encode_training(examples(4), coder)
+    pad = loaded.tokenizer.pad_token_id
+
+    def loss(some: Any) -> Tensor:
+        batch = make_batch(some, kind=loaded.kind, pad_id=pad)
+        with attending(loaded.model, NAME) if loaded.kind == "causal" else nullcontext():
+            return loss_sum(found, batch, loaded.kind)
+
+    def gradients(total: Tensor) -> list[Tensor]:
+        found.zero_grad()
+        total.backward()
+        return [weight.grad.clone() for weight in learning(found).values()]
+
+    together = loss(encoded)
+    alone = torch.stack([loss([one]) for one in encoded]).sum()
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-4)
+    for one, other in zip(gradients(together), gradients(alone), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def alone(loaded: Loaded, ids: Sequence[int], new: int, **options: Any) -> list[int]:
@@ -118,7 +259,3 @@ def alone(loaded: Loaded, ids: Sequence[int], new: int, **options: Any) -> list[
     found: list[int] = out[len(ids) if loaded.kind == "causal" else 1 :]
     stop = next((n for n, token in enumerate(found) if token in loaded.stop_ids), len(found))
     return found[:stop]
-
-
-def fresh(model: Path) -> Loaded:
-    return load(model)

@@ -12,7 +12,6 @@ from tunesmith.data.encode import Coder, encode_training
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.inference.answer import answer
 from tunesmith.inference.generate import generate
-from tunesmith.inference.rank import rank_choices
 from tunesmith.inference.tuned import Tuned
 from tunesmith.methods import soft_prompt
 from tunesmith.methods.soft_prompt import Settings
@@ -20,7 +19,6 @@ from tunesmith.models.load import load, skeleton
 from tunesmith.records import NearestTokens
 from tunesmith.rundir import read_record
 from tunesmith.settings import GenerateSettings
-from tunesmith.training import checkpoint, loop
 
 PROMPT: dict[str, Any] = {"method": "soft-prompt", "tokens": 5, "train": {"epochs": 1}}
 INSTRUCTION = "Say in short what it is about. In short:"
@@ -47,48 +45,18 @@ def attached(folder: Path, settings: Settings, *, text: str = INSTRUCTION) -> An
 
 
 @PLACES
-def test_as_many_parameters_learn_as_the_formula_says(kind: str, place: Any, folder: Folder) -> None:
-    settings = Settings(tokens=7, place=place)
-    loaded = attached(folder(kind), settings)
-    learning = {name: weight for name, weight in loaded.model.named_parameters() if weight.requires_grad}
-    assert sum(weight.numel() for weight in learning.values()) == (2 if place == "both" else 1) * 7 * 64
-    assert soft_prompt.count(settings, skeleton(folder(kind))) == soft_prompt.count(settings, load(folder(kind)).model)
-    assert soft_prompt.count(settings, load(folder(kind)).model) == sum(w.numel() for w in learning.values())
+def test_as_many_parameters_learn_as_the_formula_says_and_nothing_else(
+    kind: str, place: str, folder: Folder, tmp_path: Path
+) -> None:
+    given = tiny.recipe({**PROMPT, "place": place})
+    tiny.only_what_was_declared_learns(given, folder(kind), tmp_path)
+    tables = 2 if place == "both" else 1
+    assert soft_prompt.count(Settings(tokens=7, place=place), skeleton(folder(kind))) == tables * 7 * 64
 
 
 @PLACES
-def test_training_changes_the_prompt_and_nothing_else(
-    kind: str, place: str, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept: list[Any] = []
-    monkeypatch.setattr(loop, "load_best", lambda job, progress: kept.append(job.model))
-    given = tiny.recipe({**PROMPT, "place": place})
-    result = tiny.tuned(given, folder(kind), tmp_path)
-    (model,) = kept
-    before = attached(folder(kind), Settings(tokens=5, place=place)).model
-    old = dict(before.named_parameters())
-    moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, old[name])}
-    assert moved == {name for name, weight in old.items() if weight.requires_grad}
-    assert result.steps >= 2
-    assert result.trainable == sum(old[name].numel() for name in moved)
-
-
-@PLACES
-def test_loaded_again_it_says_the_same(
-    kind: str, place: str, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept: list[Any] = []
-    monkeypatch.setattr(loop, "load_best", lambda job, progress: kept.append(job.model))
-    given = tiny.recipe({**PROMPT, "place": place})
-    tiny.tuned(given, folder(kind), tmp_path)
-    found, base = tiny.opened(given, folder(kind), tmp_path), load(folder(kind))
-    ids = tiny.prompt(found)
-    trained = type(base)(kept[0], base.tokenizer, base.kind, base.folder, base.context)
-    assert torch.equal(tiny.logits(found, ids), tiny.logits(trained, ids))
-    words = tiny.prompt(base)
-    assert ids == [*found.virtual.get("", ()), *words]
-    after = tiny.logits(found, ids)[:, -4:]
-    assert (after - tiny.logits(base, words)[:, -4:]).abs().max() > 1e-2, "the prompt does something"
+def test_loaded_again_it_says_the_same(kind: str, place: str, folder: Folder, tmp_path: Path) -> None:
+    tiny.loaded_again_it_says_the_same(tiny.recipe({**PROMPT, "place": place}), folder(kind), tmp_path)
 
 
 @BOTH
@@ -97,7 +65,8 @@ def test_plain_peft_loads_it_and_says_the_same(kind: str, folder: Folder, tmp_pa
     tiny.tuned(given, folder(kind), tmp_path)
     found, base = tiny.opened(given, folder(kind), tmp_path), load(folder(kind))
     theirs = tiny.by_plain_peft(base, tmp_path / "adapter", tiny.prompt(load(folder(kind))))
-    torch.testing.assert_close(tiny.logits(found, tiny.prompt(found)), theirs, rtol=0, atol=1e-5)
+    ours = tiny.logits(found, tiny.prompt(found))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 def test_a_fresh_process_gets_the_same(tiny_causal: Path, tmp_path: Path) -> None:
@@ -105,47 +74,27 @@ def test_a_fresh_process_gets_the_same(tiny_causal: Path, tmp_path: Path) -> Non
     tiny.tuned(given, tiny_causal, tmp_path)
     found = tiny.opened(given, tiny_causal, tmp_path)
     ids = tiny.prompt(found)
-    torch.testing.assert_close(
-        tiny.in_a_fresh_process(given, tiny_causal, tmp_path, ids), tiny.logits(found, ids), rtol=0, atol=1e-5
-    )
+    theirs = tiny.in_a_fresh_process(given, tiny_causal, tmp_path, ids)
+    torch.testing.assert_close(tiny.logits(found, ids), theirs, rtol=0, atol=1e-5)
 
 
 @PLACES
 def test_training_twice_with_one_seed_gives_the_same_bytes(
     kind: str, place: str, folder: Folder, tmp_path: Path
 ) -> None:
-    given = tiny.recipe({**PROMPT, "place": place, "init": "vocab"})
-    for name in ("a", "b"):
-        tiny.tuned(given, folder(kind), tmp_path / name)
-    files = [tmp_path / name / "adapter" / "adapter_model.safetensors" for name in ("a", "b")]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    tiny.tuned(tiny.recipe({**PROMPT, "place": place, "init": "vocab"}, seed=1), folder(kind), tmp_path / "c")
-    assert (tmp_path / "c" / "adapter" / "adapter_model.safetensors").read_bytes() != files[0].read_bytes()
+    tiny.twice_is_the_same(tiny.recipe({**PROMPT, "place": place, "init": "vocab"}), folder(kind), tmp_path)
 
 
 @PLACES
-def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
-    kind: str, place: str, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_training_that_was_killed_ends_as_one_that_was_not(
+    kind: str, place: str, folder: Folder, tmp_path: Path
 ) -> None:
-    given = tiny.recipe({**PROMPT, "place": place}, checkpoint_minutes=1e-9)
-    tiny.tuned(given, folder(kind), tmp_path / "whole")
-    steps: list[int] = []
-    real = loop.save
+    tiny.going_on_ends_the_same(tiny.recipe({**PROMPT, "place": place}), folder(kind), tmp_path)
 
-    def killed(job: Any, optimizer: Any, progress: Any) -> None:
-        real(job, optimizer, progress)
-        steps.append(progress.step)
-        raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "save", killed)
-        with pytest.raises(KeyboardInterrupt):
-            tiny.tuned(given, folder(kind), tmp_path / "cut")
-    assert steps == [1]
-    assert checkpoint.newest(tmp_path / "cut" / "checkpoints") is not None
-    tiny.tuned(given, folder(kind), tmp_path / "cut")
-    files = [tmp_path / name / "adapter" / "adapter_model.safetensors" for name in ("whole", "cut")]
-    assert files[0].read_bytes() == files[1].read_bytes()
+@PLACES
+def test_a_batch_is_as_each_example_alone(kind: str, place: str, folder: Folder) -> None:
+    tiny.batches_are_as_each_example_alone(tiny.recipe({**PROMPT, "place": place}), folder(kind))
 
 
 class TestTheStart:
@@ -212,13 +161,9 @@ class TestAnswering:
         self, kind: str, place: str, beams: int, folder: Folder
     ) -> None:
         loaded = self.noisy(folder(kind), place=place)
-        prompts = [tiny.prompt(loaded, n) for n in range(6)]
-        settings = GenerateSettings(beams=beams)
-        found = [list(one.ids) for one in generate(loaded, prompts, settings=settings, max_new_tokens=8)]
-        assert found == [tiny.alone(loaded, ids, 8, num_beams=beams) for ids in prompts]
+        found = tiny.answers_are_those_of_each_alone(loaded, beams=beams)
         base = load(folder(kind))
-        without = [prompt[len(loaded.virtual.get("", ())) :] for prompt in prompts]
-        assert found != [list(one.ids) for one in generate(base, without, settings=settings, max_new_tokens=8)]
+        assert found != [tiny.alone(base, tiny.prompt(base, n), 8, num_beams=beams) for n in range(6)]
 
     @PLACES
     def test_a_penalty_that_the_maker_wants_meets_no_id_beyond_the_vocabulary(
@@ -234,18 +179,7 @@ class TestAnswering:
 
     @PLACES
     def test_choices_are_ranked_with_the_prompt_before_them(self, kind: str, place: str, folder: Folder) -> None:
-        loaded = self.noisy(folder(kind), place=place)
-        ids, choices = tiny.prompt(loaded), [[7, 2], [40, 41, 2], [2]]
-        found = rank_choices(loaded, ids, choices)
-        for choice, value in zip(choices, found, strict=True):
-            with torch.no_grad():
-                if kind == "seq2seq":
-                    read = torch.tensor([[loaded.model.config.decoder_start_token_id, *choice[:-1]]])
-                    rows = loaded.model(input_ids=torch.tensor([ids]), decoder_input_ids=read).logits[0]
-                else:
-                    rows = loaded.model(input_ids=torch.tensor([ids + choice])).logits[0, len(ids) - 1 : -1]
-            alone = sum(float(row.log_softmax(-1)[token]) for row, token in zip(rows, choice, strict=True))
-            assert value == pytest.approx(alone, abs=1e-4)
+        tiny.choices_are_ranked_as_each_alone(self.noisy(folder(kind), place=place))
 
     @pytest.mark.parametrize("place", ["decoder", "both"])
     def test_a_prompt_of_the_decoder_is_what_stands_before_its_first_token(self, place: str, folder: Folder) -> None:

@@ -169,6 +169,8 @@ def save(model: Any, folder: Path) -> None:
     """
     from safetensors.torch import save_file
 
+    from tunesmith.methods.virtual import write_as_peft
+
     prompts = {key: rows.detach().float().contiguous().clone() for key, rows in _prompts(model).items()}
     if list(prompts) == [("", "")]:
         write_as_peft(model, prompts["", ""], folder, kind="PROMPT_TUNING")
@@ -187,35 +189,6 @@ def save(model: Any, folder: Path) -> None:
 
 def _key(task: str, place: str) -> str:
     return ".".join(part for part in ("prompt", place, task) if part)
-
-
-def write_as_peft(model: Any, rows: Any, folder: Path, *, kind: str) -> None:
-    """Write one prompt at the start of the input as peft's prompt tuning or p-tuning does.
-
-    Args:
-        model: Says how wide it is.
-        rows: (v, D).
-        folder: Where to.
-        kind: "PROMPT_TUNING" or "P_TUNING".
-    """
-    from peft import PromptEncoderConfig, PromptTuningConfig, TaskType
-    from safetensors.torch import save_file
-
-    make = PromptTuningConfig if kind == "PROMPT_TUNING" else PromptEncoderConfig
-    more = {} if kind == "PROMPT_TUNING" else {"encoder_hidden_size": rows.shape[1]}
-    inner = model.config.get_text_config()
-    config = make(
-        task_type=TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM,
-        num_virtual_tokens=rows.shape[0],
-        token_dim=rows.shape[1],
-        num_transformer_submodules=1,  # peft puts the first prompt of an encoder-decoder before its encoder
-        num_attention_heads=inner.num_attention_heads,
-        num_layers=inner.num_hidden_layers,
-        inference_mode=True,
-        **more,
-    )
-    config.save_pretrained(folder)
-    save_file({"prompt_embeddings": rows}, folder / "adapter_model.safetensors")
 
 
 def load(model: Any, folder: Path) -> Any:

@@ -7,7 +7,8 @@ inside functions, because it needs torch.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +32,33 @@ class Table(Module):
     def forward(self) -> Tensor:
         """Return the rows, (N, D)."""
         return self.weight
+
+
+class Made(Module):
+    """Rows that a network makes of their numbers."""
+
+    def __init__(self, network: Module, rows: int) -> None:
+        super().__init__()
+        self.network, self.count = network, rows
+
+    def forward(self) -> Tensor:
+        """Return the rows, (N, D)."""
+        device = next(self.network.parameters()).device
+        made: Tensor = self.network(torch.arange(self.count, device=device)[None])[0]
+        return made
+
+
+class Blank(Module):
+    """Rows of zeros, where what follows from them is replaced at every layer."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("zeros", torch.zeros(rows, width), persistent=False)
+
+    def forward(self) -> Tensor:
+        """Return the rows, (N, D)."""
+        found: Tensor = self.zeros
+        return found
 
 
 class VirtualTokens(Module):
@@ -107,22 +135,21 @@ def lead(decoder: Module, rows: Module, *, spot: Spot | None = None) -> None:
     decoder.register_forward_hook(take_out, with_kwargs=True)
 
 
-def replace_at(spot: Spot, rows: Callable[[], Tensor]) -> Callable[[Any, Any, Tensor], Tensor]:
-    """Return a forward hook that puts rows in the place of a layer's output at the virtual tokens.
+def replace_at(spot: Spot) -> Callable[[Any, Any, Tensor], Tensor]:
+    """Return a forward hook that puts the parameter ``prefix`` (v, out) of a layer over its output at virtual tokens.
 
     Args:
         spot: Where they are.
-        rows: Returns (v, width of the output).
     """
 
-    def hook(module: Any, args: Any, output: Tensor) -> Tensor:
+    def hook(layer: Any, args: Any, output: Tensor) -> Tensor:
         if spot.places is None:
             return output
         # beams repeat what was embedded once
         places = spot.places.repeat_interleave(output.shape[0] // spot.places.shape[0], 0)
         here = places >= 0
         output = output.clone()
-        output[here] = rows()[places[here]].to(output.dtype)
+        output[here] = layer.prefix[places[here]].to(output.dtype)
         return output
 
     return hook
@@ -143,3 +170,32 @@ def words_to_begin_with(tokenizer: Any, text: str, *, tokens: int) -> list[int]:
     """Return the ids of a text, repeated or cut to so many; none if the text has none."""
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return (ids * (tokens // len(ids) + 1))[:tokens] if ids else []
+
+
+def write_as_peft(model: Any, rows: Tensor, folder: Path, *, kind: Literal["PROMPT_TUNING", "P_TUNING"]) -> None:
+    """Write one prompt at the start of the input as peft's prompt tuning or p-tuning does.
+
+    Args:
+        model: Says how wide it is.
+        rows: (v, D).
+        folder: Where to.
+        kind: What peft calls it.
+    """
+    from peft import PromptEncoderConfig, PromptTuningConfig, TaskType
+    from safetensors.torch import save_file
+
+    make = PromptTuningConfig if kind == "PROMPT_TUNING" else PromptEncoderConfig
+    more = {} if kind == "PROMPT_TUNING" else {"encoder_hidden_size": rows.shape[1]}
+    inner = model.config.get_text_config()
+    config = make(
+        task_type=TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM,
+        num_virtual_tokens=rows.shape[0],
+        token_dim=rows.shape[1],
+        num_transformer_submodules=1,  # peft puts the first prompt of an encoder-decoder before its encoder
+        num_attention_heads=inner.num_attention_heads,
+        num_layers=inner.num_hidden_layers,
+        inference_mode=True,
+        **more,
+    )
+    config.save_pretrained(folder)
+    save_file({"prompt_embeddings": rows.float().contiguous().clone()}, folder / "adapter_model.safetensors")

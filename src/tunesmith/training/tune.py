@@ -64,7 +64,7 @@ def tune(
     trainable = method.count(candidate.settings, loaded.model)
     say(f"{name}: {candidate.method} trains {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
     check_room(loaded, trainable, settings, where, name=name)
-    model = attached(given, name, loaded)
+    model = attached(recipe, name, loaded)
     coder = Coder(loaded.tokenizer, loaded.kind, check_context(loaded, settings), loaded.virtual)
     examples, encoding = encode_training(given.train, coder)
     validation = encode_validation(given, coder, settings, name=name)
@@ -94,13 +94,13 @@ def tune(
     return result
 
 
-def attached(given: Ingredients, name: str, loaded: Loaded) -> Any:
+def attached(recipe: Recipe, name: str, loaded: Loaded) -> Any:
     """Return the model made ready to train, with the start that its method takes from the tasks."""
-    candidate = given.recipe.candidates[name]
+    candidate = recipe.candidates[name]
     method = resolve("method", candidate.method, METHODS)
     model = method.attach(candidate.settings, loaded.model, loaded.kind)
     if hasattr(method, "begin"):
-        words = {task.name: instruction(load_template(task)) for task in given.recipe.tasks}
+        words = {task.name: instruction(load_template(task)) for task in recipe.tasks}
         method.begin(candidate.settings, model, tokenizer=loaded.tokenizer, instructions=words)
     return model
 
