@@ -9,6 +9,7 @@ from tunesmith.data.syntax import read_syntax
 from tunesmith.data.templates import (
     CatalogTemplate,
     draw_phrasing,
+    instruction,
     list_templates,
     load_template,
     missing_columns,
@@ -152,3 +153,11 @@ def test_phrasings_are_drawn_evenly_by_seed_and_id():
     assert drawn != [draw_phrasing(template, name, seed=1) for name in ids]
     assert all(70 <= drawn.count(phrasing) <= 130 for phrasing in range(6))
     assert draw_phrasing(template, "t/train/a.csv:7", seed=0) == 4
+
+
+def test_an_instruction_is_the_words_of_the_first_prompt_without_what_a_row_fills_in():
+    prompt = "Sum up{# not said #}:\n{% if polite %}Please.{% endif %}\n{{ dialogue | upper }}\n\nIn  short:"
+    written = TemplateSettings(prompt=prompt, target="{{ summary }}")
+    assert instruction(load(written)) == "Sum up : Please. In short:"
+    assert instruction(load("dialogue-summary")) == "Summarize the following conversation. Summary:"
+    assert instruction(load("prompt-completion")) == ""

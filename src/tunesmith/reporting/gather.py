@@ -94,6 +94,7 @@ def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[st
         absent = f'there are no scores for task "{task}"'
         sheet = _read_one(files.scores(task), ScoreSheet, absent=absent, missing=missing)
         sheets.extend([sheet] if sheet else [])
+    virtual = _virtual(files, missing)
     report = CandidateReport(
         name=name,
         method=planned.method,
@@ -103,7 +104,7 @@ def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[st
         predict=predict,
         steps=_thinned([point for point in points if point.loss is not None]),
         validations=tuple(p for p in points if p.validation_loss is not None or p.validation_score is not None),
-        virtual=_virtual(files, missing),
+        virtual=virtual,
         events=tuple(f"step {point.step}: {point.note}" for point in points if point.note),
     )
     return _Found(report, tuple(answers), tuple(sheets))
