@@ -150,7 +150,7 @@ def templates() -> str:
 
 def methods() -> str:
     """Return the methods with what they leave on the disk."""
-    left = {"model": "a whole model folder", "adapter": "an adapter in peft's format"}
+    left = {"model": "a whole model folder", "adapter": "an adapter"}
     found = ((name, resolve("method", name, METHODS)) for name in METHODS)
     return table(("method", "what learns", "leaves"), ((f"`{n}`", m.ABOUT, left[m.ON_DISK]) for n, m in found))
 

@@ -31,6 +31,15 @@ OFTEN = "train.checkpoint_minutes=1e-9"
 SAMPLED = "generate.temperature=2"
 KEPT = "data.leaks=keep"
 NO_BETTER = "train.keep_best=rouge1"  # the probe below always answers 1
+PROMPT = "candidates.tuned={method: soft-prompt, tokens: 4}"
+P_TUNING = "candidates.tuned={method: p-tuning, tokens: 4, width: 8}"
+PREFIX = "candidates.tuned={method: prefix, tokens: 4}"
+IA3 = "candidates.tuned={method: ia3}"
+BOTTLENECK = "candidates.tuned={method: bottleneck, width: 8}"
+TWO_TASKS = (
+    "tasks=[{name: summarize, source: chats.csv, template: dialogue-summary}, "
+    "{name: other, source: more.csv, template: dialogue-summary}]"
+)
 
 BASE = """\
 name: fields
@@ -111,6 +120,22 @@ TRAINING: list[tuple[str, str, list[str], str]] = [
     ("lora", "alpha", [], "candidates.tuned.alpha=1"),
     ("lora", "dropout", [], "candidates.tuned.dropout=0.5"),
     ("lora", "targets", [], "candidates.tuned.targets=attention"),
+    ("soft-prompt", "tokens", [PROMPT], "candidates.tuned.tokens=5"),
+    ("soft-prompt", "init", [PROMPT], "candidates.tuned.init=vocab"),
+    ("soft-prompt", "init_text", [PROMPT], "candidates.tuned.init_text=A lamp is broken."),
+    ("soft-prompt", "place", [PROMPT, "model=another"], "candidates.tuned.place=decoder"),
+    ("soft-prompt", "per_task", [PROMPT, TWO_TASKS], "candidates.tuned.per_task=true"),
+    ("p-tuning", "tokens", [P_TUNING], "candidates.tuned.tokens=5"),
+    ("p-tuning", "network", [P_TUNING], "candidates.tuned.network=lstm"),
+    ("p-tuning", "width", [P_TUNING], "candidates.tuned.width=9"),
+    ("prefix", "tokens", [PREFIX], "candidates.tuned.tokens=5"),
+    ("prefix", "init", [PREFIX], "candidates.tuned.init=random"),
+    ("ia3", "outputs", [IA3], "candidates.tuned.outputs=[q_proj]"),
+    ("ia3", "inputs", [IA3], "candidates.tuned.inputs=[up_proj]"),
+    ("bottleneck", "width", [BOTTLENECK], "candidates.tuned.width=9"),
+    ("bottleneck", "place", [BOTTLENECK], "candidates.tuned.place=parallel"),
+    ("bottleneck", "blocks", [BOTTLENECK], "candidates.tuned.blocks=attention"),
+    ("bottleneck", "activation", [BOTTLENECK], "candidates.tuned.activation=tanh"),
 ]
 ANSWERS: list[tuple[str, str, list[str], str]] = [
     ("TaskSettings", "max_new_tokens", [], "tasks.0.max_new_tokens=2"),

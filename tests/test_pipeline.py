@@ -207,6 +207,38 @@ class TestFromATable:
         )
 
 
+def test_methods_that_add_run_beside_full_and_lora(small: Path, tunesmith: Command) -> None:
+    added = "  prompt: {method: soft-prompt, per_task: true, train: {epochs: 1, keep_best: rouge1, validations: 2}}\n"
+    added += "  ia3: {method: ia3, train: {epochs: 1}}\n  bottleneck: {method: bottleneck, width: 8}\n"
+    text = small.read_text(encoding="utf-8").replace("  two-shot: {method: none, shots: 2}\n", "")
+    small.write_text(text + added, encoding="utf-8")
+    found = json.loads(tunesmith("run", small, "--json").out)
+    assert [one["name"] for one in found["candidates"]] == ["zero-shot", "lora", "full", "prompt", "ia3", "bottleneck"]
+    assert [one["missing"] for one in found["candidates"]] == [[]] * 6
+    for name in ("prompt", "ia3", "bottleneck"):
+        where = RunDir(RUN).candidate(name)
+        assert (where.adapter / "adapter_model.safetensors").is_file()
+        assert where.nearest.is_file() == (name == "prompt")
+        assert [len(where.predictions(task).read_text("utf-8").splitlines()) for task in ("summarize", "mood")] == [
+            4,
+            4,
+        ]
+    virtual = found["candidates"][3]["virtual"]
+    assert [(one["task"], one["number"]) for one in virtual] == [
+        (task, number) for task in ("summarize", "mood") for number in range(1, 21)
+    ]
+    lines = RunDir(RUN).candidate("prompt").train_log.read_text(encoding="utf-8").splitlines()
+    assert len([line for line in lines if "validation_score" in line]) == 2
+    assert "prompt: what its virtual tokens are near to" in (RUN / "report.html").read_text(encoding="utf-8")
+
+    assert tunesmith("run", small).code == 0, "the same again"
+    refused = tunesmith("run", small, "--out", "other", "--set", "candidates.prompt.tokens=1024")
+    assert (refused.code, refused.err.splitlines()[-1]) == (
+        3, "tunesmith: candidates.prompt: soft-prompt: 1024 virtual tokens leave no room for a prompt, the model's "
+        "context is 1024 tokens. Lower tokens.",
+    )  # fmt: skip
+
+
 def test_a_generated_metric_can_choose_the_best_weights(small: Path, tunesmith: Command) -> None:
     text = small.read_text(encoding="utf-8").replace("  two-shot: {method: none, shots: 2}\n", "")
     small.write_text(text.replace("  full: {method: full}\n", ""), encoding="utf-8")

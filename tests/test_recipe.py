@@ -454,3 +454,14 @@ def test_a_method_may_want_other_defaults_of_train_and_the_recipe_comes_first(mo
     recipe = recipe_from_text(body + "train: {warmup: 0.1}\n")
     assert (train_settings(recipe, "lora").epochs, train_settings(recipe, "lora").warmup) == (7.0, 0.1)
     assert train_settings(recipe, "short").epochs == 1.0
+
+
+def test_a_method_that_learns_something_for_each_task_is_told_their_names() -> None:
+    text = (
+        "name: a\ntasks:\n  - {name: one, source: x.csv}\n  - {name: two, source: y.csv}\ncandidates:\n"
+        "  shared: {method: soft-prompt}\n  own: {method: soft-prompt, per_task: true}\n"
+    )
+    found = recipe_from_text(text).candidates
+    assert found["own"].settings.tasks == ("one", "two")
+    assert found["shared"].settings.tasks == ("",)
+    assert resolved(recipe_from_text(text))["candidates"]["own"]["settings"]["per_task"] is True

@@ -70,6 +70,7 @@ def build_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
         problems += _repeated_names(recipe, document)
     if problems or recipe is None:
         raise RecipeError(problems)
+    candidates = {name: _with_tasks(candidate, recipe) for name, candidate in candidates.items()}
     return recipe.model_copy(update={"candidates": {ZERO_SHOT: Candidate(), **candidates}})
 
 
@@ -180,6 +181,14 @@ def _with_own_defaults(candidates: Mapping[str, Candidate], said: Any) -> dict[s
         own = {key: value for key, value in getattr(module, "TRAIN", {}).items() if key not in spoken}
         found[name] = candidate.model_copy(update={"train": {**own, **candidate.train}})
     return found
+
+
+def _with_tasks(candidate: Candidate, recipe: Recipe) -> Candidate:
+    """Tell a method that may learn something for each task which tasks there are."""
+    if not hasattr(candidate.settings, "for_tasks"):
+        return candidate
+    told = candidate.settings.for_tasks(tuple(task.name for task in recipe.tasks))
+    return candidate.model_copy(update={"settings": told})
 
 
 def _candidate(key: Key, body: dict[str, Any], document: Document) -> tuple[Candidate | None, list[str]]:

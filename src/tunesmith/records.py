@@ -224,6 +224,28 @@ class AdapterCard(Record):
     tunesmith: str  # version that wrote it
 
 
+class NearToken(Record):
+    """A token of the vocabulary near to a virtual one."""
+
+    token: str  # in words, with its space
+    cosine: float  # of the two embeddings
+
+
+class VirtualToken(Record):
+    """One learned token of a prompt, and what it is near to."""
+
+    task: str  # empty = of all tasks
+    place: str  # "decoder", or empty where the prompt begins
+    number: int  # from 1, in the order of the prompt
+    nearest: tuple[NearToken, ...]  # the nearest first
+
+
+class NearestTokens(Record):
+    """The virtual tokens of an adapter, in words."""
+
+    tokens: tuple[VirtualToken, ...]
+
+
 class RunRecord(Record):
     """What exactly was run."""
 

@@ -12,6 +12,11 @@ from tunesmith.errors import RecipeError, did_you_mean
 METHODS: dict[str, str] = {
     "full": "tunesmith.methods.full",
     "lora": "tunesmith.methods.lora",
+    "soft-prompt": "tunesmith.methods.soft_prompt",
+    "p-tuning": "tunesmith.methods.p_tuning",
+    "prefix": "tunesmith.methods.prefix",
+    "ia3": "tunesmith.methods.ia3",
+    "bottleneck": "tunesmith.methods.bottleneck",
 }
 """Ways to tune. Each module has ``Settings``, ``attach``, ``count``, and ``merge`` where the algebra allows."""
 

@@ -29,6 +29,10 @@ class CandidateDir:
         return self.root / "adapter"
 
     @property
+    def nearest(self) -> Path:
+        return self.adapter / "nearest.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 

@@ -15,6 +15,7 @@ from tunesmith.data.templates import (
     count_forms,
     draw_form,
     draw_phrasing,
+    instruction,
     list_templates,
     load_template,
     missing_columns,
@@ -284,3 +285,11 @@ def test_the_input_can_be_named_and_must_be_a_column_of_the_template():
         'template of task "t", inputs: no text of it names "texts". Did you mean "text"?',
     )
     assert load("review-writing").inputs == ("review",)
+
+
+def test_an_instruction_is_the_words_of_the_first_prompt_without_what_a_row_fills_in():
+    prompt = "Sum up{# not said #}:\n{% if polite %}Please.{% endif %}\n{{ dialogue | upper }}\n\nIn  short:"
+    written = TemplateSettings(prompt=prompt, target="{{ summary }}")
+    assert instruction(load(written)) == "Sum up : Please. In short:"
+    assert instruction(load("dialogue-summary")) == "Summarize the following conversation. Summary:"
+    assert instruction(load("prompt-completion")) == ""

@@ -15,6 +15,8 @@ from tunesmith.records import (
     Example,
     Leak,
     Message,
+    NearestTokens,
+    NearToken,
     Perturbed,
     Prediction,
     PredictResult,
@@ -23,6 +25,7 @@ from tunesmith.records import (
     SetAside,
     TrainPoint,
     TrainResult,
+    VirtualToken,
 )
 from tunesmith.rundir import RunDir, write_record, write_records, write_text
 
@@ -92,6 +95,10 @@ def write_candidate(run: RunDir, name: str, test: list[Example], *, hostile: boo
     write_record(files.scores("summarize"), _sheet(random, name, test, predictions))
     write_record(files.measures("summarize"), _measures(random, name, test, predictions))
     write_record(files.predict_result, _predict_result(name, test))
+    if name == "lora":
+        near = (NearToken(token=" the\n", cosine=0.917), NearToken(token=HOSTILE[3], cosine=0.5))
+        token = VirtualToken(task="", place="decoder", number=1, nearest=near)
+        write_record(files.nearest, NearestTokens(tokens=(token,)))
     if name in TUNED:
         write_records(files.train_log, _points(random, name))
         write_record(files.train_result, _train_result(name, test))

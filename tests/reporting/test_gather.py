@@ -157,3 +157,12 @@ def test_splits_are_counted_from_the_examples(report: Report) -> None:
         ("validation", 10, 5),
         ("test", 40, 20),
     ]
+
+
+def test_virtual_tokens_are_those_of_the_adapter(run: RunDir) -> None:
+    found = {one.name: one.virtual for one in gather(run).candidates}
+    assert {name: len(tokens) for name, tokens in found.items() if tokens} == {"lora": 1}
+    run.candidate("lora").nearest.write_text("{}", encoding="utf-8")
+    lora = next(one for one in gather(run).candidates if one.name == "lora")
+    assert lora.virtual == ()
+    assert "nearest.json: not a NearestTokens" in lora.missing[0]

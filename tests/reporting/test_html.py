@@ -130,6 +130,14 @@ def test_hostile_names_of_candidates_tasks_and_metrics_are_shown_as_text(report:
     assert embedded(page)["candidates"][2] == bad
 
 
+def test_the_words_that_a_virtual_token_is_near_to_are_shown_as_text(outline: Outline, page: str) -> None:
+    text = " ".join(outline.text.split())
+    assert "lora: what its virtual tokens are near to Each virtual token" in text
+    shown = HOSTILE[3].replace(" ", "␣")
+    assert f"decoder 1␣the⏎ 0.92 · {shown} 0.50" in text
+    assert page.count("what its virtual tokens are near to") == 1
+
+
 def test_no_text_of_the_data_can_end_its_element(page: str) -> None:
     start = page.index('id="report-data">')
     block = page[start : page.index("</script>", start)]

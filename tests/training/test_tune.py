@@ -225,7 +225,8 @@ def test_the_automatic_rate_is_that_of_the_method(tiny_causal: Path, tmp_path: P
 
 @pytest.mark.parametrize(("context", "limit"), [(1024, 300), (200, 200), (0, 300)])
 def test_the_limit_is_the_smaller_of_recipe_and_context(context: int, limit: int) -> None:
-    loaded = Loaded(None, None, "causal", Path(), context)
+    model = SimpleNamespace(get_input_embeddings=lambda: None)
+    loaded = Loaded(model, None, "causal", Path(), context)
     assert check_context(loaded, TrainSettings(max_tokens=300)) == limit
 
 

@@ -57,10 +57,10 @@ def make_job(given: Ingredients, where: Path, *, score: Any = None, double: bool
     torch.manual_seed(given.recipe.seed)
     settings, candidate = train_settings(given.recipe, "tuned"), given.recipe.candidates["tuned"]
     loaded = load(given.model)
-    coder = Coder(loaded.tokenizer, loaded.kind, settings.max_tokens)
+    model = resolve("method", candidate.method, METHODS).attach(candidate.settings, loaded.model, loaded.kind)
+    coder = Coder(loaded.tokenizer, loaded.kind, settings.max_tokens, loaded.virtual)
     train, _ = encode_training(given.train, coder)
     validation = encode_training(given.validation, coder)[0] if given.validation else []
-    model = resolve("method", candidate.method, METHODS).attach(candidate.settings, loaded.model, loaded.kind)
     if double:
         model.double()
     rate = settings.learning_rate

@@ -5,8 +5,8 @@ is handed in, so that this file needs no torch.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jinja2 import TemplateError
@@ -37,9 +37,11 @@ class Coder:
     tokenizer: Any
     kind: Literal["causal", "seq2seq"]
     limit: int  # tokens of prompt + target (causal), or of the prompt and of the target apart (seq2seq)
+    virtual: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Task -> ids of the virtual tokens that its prompts begin with; "" = of all tasks. They are never cut."""
 
     def ids(self, example: Example, prompt: str | None = None, history: int = 0) -> list[int]:
-        """Return the ids of a prompt as the model expects it, up to where its answer begins.
+        """Return the ids of a prompt as the model expects it, virtual tokens first, up to where its answer begins.
 
         Args:
             example: Where prompt and earlier turns come from.
@@ -49,7 +51,10 @@ class Coder:
         Raises:
             RecipeError: The model's chat template refuses such a conversation.
         """
-        text = example.prompt if prompt is None else prompt
+        own = self.virtual.get(example.task, self.virtual.get("", ()))
+        return [*own, *self._words(example, example.prompt if prompt is None else prompt, history)]
+
+    def _words(self, example: Example, text: str, history: int) -> list[int]:
         system = [m for m in example.history if m.role == "system"]
         turns = [m for m in example.history if m.role != "system"][history:]
         if self.tokenizer.chat_template is not None and self.kind == "causal":
@@ -148,7 +153,7 @@ def encode_training(examples: Sequence[Example], coder: Coder) -> tuple[list[Enc
             cuts.append(cut)
         encoded.append(_join(example.id, prompt, target, coder.kind))
     if not encoded:
-        raise DataError(_nothing(examples, coder.limit))
+        raise DataError(_nothing(examples, coder))
     health = EncodingHealth(
         limit=coder.limit,
         cut=tuple(cuts),
@@ -185,14 +190,16 @@ def encode_prompts(examples: Sequence[Example], coder: Coder) -> tuple[list[list
     return ids, EncodingHealth(limit=coder.limit, cut=tuple(cuts), too_long=(), prompt_tokens=total, target_tokens=0)
 
 
-def _nothing(examples: Sequence[Example], limit: int) -> str:
+def _nothing(examples: Sequence[Example], coder: Coder) -> str:
     if not examples:
         return "there is nothing to train on: there are no training examples. Look at the split of the recipe."
     ids = [example.id for example in examples]
+    own = max(map(len, coder.virtual.values()), default=0)
     return (
         f"there is nothing to {'validate' if examples[0].split == 'validation' else 'train'} on: none of the "
-        f"{len(ids)} {examples[0].split} examples has a target that fits beside its prompt into {limit} "
-        f"tokens{named(ids)}. Raise train.max_tokens or shorten the targets."
+        f"{len(ids)} {examples[0].split} examples has a target that fits beside its prompt into {coder.limit} "
+        f"tokens{f', {own} of which are virtual' if own else ''}{named(ids)}. Raise train.max_tokens or shorten the "
+        f"targets{', or take fewer virtual tokens' if own else ''}."
     )
 
 

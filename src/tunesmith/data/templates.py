@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from tunesmith.data.characters import is_empty
+from tunesmith.data.sandbox import environment
 from tunesmith.data.syntax import CHOICES, Syntax, read_syntax
 from tunesmith.errors import DataError, RecipeError, did_you_mean
 from tunesmith.forms import FORMS, Form, asked_form
@@ -205,6 +206,13 @@ def faults(phrasing: Phrasing) -> list[tuple[str, str]]:
         nothing = () if syntax.columns or free else ("it names no column; write a column as {{ name }}.",)
         found += [(part, problem) for problem in syntax.problems or nothing]
     return found
+
+
+def instruction(template: Template) -> str:
+    """Return the words of the first plain phrasing's prompt, with everything that a row fills in left out."""
+    parts = environment().lex(template.phrasings[_first_plain(template.phrasings)].prompt)
+    words = " ".join(text for _, kind, text in parts if kind == "data")
+    return " ".join(words.split())
 
 
 def missing_columns(template: Template, columns: Collection[str], *, file: str, has_choices: bool) -> list[str]:

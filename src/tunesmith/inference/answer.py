@@ -127,7 +127,7 @@ def answer_task(
 ) -> tuple[list[Prediction], EncodingHealth]:  # fmt: skip
     """Answer the examples of one task."""
     shots = recipe.candidates[name].shots
-    coder = Coder(loaded.tokenizer, loaded.kind, room(recipe, name, loaded, task))
+    coder = Coder(loaded.tokenizer, loaded.kind, room(recipe, name, loaded, task), loaded.virtual)
     alike = [example for example in training if example.form == examples[0].form]  # no inverted ones, for instance
     chosen = choose_shots(alike, task=task.name, shots=shots, seed=recipe.seed) if shots else []
     asked = [with_shots(example, chosen, coder) for example in examples]
@@ -150,7 +150,8 @@ def room(recipe: Recipe, name: str, loaded: Loaded, task: TaskSettings) -> int:
         RecipeError: The context has no room for a prompt and the answer.
     """
     free = context_room(loaded, task)
-    return free if recipe.candidates[name].shots else min(free, train_settings(recipe, name).max_tokens)
+    same = train_settings(recipe, name).max_tokens + loaded.virtual_tokens
+    return free if recipe.candidates[name].shots else min(free, same)
 
 
 def context_room(loaded: Loaded, task: TaskSettings) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from tunesmith.inference.decode import decode
 from tunesmith.models.attention import takes_ragged
@@ -118,7 +119,7 @@ def _answer(loaded: Loaded, prompts: list[tuple[int, ...]], settings: GenerateSe
     if settings.temperature > 0:
         sampling = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
     out = loaded.model.generate(
-        input_ids=torch.tensor(ids, device=loaded.model.device),
+        **_inputs(loaded, torch.tensor(ids, device=loaded.model.device)),
         attention_mask=torch.tensor(mask, device=loaded.model.device),
         max_new_tokens=new,
         num_beams=settings.beams,
@@ -128,6 +129,19 @@ def _answer(loaded: Loaded, prompts: list[tuple[int, ...]], settings: GenerateSe
     )
     skip = width if left else 1  # a decoder of its own begins with a start token
     return [_until_stop(row[skip:].tolist(), loaded.stop_ids) for row in out]
+
+
+def _inputs(loaded: Loaded, ids: Tensor) -> dict[str, Tensor]:
+    """Return what the model reads, (B, T).
+
+    Virtual tokens go in as embeddings: what counts tokens, such as a penalty of repetition, would look up their ids
+    among those of the vocabulary.
+    """
+    virtual = [token for own in loaded.virtual.values() for token in own]
+    if loaded.kind == "seq2seq" or not virtual:
+        return {"input_ids": ids}
+    known = torch.where(ids < min(virtual), ids, ids[:, -1:])  # in their place a token that the prompt has anyway
+    return {"input_ids": known, "inputs_embeds": loaded.model.get_input_embeddings()(ids)}
 
 
 def _until_stop(ids: list[int], stops: frozenset[int]) -> Answer:

@@ -84,8 +84,8 @@ class Tuned:
             )
             for (name, _), prompt in zip(named, prompts, strict=True)
         ]  # fmt: skip
-        limit = min(context_room(self.loaded, settings), self.card.max_tokens)
-        coder = Coder(self.loaded.tokenizer, self.loaded.kind, limit)
+        limit = min(context_room(self.loaded, settings), self.card.max_tokens + self.loaded.virtual_tokens)
+        coder = Coder(self.loaded.tokenizer, self.loaded.kind, limit, self.loaded.virtual)
         ids, _ = encode_prompts(examples, coder)
         if choices and template.asked == "zero-shot":
             return [self._choose(prompt, choices, coder, examples[0]) for prompt in ids]

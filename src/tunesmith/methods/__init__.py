@@ -20,6 +20,12 @@ What the rest of the house asks of the module of a method:
     everything the model cannot take.
 ``attach(settings, model, kind)``
     The model made ready to train: exactly what learns requires a gradient.
+``Settings.for_tasks(names)`` (optional)
+    The same settings, told which tasks there are; for a method that learns something for each of them.
+``begin(settings, model, tokenizer=, instructions=)`` (optional)
+    Gives what ``attach`` made a start that depends on the tasks; ``instructions`` is task -> the words of its template.
+``vectors(model)`` (optional)
+    (task, place) -> virtual tokens (v, D), whose nearest words the report shows.
 ``save(model, folder)`` and ``load(model, folder)``
     What was learned to files, and from files onto the base; ``load`` only where ``ON_DISK`` is "adapter".
 ``merge(model)`` (where the algebra allows)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,17 @@ class Loaded:
     kind: Kind
     folder: Path
     context: int  # longest input in tokens; 0 = the architecture sets no limit
+
+    @property
+    def virtual(self) -> Mapping[str, tuple[int, ...]]:
+        """Task -> ids of the virtual tokens that its prompts begin with; "" = of all tasks; empty without a method."""
+        found: Mapping[str, tuple[int, ...]] = getattr(self.model.get_input_embeddings(), "virtual", {})
+        return found
+
+    @property
+    def virtual_tokens(self) -> int:
+        """How many tokens of every prompt are virtual."""
+        return max(map(len, self.virtual.values()), default=0)
 
     @property
     def stop_ids(self) -> frozenset[int]:

@@ -21,6 +21,7 @@ from tunesmith.records import (
     Split,
     TrainPoint,
     TrainResult,
+    VirtualToken,
 )
 
 ZERO_SHOT = "zero-shot"
@@ -126,6 +127,7 @@ class CandidateReport(Record):
     steps: tuple[TrainPoint, ...]  # at most 200; neighbouring steps are averaged
     validations: tuple[TrainPoint, ...]  # all of them
     events: tuple[str, ...]  # what the training log noted, with its step
+    virtual: tuple[VirtualToken, ...] = ()  # of a soft prompt, with the words that each is near to
 
 
 class SplitSummary(Record):

@@ -10,6 +10,7 @@ from tunesmith.metrics.measures import Measures
 from tunesmith.records import (
     DataHealth,
     Example,
+    NearestTokens,
     Prediction,
     PredictResult,
     RunRecord,
@@ -17,12 +18,13 @@ from tunesmith.records import (
     Split,
     TrainPoint,
     TrainResult,
+    VirtualToken,
 )
 from tunesmith.reporting.beyond import beyond_average
 from tunesmith.reporting.compare import compare_sheets, headline
 from tunesmith.reporting.contents import Beyond, CandidateReport, Report
 from tunesmith.reporting.task import Answers, split_summary, task_report
-from tunesmith.rundir import R, RunDir, read_record, read_records
+from tunesmith.rundir import CandidateDir, R, RunDir, read_record, read_records
 from tunesmith.settings import Candidate, Recipe
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -98,6 +100,7 @@ def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[st
         if files.measures(task).exists():  # older versions wrote none
             measured = _read_one(files.measures(task), Measures, absent="", missing=missing)
             measures.extend([measured] if measured else [])
+    virtual = _virtual(files, missing)
     report = CandidateReport(
         name=name,
         method=planned.method,
@@ -109,6 +112,7 @@ def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[st
         flops_per_answer=predict.flops / predict.answers if predict and predict.answers else None,
         steps=_thinned([point for point in points if point.loss is not None]),
         validations=tuple(p for p in points if p.validation_loss is not None or p.validation_score is not None),
+        virtual=virtual,
         events=tuple(f"step {point.step}: {point.note}" for point in points if point.note),
     )
     return _Found(report, tuple(answers), tuple(sheets), tuple(measures))
@@ -119,6 +123,13 @@ def _beyond(task: str, examples: Sequence[Example], found: Sequence[_Found], *, 
     answers = [given for one in found for given in one.answers if given.task == task]
     measures = [measured for one in found for measured in one.measures if measured.task == task]
     return beyond_average(own, answers, measures, seed=seed)
+
+
+def _virtual(files: CandidateDir, missing: list[str]) -> tuple[VirtualToken, ...]:
+    if not files.nearest.exists():
+        return ()
+    found = _read_one(files.nearest, NearestTokens, absent="", missing=missing)
+    return found.tokens if found else ()
 
 
 def _read_one(path: Path, kind: type[R], *, absent: str, missing: list[str]) -> R | None:

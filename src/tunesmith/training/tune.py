@@ -12,6 +12,7 @@ import torch
 
 from tunesmith import __version__
 from tunesmith.data.encode import Coder, Encoded, encode_training, named
+from tunesmith.data.templates import instruction, load_template
 from tunesmith.errors import DataError
 from tunesmith.machine import fastest_dtype, need_memory, need_space, peak_memory, reset_peak
 from tunesmith.models.catalog import fingerprint, public_name
@@ -25,6 +26,7 @@ from tunesmith.settings import Recipe, TrainSettings
 from tunesmith.training.checkpoint import full_disk_explained, publish
 from tunesmith.training.job import Job, Progress
 from tunesmith.training.loop import answering, train
+from tunesmith.training.nearest import nearest_tokens
 from tunesmith.training.optimizer import auto_rate
 
 CARD = "tunesmith.json"  # the AdapterCard beside the weights
@@ -62,10 +64,10 @@ def tune(
     trainable = method.count(candidate.settings, loaded.model)
     say(f"{name}: {candidate.method} trains {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
     check_room(loaded, trainable, settings, where, name=name)
-    coder = Coder(loaded.tokenizer, loaded.kind, check_context(loaded, settings))
+    model = attached(recipe, name, loaded)
+    coder = Coder(loaded.tokenizer, loaded.kind, check_context(loaded, settings), loaded.virtual)
     examples, encoding = encode_training(given.train, coder)
     validation = encode_validation(given, coder, settings, name=name)
-    model = method.attach(candidate.settings, loaded.model, loaded.kind)
     rate = settings.learning_rate
     if rate == "auto":
         rate = auto_rate(candidate.method, parameters=total, kind=loaded.kind)
@@ -90,6 +92,17 @@ def tune(
     write_record(where.train_result, result)
     shutil.rmtree(where.checkpoints, ignore_errors=True)
     return result
+
+
+def attached(recipe: Recipe, name: str, loaded: Loaded) -> Any:
+    """Return the model made ready to train, with the start that its method takes from the tasks."""
+    candidate = recipe.candidates[name]
+    method = resolve("method", candidate.method, METHODS)
+    model = method.attach(candidate.settings, loaded.model, loaded.kind)
+    if hasattr(method, "begin"):
+        words = {task.name: instruction(load_template(task)) for task in recipe.tasks}
+        method.begin(candidate.settings, model, tokenizer=loaded.tokenizer, instructions=words)
+    return model
 
 
 def reached(progress: Progress, settings: TrainSettings) -> dict[str, Any]:
@@ -152,8 +165,9 @@ def scorer(loaded: Loaded, model: Any, score: Callable[[Loaded], float] | None) 
 
 
 def check_context(loaded: Loaded, settings: TrainSettings) -> int:
-    """Return the limit in tokens: ``train.max_tokens``, or the model's context where that is smaller."""
-    return min(settings.max_tokens, loaded.context) if loaded.context else settings.max_tokens
+    """Return the limit in tokens: ``train.max_tokens`` and the virtual ones, or the context where that is smaller."""
+    limit = settings.max_tokens + loaded.virtual_tokens
+    return min(limit, loaded.context) if loaded.context else limit
 
 
 def check_room(loaded: Loaded, trainable: int, settings: TrainSettings, where: CandidateDir, *, name: str) -> None:
@@ -198,6 +212,9 @@ def write_adapter(given: Ingredients, name: str, model: Any, loaded: Loaded, whe
         else:
             portable(staged, given.recipe.model)
         write_record(staged / CARD, card)
+        if hasattr(method, "vectors"):
+            found = nearest_tokens(method.vectors(model), model, loaded.tokenizer)
+            write_record(staged / where.nearest.name, found)
         publish(staged, where.adapter)
 
 
