@@ -13,6 +13,7 @@ from tunesmith.registry import METHODS, resolve
 from tunesmith.rundir import CandidateDir
 from tunesmith.settings import Recipe
 from tunesmith.training.job import Job
+from tunesmith.training.preparing import attach, losses_of
 from tunesmith.training.tune import Ingredients, scorer
 
 THINGS = ("lamp", "parcel", "bill", "chair", "order", "label", "photo", "payment")
@@ -56,16 +57,18 @@ def make_job(given: Ingredients, where: Path, *, score: Any = None, double: bool
 
     torch.manual_seed(given.recipe.seed)
     settings, candidate = train_settings(given.recipe, "tuned"), given.recipe.candidates["tuned"]
-    loaded = load(given.model)
+    method = resolve("method", candidate.method, METHODS)
+    loaded = load(given.model, quantize=getattr(method, "QUANTIZE", False))
     coder = Coder(loaded.tokenizer, loaded.kind, settings.max_tokens)
     train, _ = encode_training(given.train, coder)
     validation = encode_training(given.validation, coder)[0] if given.validation else []
-    model = resolve("method", candidate.method, METHODS).attach(candidate.settings, loaded.model, loaded.kind)
+    folder = CandidateDir(where)
+    losses = losses_of(loaded, train, seed=given.recipe.seed)
+    model = attach(method, candidate.settings, loaded, losses=losses, kept=folder.checkpoints, identity="a test")
     if double:
         model.double()
     rate = settings.learning_rate
     assert rate != "auto"
-    folder = CandidateDir(where)
     job = Job(
         "tuned", model, loaded.kind, loaded.tokenizer.pad_token_id, train, validation, settings, rate,
         given.recipe.seed, False, folder.checkpoints, folder.train_log, "a test", scorer(loaded, model, score),
