@@ -44,6 +44,7 @@ def attach(model: Any, chosen: Mapping[str, Any]) -> Any:
 def save(model: Any, folder: Path) -> None:
     """Write what was learned, and nothing of the rest of the base."""
     from safetensors.torch import save_file
+    from torch import iinfo, int32, int64
 
     from tunesmith.methods.learned import learned
 
@@ -51,7 +52,11 @@ def save(model: Any, folder: Path) -> None:
     found = learned(model)
     for name, part in found.items():
         values = part.values.detach().contiguous()
-        tensors |= {name: values} if part.index is None else {f"{name}.index": part.index, f"{name}.values": values}
+        if part.index is None:
+            tensors[name] = values
+        else:
+            small = int(part.index.max()) <= iinfo(int32).max
+            tensors |= {f"{name}.index": part.index.to(int32 if small else int64), f"{name}.values": values}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = {"tunesmith_type": TYPE, "weights": list(found)}
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
@@ -83,7 +88,7 @@ def load(model: Any, folder: Path) -> Any:
             elif index is None or int(index.max()) >= weights[name].numel():
                 raise ValueError(f"{name}: the adapter names entries that the base does not have.")
             else:
-                weights[name].view(-1)[index] = tensors[f"{name}.values"].to(weights[name].dtype)
+                weights[name].view(-1)[index.long()] = tensors[f"{name}.values"].to(weights[name].dtype)
     return model
 
 
