@@ -117,3 +117,4 @@ def test_a_share_of_less_than_one_entry_is_refused(tiny_causal: Path) -> None:
     assert str(caught.value) == (
         f"sparse: share is 1e-09, which is less than one of the {total:,} entries of this model. Take at least 1e-05."
     )
+    assert sparse.count(Settings(share=1e-5), model) == 1

@@ -55,9 +55,10 @@ def count(settings: Settings, model: Any) -> int:
     total = sum(weight.numel() for weight in model.parameters())
     found = math.floor(settings.share * total)
     if not found:
+        digit = 10.0 ** math.floor(math.log10(1 / total))
         raise RecipeError(
             f"sparse: share is {settings.share:g}, which is less than one of the {total:,} entries of this model. "
-            f"Take at least {1 / total:.0e}."
+            f"Take at least {digit * math.ceil(1 / total / digit):g}."
         )
     return found
 

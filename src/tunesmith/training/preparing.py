@@ -14,7 +14,7 @@ from tunesmith.training.batches import make_batch
 from tunesmith.training.checkpoint import damage, read_checkpoint, write_checkpoint
 from tunesmith.training.loss import loss_sum
 
-NAME = "prepared"  # the folder beside the checkpoints
+NAME = "prepared"  # what the folder beside the checkpoints begins with, and its tensors are called
 
 
 def attach(
@@ -22,8 +22,8 @@ def attach(
 ) -> Any:
     """Attach a method to a model, after preparing it if the method wants to be prepared.
 
-    What was found is kept beside the checkpoints. A training that goes on reads it from there, so that it goes on with
-    the same weights whatever the machine computes now.
+    What was found is kept beside the checkpoints, under the name of all that decides it. A training that goes on reads
+    it from there, so that it goes on with the same weights whatever the machine computes now.
 
     Args:
         method: Its module.
@@ -35,18 +35,16 @@ def attach(
     """
     if not hasattr(method, "prepare"):
         return method.attach(settings, loaded.model, loaded.kind)
-    folder = kept / NAME
+    folder = kept / f"{NAME}-{identity[:16]}"
     if not damage(folder):
-        found = read_checkpoint(folder)
-        if found.state["identity"] == identity:
-            return method.attach(settings, loaded.model, loaded.kind, prepared=found.tensors[NAME])
+        return method.attach(settings, loaded.model, loaded.kind, prepared=read_checkpoint(folder).tensors[NAME])
     need_memory(
         16 * loaded.model.num_parameters(),  # a gradient, its derivative and two sums
         "scoring the weights",
         "Take a smaller model, or a method that need not look at every weight, such as lora.",
     )
     prepared = method.prepare(settings, loaded.model, losses)
-    write_checkpoint(kept, NAME, {NAME: prepared}, {"identity": identity})
+    write_checkpoint(kept, folder.name, {NAME: prepared}, {})
     return method.attach(settings, loaded.model, loaded.kind, prepared=prepared)
 
 
