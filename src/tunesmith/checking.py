@@ -65,8 +65,8 @@ def check_methods(recipe: Recipe, model: Path) -> None:
     """Ask every method whether it can be attached to this base, on a model without weights.
 
     Raises:
-        RecipeError: With the problems of all candidates, such as a rank above a layer, a target that is not there, or an
-            optimizer that this machine does not have.
+        RecipeError: With the problems of all candidates, such as a rank above a layer, a target that is not there, or
+            an optimizer that this machine does not have.
     """
     tuned = {name: candidate for name, candidate in recipe.candidates.items() if candidate.method != "none"}
     bones = skeleton(model) if tuned else None

@@ -241,9 +241,7 @@ def test_plain_peft_loads_what_it_knows(
 def test_training_twice_with_one_seed_gives_equal_weights(
     case: str, kind: str, training: Training, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    given = ingredients(
-        recipe(candidate(case, kind), max_steps=4), request.getfixturevalue(f"tiny_{kind}"), train=12
-    )
+    given = ingredients(recipe(candidate(case, kind), max_steps=4), request.getfixturevalue(f"tiny_{kind}"), train=12)
     torch.rand(3)
     job, _ = make_job(given, tmp_path)
     train(job)

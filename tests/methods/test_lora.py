@@ -144,7 +144,9 @@ def test_merged_it_answers_like_the_adapter_and_is_a_plain_model(
 def q_proj(settings: Settings, folder: Path) -> tuple[Any, Tensor, Tensor, Tensor]:
     """One corrected layer of a trained adapter: the layer, its weight in the base, A, B."""
     settings = settings.model_copy(update={"targets": ("q_proj",)})
-    layer = trained(lora.attach(settings, load(folder).model, "causal")).base_model.model.model.layers[0].self_attn.q_proj
+    layer = (
+        trained(lora.attach(settings, load(folder).model, "causal")).base_model.model.model.layers[0].self_attn.q_proj
+    )
     base = load(folder).model.model.layers[0].self_attn.q_proj.weight
     return layer, base, layer.lora_A["default"].weight, layer.lora_B["default"].weight
 

@@ -43,7 +43,9 @@ def test_second_order_is_the_squared_slope_over_the_curvature_where_the_hessian_
     weight = nn.Parameter(torch.tensor([1.0, -2.0, 3.0, 0.5]))
     bends = torch.tensor([[1.0, 2.0, 0.5, 0.0], [3.0, 1.0, 0.1, 0.0]])
     aims = torch.tensor([[0.0, 1.0, 1.0, 9.0], [2.0, 2.0, 2.0, 9.0]])
-    found = sparse.second_order({"w": weight}, ((a * (weight - t) ** 2 / 2).sum() for a, t in zip(bends, aims, strict=True)))
+    found = sparse.second_order(
+        {"w": weight}, ((a * (weight - t) ** 2 / 2).sum() for a, t in zip(bends, aims, strict=True))
+    )
     slope, curvature = (bends * (weight - aims)).sum(0), bends.sum(0)
     torch.testing.assert_close(found["w"], (slope**2 / (curvature + curvature.mean())).detach())
 

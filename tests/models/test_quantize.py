@@ -23,7 +23,8 @@ def test_linear_layers_are_in_four_bits_and_all_else_is_not(
 
     folder = request.getfixturevalue(f"tiny_{kind}")
     plain, model = load(folder).model, load(folder, dtype=dtype, quantize=True).model
-    linear = {name for name, one in plain.named_modules() if isinstance(one, nn.Linear) and name != "lm_head"}
+    wide = ("lm_head", "wo")  # T5's wo loses too much in few bits; transformers leaves it
+    linear = {n for n, one in plain.named_modules() if isinstance(one, nn.Linear) and n.split(".")[-1] not in wide}
     assert {name for name, one in model.named_modules() if isinstance(one, Linear4bit)} == linear
     others = {weight.dtype for name, weight in model.named_parameters() if name.removesuffix(".weight") not in linear}
     assert others == {dtype}

@@ -71,7 +71,9 @@ def test_auto_rates_fall_as_models_grow() -> None:
 
 
 def test_in_8_bits_large_moments_are_narrow_and_small_ones_are_not(tiny_causal: Path, tmp_path: Path) -> None:
-    job, _ = make_job(ingredients(recipe(FULL, optimizer="adamw-8bit", weight_decay=0.3, beta1=0.8), tiny_causal), tmp_path)
+    job, _ = make_job(
+        ingredients(recipe(FULL, optimizer="adamw-8bit", weight_decay=0.3, beta1=0.8), tiny_causal), tmp_path
+    )
     optimizer = make_optimizer(job.model, job.settings)
     assert [(group["weight_decay"], group["betas"][0]) for group in optimizer.param_groups] == [(0.3, 0.8), (0.0, 0.8)]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]

@@ -71,6 +71,6 @@ def test_too_little_memory_for_scoring_is_refused(
     with pytest.raises(ResourceError) as caught:
         make_job(ingredients(recipe(SPARSE), tiny_causal), tmp_path)
     assert str(caught.value) == (
-        f"scoring the weights needs about {needed / 1e9:.1f} GB of memory, this machine has 0.0 GB free. Take a smaller "
-        "model, or a method that need not look at every weight, such as lora."
+        f"scoring the weights needs about {needed / 1e9:.1f} GB of memory, this machine has 0.0 GB free. Take a "
+        "smaller model, or a method that need not look at every weight, such as lora."
     )

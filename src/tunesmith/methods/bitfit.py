@@ -22,7 +22,7 @@ RATES = {
 }
 """What `learning_rate: auto` means: (largest number of base parameters, rate), by architecture.
 
-The paper chose from 1e-4 to 1e-2 for BERT, well above the rates of full tuning.
+Above those of full tuning, since few numbers have to bring all of the change. A choice, not the best of a search.
 """
 
 

@@ -41,7 +41,8 @@ def weights_of(parts: dict[str, Any]) -> dict[str, Any]:
 
 def name_of(model: Any, module: Any) -> str:
     """Return the full name of a module."""
-    return next(name for name, one in model.named_modules() if one is module)
+    names: dict[Any, str] = {one: name for name, one in model.named_modules()}
+    return names[module]
 
 
 def tied(model: Any) -> bool:

@@ -52,7 +52,7 @@ def count(settings: Settings, model: Any) -> int:
     Raises:
         RecipeError: Not a single one.
     """
-    total = sum(weight.numel() for weight in model.parameters())
+    total: int = sum(weight.numel() for weight in model.parameters())
     found = math.floor(settings.share * total)
     if not found:
         digit = 10.0 ** math.floor(math.log10(1 / total))
@@ -116,9 +116,7 @@ def second_order(weights: Mapping[str, Any], losses: Iterator[Any]) -> dict[str,
     with sdpa_kernel(SDPBackend.MATH):
         for loss in losses:
             first = _gradients(loss, weights, twice=True)
-            signs = {
-                name: (torch.randint(2, one.shape, generator=dice) * 2 - 1).to(one) for name, one in first.items()
-            }
+            signs = {name: (torch.randint(2, one.shape, generator=dice) * 2 - 1).to(one) for name, one in first.items()}
             along = sum((one * signs[name]).sum() for name, one in first.items())
             for name, one in first.items():
                 slope[name] += one.detach().float()

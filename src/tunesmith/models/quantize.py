@@ -3,7 +3,7 @@
 Dettmers and others 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", arXiv 2305.14314. Each block of 64 weights is
 divided by its largest absolute value and rounded to one of 16 levels, the quantiles of a normal distribution; the
 divisors are quantised in turn, to 8 bits. A layer turns its weights back into the format that is computed in whenever
-it is used.
+it is used. The output head, and in T5 the second matrix of each feed-forward layer, stay wide.
 """
 
 from typing import Any

@@ -63,7 +63,7 @@ def make_optimizer(model: Any, settings: TrainSettings) -> Any:
     there = [group for group in groups if group["params"]]
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(there, **given, fused=True)
-    from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
+    from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
 
     return {"adamw-8bit": AdamW8bit, "paged-adamw-8bit": PagedAdamW8bit}[settings.optimizer](there, **given)
 
