@@ -150,9 +150,18 @@ def templates() -> str:
 
 def methods() -> str:
     """Return the methods with what they leave on the disk."""
-    left = {"model": "a whole model folder", "adapter": "an adapter"}
+    left = {
+        "model": "a whole model folder",
+        "adapter": "an adapter in peft's format",
+        "own": "an adapter in our format",
+    }
     found = ((name, resolve("method", name, METHODS)) for name in METHODS)
-    return table(("method", "what learns", "leaves"), ((f"`{n}`", m.ABOUT, left[m.ON_DISK]) for n, m in found))
+    return table(("method", "what learns", "leaves"), ((f"`{n}`", m.ABOUT, left[kept(m)]) for n, m in found))
+
+
+def kept(method: Any) -> str:
+    """Return what kind of thing a method leaves on the disk."""
+    return method.ON_DISK if getattr(method, "IN_PEFT", True) else "own"
 
 
 def models() -> str:

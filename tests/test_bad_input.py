@@ -20,7 +20,7 @@ from tunesmith.settings import Recipe, TrainSettings
 KNOWN = {
     "RECIPE KEYS": ", ".join(Recipe.model_fields),
     "TRAIN KEYS": ", ".join(TrainSettings.model_fields),
-    "LORA KEYS": "method, shots, train, rank, alpha, dropout, targets",
+    "LORA KEYS": "method, shots, train, rank, alpha, dropout, targets, rslora, dora, init",
     "METRICS": ", ".join(sorted({**GROUPS, **METRICS})),
     "METHODS": ", ".join(sorted(METHODS)),
     "CATALOG": ", ".join(CATALOG),

@@ -1,11 +1,16 @@
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tunesmith.checking import check_rows
-from tunesmith.errors import DataError
+from tunesmith.checking import check_methods, check_rows
+from tunesmith.errors import DataError, RecipeError
+from tunesmith.methods import qlora
 from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example
+from tunesmith.settings import Recipe
 
 FORMS = ("zero-shot", "inverted", "inverted", "chain-of-thought", "chain-of-thought", "chain-of-thought")
 TRAINING = [
@@ -42,3 +47,41 @@ def test_answers_that_are_written_after_their_reasons_have_no_likelihoods_of_cho
         'tasks.0.metrics: accuracy-norm is read from the likelihood of choices, and task "task" writes its answers '
         "after their reasons. Begin `forms` with zero-shot, or take another metric.",
     )
+
+
+def recipe(**candidates: dict[str, Any]) -> Recipe:
+    body = {"name": "r", "tasks": [{"name": "t", "source": "rows.csv"}], "candidates": candidates}
+    return recipe_from_text(json.dumps(body))
+
+
+def test_what_all_methods_refuse_is_said_at_once_and_by_candidate(
+    tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qlora, "find_spec", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    asked = recipe(
+        biases={"method": "bitfit"},
+        low={"method": "qlora", "train": {"optimizer": "paged-adamw-8bit"}},
+        few={"method": "sparse", "share": 1e-12},
+        deep={"method": "last-layers", "layers": 3},
+        fine={"method": "norms"},
+    )
+    with pytest.raises(RecipeError) as caught:
+        check_methods(asked, tiny_causal)
+    assert [problem[:60] for problem in caught.value.problems] == [
+        "candidates.biases: bitfit: this model (LlamaForCausalLM) has",
+        "candidates.low: train.optimizer: paged-adamw-8bit pages betw",
+        "candidates.low: qlora: a base in four bits needs bitsandbyte",
+        "candidates.few: sparse: share is 1e-12, which is less than o",
+        "candidates.deep: last-layers: layers is 3, and this model ha",
+    ]
+
+
+def test_every_method_that_can_be_had_passes(tiny_causal: Path, tiny_seq2seq: Path) -> None:
+    asked = recipe(
+        a={"method": "last-layers"}, b={"method": "norms"}, c={"method": "embeddings"}, d={"method": "head"},
+        e={"method": "sparse"}, f={"method": "qlora"}, g={"method": "modules", "patterns": ["*norm*"]},
+        h={"method": "lora", "dora": True, "train": {"optimizer": "adamw-8bit"}},
+    )  # fmt: skip
+    check_methods(asked, tiny_causal)
+    check_methods(asked, tiny_seq2seq)

@@ -202,7 +202,3 @@ def test_what_is_said_not_to_be_there_is_not(words: str, thing: str) -> None:
     assert words in section(text("limits.md"), "Not there yet")
     assert thing not in COMMANDS
     assert [*SOURCE.rglob(f"{thing}.py"), *SOURCE.rglob(f"{thing}/__init__.py")] == []
-
-
-def test_ways_to_tune_are_missing_only_while_they_are() -> None:
-    assert ("QLoRA" in section(text("limits.md"), "Not there yet")) == ("qlora" not in METHODS)

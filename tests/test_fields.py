@@ -30,6 +30,9 @@ PARTS = "tasks.0.source={train: chats.csv, validation: more.csv, test: rest.csv}
 OFTEN = "train.checkpoint_minutes=1e-9"
 SAMPLED = "generate.temperature=2"
 KEPT = "data.leaks=keep"
+QLORA = "candidates.tuned={method: qlora, rank: 2}"
+LAST = "candidates.tuned={method: last-layers, layers: 1}"
+MASK = "candidates.tuned={method: sparse, share: 0.01, examples: 3}"
 NO_BETTER = "train.keep_best=rouge1"  # the probe below always answers 1
 PROMPT = "candidates.tuned={method: soft-prompt, tokens: 4}"
 P_TUNING = "candidates.tuned={method: p-tuning, tokens: 4, width: 8}"
@@ -104,6 +107,7 @@ TRAINING: list[tuple[str, str, list[str], str]] = [
     ("TrainSettings", "warmup", [], "train.warmup=0.9"),
     ("TrainSettings", "schedule", [], "train.schedule=constant"),
     ("TrainSettings", "final_rate", [], "train.final_rate=0.9"),
+    ("TrainSettings", "optimizer", ["candidates.tuned={method: full}"], "train.optimizer=adamw-8bit"),
     ("TrainSettings", "weight_decay", [], "train.weight_decay=0.5"),
     ("TrainSettings", "clip", [], "train.clip=1e-6"),
     ("TrainSettings", "beta1", [], "train.beta1=0.1"),
@@ -136,6 +140,27 @@ TRAINING: list[tuple[str, str, list[str], str]] = [
     ("bottleneck", "place", [BOTTLENECK], "candidates.tuned.place=parallel"),
     ("bottleneck", "blocks", [BOTTLENECK], "candidates.tuned.blocks=attention"),
     ("bottleneck", "activation", [BOTTLENECK], "candidates.tuned.activation=tanh"),
+    ("lora", "rslora", [], "candidates.tuned.rslora=true"),
+    ("lora", "dora", [], "candidates.tuned.dora=true"),
+    ("lora", "init", [], "candidates.tuned.init=pissa"),
+    ("qlora", "rank", [QLORA], "candidates.tuned.rank=4"),
+    ("qlora", "alpha", [QLORA], "candidates.tuned.alpha=1"),
+    ("qlora", "dropout", [QLORA], "candidates.tuned.dropout=0.5"),
+    ("qlora", "targets", [QLORA], "candidates.tuned.targets=attention"),
+    ("qlora", "rslora", [QLORA], "candidates.tuned.rslora=true"),
+    ("qlora", "dora", [QLORA], "candidates.tuned.dora=true"),
+    ("last-layers", "layers", [LAST], "candidates.tuned.layers=2"),
+    ("last-layers", "norm", [LAST], "candidates.tuned.norm=false"),
+    ("last-layers", "head", [LAST], "candidates.tuned.head=true"),
+    (
+        "modules",
+        "patterns",
+        ["candidates.tuned={method: modules, patterns: [model.norm]}"],
+        "candidates.tuned.patterns=[model.layers.0]",
+    ),
+    ("sparse", "share", [MASK], "candidates.tuned.share=0.05"),
+    ("sparse", "score", [MASK], "candidates.tuned.score=sam"),
+    ("sparse", "examples", [MASK], "candidates.tuned.examples=1"),
 ]
 ANSWERS: list[tuple[str, str, list[str], str]] = [
     ("TaskSettings", "max_new_tokens", [], "tasks.0.max_new_tokens=2"),

@@ -12,6 +12,7 @@ from tunesmith.recipe import train_settings
 from tunesmith.records import Example, Split
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Recipe, TaskSettings
+from tunesmith.training.optimizer import optimizer_problems
 
 
 def check_rows(recipe: Recipe, examples: Mapping[Split, Sequence[Example]]) -> None:
@@ -78,12 +79,14 @@ def check_methods(recipe: Recipe, model: Path) -> None:
     """Ask every method whether it can be attached to this base, on a model without weights.
 
     Raises:
-        RecipeError: With the problems of all candidates, such as a rank above a layer or a target that is not there.
+        RecipeError: With the problems of all candidates, such as a rank above a layer, a target that is not there, or
+            an optimizer that this machine does not have.
     """
     tuned = {name: candidate for name, candidate in recipe.candidates.items() if candidate.method != "none"}
     bones = skeleton(model) if tuned else None
     problems: list[str] = []
     for name, candidate in tuned.items():
+        problems += [f"candidates.{name}: {problem}" for problem in optimizer_problems(train_settings(recipe, name))]
         try:
             resolve("method", candidate.method, METHODS).count(candidate.settings, bones)
         except RecipeError as error:

@@ -11,7 +11,15 @@ from tunesmith.errors import RecipeError, did_you_mean
 
 METHODS: dict[str, str] = {
     "full": "tunesmith.methods.full",
+    "last-layers": "tunesmith.methods.last_layers",
+    "modules": "tunesmith.methods.modules",
+    "bitfit": "tunesmith.methods.bitfit",
+    "norms": "tunesmith.methods.norms",
+    "embeddings": "tunesmith.methods.embeddings",
+    "head": "tunesmith.methods.head",
+    "sparse": "tunesmith.methods.sparse",
     "lora": "tunesmith.methods.lora",
+    "qlora": "tunesmith.methods.qlora",
     "soft-prompt": "tunesmith.methods.soft_prompt",
     "p-tuning": "tunesmith.methods.p_tuning",
     "prefix": "tunesmith.methods.prefix",

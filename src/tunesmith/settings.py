@@ -127,6 +127,9 @@ class TrainSettings(Settings):
     warmup: float = Field(0.05, ge=0, le=1, description="Share of the steps with rising rate.")
     schedule: Literal["linear", "cosine", "constant"] = Field("cosine", description="After the warm-up.")
     final_rate: float = Field(0.1, ge=0, le=1, description="Rate of the last step as share of the highest.")
+    optimizer: Literal["adamw", "adamw-8bit", "paged-adamw-8bit"] = Field(
+        "adamw", description="8bit: its two moments in 8 bits, by bitsandbytes. paged: on a graphics card."
+    )
     weight_decay: float = Field(0.0, ge=0, description="Of AdamW, for matrices only.")
     clip: float = Field(1.0, gt=0, description="Largest gradient norm.")
     beta1: float = Field(0.9, ge=0, lt=1, description="Of AdamW.")

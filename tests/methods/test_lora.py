@@ -141,6 +141,77 @@ def test_merged_it_answers_like_the_adapter_and_is_a_plain_model(
     torch.testing.assert_close(logits(load(tmp_path).model, kind), expected, rtol=0, atol=1e-5)
 
 
+def q_proj(settings: Settings, folder: Path) -> tuple[Any, Tensor, Tensor, Tensor]:
+    """One corrected layer of a trained adapter: the layer, its weight in the base, A, B."""
+    settings = settings.model_copy(update={"targets": ("q_proj",)})
+    layer = (
+        trained(lora.attach(settings, load(folder).model, "causal")).base_model.model.model.layers[0].self_attn.q_proj
+    )
+    base = load(folder).model.model.layers[0].self_attn.q_proj.weight
+    return layer, base, layer.lora_A["default"].weight, layer.lora_B["default"].weight
+
+
+class TestRankStabilised:
+    def test_the_scale_is_alpha_over_the_root_of_the_rank(self, tiny_causal: Path) -> None:
+        layer, base, a, b = q_proj(Settings(rank=9, alpha=6.0, rslora=True), tiny_causal)
+        x = torch.randn(3, 64)
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), x @ (base + 6.0 / 3 * b @ a).T, rtol=0, atol=1e-5)
+
+    def test_without_alpha_rank_16_is_scaled_as_ever(self, tiny_causal: Path) -> None:
+        assert q_proj(Settings(rank=16, rslora=True), tiny_causal)[0].scaling == {"default": 2.0}
+        assert q_proj(Settings(rank=4, rslora=True), tiny_causal)[0].scaling == {"default": 4.0}
+
+
+class TestDora:
+    def test_it_is_a_length_for_each_row_times_the_direction_of_the_corrected_one(self, tiny_causal: Path) -> None:
+        layer, base, a, b = q_proj(Settings(rank=4, alpha=6.0, dora=True), tiny_causal)
+        length = layer.lora_magnitude_vector["default"].weight
+        x = torch.randn(3, 64)
+        with torch.no_grad():
+            torch.testing.assert_close(length, base.norm(dim=1))
+            length.mul_(1.5)
+            corrected = base + 6.0 / 4 * b @ a
+            expected = length[:, None] * corrected / corrected.norm(dim=1, keepdim=True)
+            torch.testing.assert_close(layer(x), x @ expected.T, rtol=0, atol=1e-5)
+
+    @BOTH
+    def test_one_more_number_learns_for_each_row(self, kind: str, request: pytest.FixtureRequest) -> None:
+        model = fresh(kind, request)
+        rows = sum(layer.out_features for layer in lora.target_layers(Settings(), model).values())
+        assert lora.count(Settings(rank=4, dora=True), model) == lora.count(Settings(rank=4), model) + rows
+
+
+class TestPissa:
+    def test_a_and_b_begin_as_the_largest_singular_values(self, tiny_causal: Path) -> None:
+        layer = lora.attach(Settings(rank=4, init="pissa"), load(tiny_causal).model, "causal")
+        layer = layer.base_model.model.model.layers[0].self_attn.q_proj
+        base = load(tiny_causal).model.model.layers[0].self_attn.q_proj.weight
+        u, s, v = torch.linalg.svd(base.detach())
+        begun = 2 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+        torch.testing.assert_close(begun, u[:, :4] @ s[:4].diag() @ v[:4], rtol=0, atol=1e-5)
+        torch.testing.assert_close(layer.base_layer.weight + begun, base, rtol=0, atol=1e-5)
+
+    @BOTH
+    @pytest.mark.parametrize("switches", [{}, {"rslora": True}, {"dora": True}, {"alpha": 3.0, "dropout": 0.1}])
+    def test_what_is_saved_is_a_plain_lora_of_twice_the_rank_on_the_base_as_it_is(
+        self, kind: str, switches: dict[str, Any], request: pytest.FixtureRequest, tmp_path: Path
+    ) -> None:
+        from peft import PeftModel
+
+        attached = lora.attach(Settings(rank=4, init="pissa", **switches), fresh(kind, request), kind)
+        torch.manual_seed(3)
+        with torch.no_grad():
+            for weight in attached.parameters():
+                if weight.requires_grad:
+                    weight.add_(0.05 * torch.randn_like(weight))
+        lora.save(attached, tmp_path)
+        again = PeftModel.from_pretrained(fresh(kind, request), tmp_path)
+        assert again.peft_config["default"].r == 8
+        assert again.peft_config["default"].init_lora_weights is True
+        torch.testing.assert_close(logits(again.eval(), kind), logits(attached.eval(), kind), rtol=0, atol=1e-4)
+
+
 class TestWhatIsWrong:
     def refused(self, settings: Settings, folder: Path) -> tuple[str, ...]:
         with pytest.raises(RecipeError) as caught:

@@ -5,7 +5,8 @@ import torch
 from workshop import FULL, LORA, ingredients, make_job, recipe
 
 from tunesmith.settings import TrainSettings
-from tunesmith.training.optimizer import auto_rate, make_optimizer, rate_at
+from tunesmith.training import optimizer as module
+from tunesmith.training.optimizer import auto_rate, make_optimizer, optimizer_problems, rate_at
 
 
 def rates(steps: int, **settings: object) -> list[float]:
@@ -67,3 +68,41 @@ def test_auto_rates_fall_as_models_grow() -> None:
             assert found == sorted(found, reverse=True)
             assert len(set(found)) > 1
             assert all(1e-6 < rate < 1e-2 for rate in found)
+
+
+def test_in_8_bits_large_moments_are_narrow_and_small_ones_are_not(tiny_causal: Path, tmp_path: Path) -> None:
+    job, _ = make_job(
+        ingredients(recipe(FULL, optimizer="adamw-8bit", weight_decay=0.3, beta1=0.8), tiny_causal), tmp_path
+    )
+    optimizer = make_optimizer(job.model, job.settings)
+    assert [(group["weight_decay"], group["betas"][0]) for group in optimizer.param_groups] == [(0.3, 0.8), (0.0, 0.8)]
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    before = [weight.detach().clone() for weight in weights]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01
+    optimizer.step()
+    for weight, was in zip(weights, before, strict=True):
+        kind = torch.uint8 if weight.numel() >= 4096 else torch.float32
+        assert optimizer.state[weight]["state1"].dtype == optimizer.state[weight]["state2"].dtype == kind
+        decayed = was * (1 - 0.01 * 0.3) if weight.ndim > 1 else was
+        torch.testing.assert_close(weight.detach(), decayed - 0.01, rtol=0, atol=1e-3)
+
+
+def test_an_optimizer_that_cannot_be_had_is_named_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    def problems(optimizer: str) -> list[str]:
+        return optimizer_problems(TrainSettings.model_validate({"optimizer": optimizer}))
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert problems("adamw") == problems("adamw-8bit") == []
+    assert problems("paged-adamw-8bit") == [
+        "train.optimizer: paged-adamw-8bit pages between a graphics card and memory, and there is no card. Take "
+        "adamw-8bit."
+    ]
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert problems("adamw") == []
+    for name in ("adamw-8bit", "paged-adamw-8bit"):
+        assert problems(name) == [
+            f"train.optimizer: {name} needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.46.1'"
+        ]

@@ -22,6 +22,7 @@ from tunesmith.training.resuming import resume, save, trim_log
 from tunesmith.training.tune import Ingredients
 
 DROPOUT: dict[str, Any] = {**LORA, "dropout": 0.3}
+SPARSE: dict[str, Any] = {"method": "sparse", "share": 0.01, "examples": 4}
 
 
 def digest(job: Job) -> str:
@@ -63,11 +64,16 @@ def timeless(log: list[TrainPoint]) -> list[TrainPoint]:
     return [point.model_copy(update={"seconds": 0.0}) for point in log]
 
 
-@pytest.mark.parametrize("method", [DROPOUT, FULL], ids=["lora", "full"])
+@pytest.mark.parametrize(
+    ("method", "optimizer"),
+    [(DROPOUT, "adamw"), (FULL, "adamw"), (SPARSE, "adamw"), (FULL, "adamw-8bit")],
+    ids=["lora", "full", "sparse", "full in 8 bits"],
+)
 def test_a_training_cut_after_every_step_ends_as_if_it_had_not_been(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any]
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any], optimizer: str
 ) -> None:
-    given = ingredients(recipe(method, epochs=2.0, tokens_per_step=150, validations=3), tiny, train=8, validation=2)
+    how = recipe(method, epochs=2.0, tokens_per_step=150, validations=3, optimizer=optimizer)
+    given = ingredients(how, tiny, train=8, validation=2)
     whole, _ = make_job(given, tmp_path / "whole")
     progress = train(whole)
     job, found, cuts = train_in_pieces(given, tmp_path / "pieces", monkeypatch)

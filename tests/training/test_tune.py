@@ -81,7 +81,8 @@ def test_an_adapter_folder_holds_the_files_of_peft_and_a_card(tiny: Path, tmp_pa
     card = read_record(where.adapter / "tunesmith.json", AdapterCard)
     assert card == AdapterCard(
         model="tiny", model_hash=fingerprint(tiny), method="lora",
-        settings={"rank": 4, "alpha": None, "dropout": 0.0, "targets": "all-linear"},
+        settings={"rank": 4, "alpha": None, "dropout": 0.0, "targets": "all-linear", "rslora": False, "dora": False,
+                  "init": "default"},
         tasks=card.tasks, seed=3, max_tokens=1024, tunesmith=__version__,
     )  # fmt: skip
     assert [task["name"] for task in card.tasks] == ["orders"]

@@ -13,6 +13,7 @@ from tunesmith.registry import METHODS, resolve
 from tunesmith.rundir import CandidateDir
 from tunesmith.settings import Recipe
 from tunesmith.training.job import Job
+from tunesmith.training.preparing import attach_prepared, losses_of
 from tunesmith.training.tune import Ingredients, scorer
 
 THINGS = ("lamp", "parcel", "bill", "chair", "order", "label", "photo", "payment")
@@ -56,16 +57,22 @@ def make_job(given: Ingredients, where: Path, *, score: Any = None, double: bool
 
     torch.manual_seed(given.recipe.seed)
     settings, candidate = train_settings(given.recipe, "tuned"), given.recipe.candidates["tuned"]
-    loaded = load(given.model)
-    model = resolve("method", candidate.method, METHODS).attach(candidate.settings, loaded.model, loaded.kind)
+    method = resolve("method", candidate.method, METHODS)
+    loaded = load(given.model, quantize=getattr(method, "QUANTIZE", False))
+    looks_first = hasattr(method, "prepare")
+    model = loaded.model if looks_first else method.attach(candidate.settings, loaded.model, loaded.kind)
     coder = Coder(loaded.tokenizer, loaded.kind, settings.max_tokens, loaded.virtual)
     train, _ = encode_training(given.train, coder)
     validation = encode_training(given.validation, coder)[0] if given.validation else []
+    folder = CandidateDir(where)
+    if looks_first:
+        losses = losses_of(loaded, train, seed=given.recipe.seed)
+        kept = folder.checkpoints
+        model = attach_prepared(method, candidate.settings, loaded, losses=losses, kept=kept, identity="a test")
     if double:
         model.double()
     rate = settings.learning_rate
     assert rate != "auto"
-    folder = CandidateDir(where)
     job = Job(
         "tuned", model, loaded.kind, loaded.tokenizer.pad_token_id, train, validation, settings, rate,
         given.recipe.seed, False, folder.checkpoints, folder.train_log, "a test", scorer(loaded, model, score),

@@ -56,16 +56,20 @@ def load_candidate(recipe: Recipe, name: str, *, model: Path, adapter: Path) -> 
 
 
 def load_tuned(method_name: str, model: Path, adapter: Path, *, dtype: torch.dtype) -> Loaded:
-    """Load a tuned model ready to answer; an adapter is merged into a base of its own where its method can."""
+    """Load a tuned model ready to answer; an adapter is merged into a base of its own where its method can.
+
+    A quantised base stays so, with its adapter beside it: merged it would take the memory that quantising saves.
+    """
     method = resolve("method", method_name, METHODS)
     if method.ON_DISK == "model":
         return load(adapter, dtype=dtype)
     check_adapter(adapter)
-    base = load(model, dtype=dtype)
+    quantize = getattr(method, "QUANTIZE", False)
+    base = load(model, dtype=dtype, quantize=quantize)
     try:
         with quiet_peft():
             tuned = method.load(base.model, adapter)
-            tuned = (method.merge(tuned) if hasattr(method, "merge") else tuned).eval()
+            tuned = (method.merge(tuned) if hasattr(method, "merge") and not quantize else tuned).eval()
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RecipeError(
             f"{adapter}: this adapter does not fit the base model in {model}: {first_line(error)} "

@@ -7,6 +7,10 @@ What the rest of the house asks of the module of a method:
 ``ON_DISK``
     "adapter": a folder with adapter_config.json and adapter_model.safetensors, in peft's format where peft knows the
     method. "model": a whole model folder.
+``IN_PEFT`` (optional)
+    False: what is on the disk is an adapter in a format of our own, which plain peft cannot load.
+``QUANTIZE`` (optional)
+    True: the base is loaded in four bits, to train and to answer, and is not merged to answer.
 ``RATES``
     What ``learning_rate: auto`` means, by architecture: (largest number of base parameters, rate), ascending.
 ``TRAIN`` (optional)
@@ -18,6 +22,9 @@ What the rest of the house asks of the module of a method:
 ``count(settings, model)``
     How many parameters learn, by the closed formula; also on a model without weights. Raises a RecipeError that names
     everything the model cannot take.
+``prepare(settings, model, losses)`` (optional)
+    What must be found out from training examples before, as tensors by name. ``losses(n)`` gives the losses of n
+    examples, one after the other. The result is kept beside the checkpoints, and goes to ``attach`` as ``prepared``.
 ``attach(settings, model, kind)``
     The model made ready to train: exactly what learns requires a gradient.
 ``Settings.for_tasks(names)`` (optional)

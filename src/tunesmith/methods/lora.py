@@ -1,9 +1,12 @@
 """LoRA: each chosen linear layer W gets a low-rank correction, W + (alpha / r) B A, and W stays frozen.
 
-Hu and others 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685. The layers and the
-files are those of peft.
+Hu and others 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685. Three switches: rsLoRA
+scales by alpha / sqrt(r) (Kalajdzievski 2023, arXiv 2312.03732); DoRA learns the length of every row of the corrected
+matrix apart from its direction (Liu and others 2024, arXiv 2402.09353); PiSSA starts A and B at the largest singular
+values of W, and W at what is left (Meng and others 2024, arXiv 2404.02948). The layers and the files are those of peft.
 """
 
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,32 +25,44 @@ RATES = {
 """What `learning_rate: auto` means: (largest number of base parameters, rate), by architecture."""
 
 
-class Settings(Base):
-    """What LoRA can be told."""
+class LowRank(Base):
+    """What low-rank corrections can be told, whatever the base is stored in."""
 
     rank: int = Field(16, ge=1, le=1024, description="r, the inner width of the correction.")
-    alpha: float | None = Field(None, gt=0, description="Scale is alpha / rank; None: twice the rank.")
+    alpha: float | None = Field(
+        None, gt=0, description="Scale is alpha / rank; None: twice the rank, and 8 with rslora."
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="Of the input of A, while training.")
     targets: tuple[str, ...] | Literal["all-linear", "attention"] = Field(
         "all-linear", description="Names of the linear layers; all-linear leaves out the output head."
+    )
+    rslora: bool = Field(False, description="Scale by alpha / sqrt(rank), which suits high ranks.")
+    dora: bool = Field(False, description="Also learn the length of each row of the corrected matrix.")
+
+
+class Settings(LowRank):
+    """What LoRA can be told."""
+
+    init: Literal["default", "pissa"] = Field(
+        "default", description="default: B is zero. pissa: A and B begin as the largest singular values of W."
     )
 
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "q", "k", "v", "o", "c_attn", "query_key_value", "dense")
 
 
-def size(rows: int, columns: int, rank: int) -> int:
-    """Return the parameters of one correction: A is (rank, columns), B is (rows, rank).
+def size(rows: int, columns: int, rank: int, *, dora: bool = False) -> int:
+    """Return the parameters of one correction: A is (rank, columns), B is (rows, rank); DoRA has a length for each row.
 
     The lecture's example, a 512 x 64 layer at rank 8:
 
     >>> 512 * 64, size(512, 64, 8), round(100 * size(512, 64, 8) / (512 * 64) - 100)
     (32768, 4608, -86)
     """
-    return rank * (rows + columns)
+    return rank * (rows + columns) + (rows if dora else 0)
 
 
-def target_layers(settings: Settings, model: Any) -> dict[str, Any]:
+def target_layers(settings: LowRank, model: Any) -> dict[str, Any]:
     """Return name -> linear layer for every layer that gets a correction.
 
     Raises:
@@ -70,50 +85,84 @@ def target_layers(settings: Settings, model: Any) -> dict[str, Any]:
             problems.append(f'lora: no linear layer is called "{target}"; this model has {", ".join(ends)}.')
     if not chosen and not problems:
         problems.append(f"lora: no layer fits targets: {settings.targets}; this model has {', '.join(ends)}.")
-    small = [(n, layer) for n, layer in chosen.items() if min(layer.weight.shape) < settings.rank]
+    # Not the shape of the weight: that of a quantised layer is packed.
+    small = [(n, layer) for n, layer in chosen.items() if min(layer.out_features, layer.in_features) < settings.rank]
     if small:
         name, layer = small[0]
         problems.append(
-            f"lora: rank {settings.rank} is larger than the layer {name} ({layer.weight.shape[0]} x "
-            f"{layer.weight.shape[1]}), and {len(small) - 1} more. Take a rank of at most "
-            f"{min(min(layer.weight.shape) for _, layer in small)}."
+            f"lora: rank {settings.rank} is larger than the layer {name} ({layer.out_features} x "
+            f"{layer.in_features}), and {len(small) - 1} more. Take a rank of at most "
+            f"{min(min(layer.out_features, layer.in_features) for _, layer in small)}."
         )
     if problems:
         raise RecipeError(problems)
     return chosen
 
 
-def count(settings: Settings, model: Any) -> int:
+def count(settings: LowRank, model: Any) -> int:
     """Return how many parameters learn, by the closed formula."""
-    shapes = (layer.weight.shape for layer in target_layers(settings, model).values())
-    return sum(size(rows, columns, settings.rank) for rows, columns in shapes)
+    layers = target_layers(settings, model).values()
+    return sum(size(one.out_features, one.in_features, settings.rank, dora=settings.dora) for one in layers)
 
 
-def attach(settings: Settings, model: Any, kind: str) -> Any:
-    """Wrap the chosen layers with peft's LoRA; B starts at zero, so that nothing changes before training.
+def attach(settings: LowRank, model: Any, kind: str) -> Any:
+    """Wrap the chosen layers with peft's LoRA; nothing changes before training, up to rounding.
+
+    With the default start B is zero, and the output is that of the base to the last bit unless ``dora`` divides and
+    multiplies by the length of each row. With PiSSA the layers keep what A and B do not hold.
 
     Args:
-        settings: Rank, alpha, dropout, targets.
+        settings: Rank, alpha, dropout, targets, and the switches.
         model: transformers model; its own weights are frozen.
         kind: "causal" or "seq2seq".
     """
-    from peft import LoraConfig, TaskType, get_peft_model
+    from peft import LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict
 
     names = sorted({name.split(".")[-1] for name in target_layers(settings, model)})
+    pissa = isinstance(settings, Settings) and settings.init == "pissa"
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha or 2 * settings.rank,
+        lora_alpha=settings.alpha or (8 if settings.rslora else 2 * settings.rank),
         lora_dropout=settings.dropout,
         target_modules=names,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+        init_lora_weights="pissa" if pissa else True,
         task_type=TaskType.SEQ_2_SEQ_LM if kind == "seq2seq" else TaskType.CAUSAL_LM,
     )
     with quiet_peft():
-        return get_peft_model(model, config)
+        attached = get_peft_model(model, config)
+    if pissa:
+        attached.start = {name: weight.clone() for name, weight in get_peft_model_state_dict(attached).items()}
+    return attached
 
 
 def save(model: Any, folder: Path) -> None:
-    """Write adapter_config.json and adapter_model.safetensors, which plain peft loads."""
-    model.save_pretrained(folder)
+    """Write adapter_config.json and adapter_model.safetensors, which plain peft loads onto the base as it is.
+
+    PiSSA has changed the base: W = W' + s B0 A0, where s is the scale. What was learned is then written as a plain
+    LoRA of twice the rank, s (B A - B0 A0) = s [B, -B0] [A; A0], so that it fits the base that everybody has.
+    """
+    start = getattr(model, "start", None)
+    if start is None:
+        model.save_pretrained(folder)
+        return
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+    from torch import cat
+
+    learned = get_peft_model_state_dict(model)
+    for name in learned:
+        if "lora_A" in name:
+            learned[name] = cat([learned[name], start[name]], 0)
+        elif "lora_B" in name:
+            learned[name] = cat([learned[name], -start[name]], 1)
+    config = copy(model.peft_config["default"])
+    config.r, config.init_lora_weights, config.inference_mode = 2 * config.r, True, True
+    config.lora_alpha *= 2**0.5 if config.use_rslora else 2  # the scale stays what it was
+    save_file({name: weight.contiguous() for name, weight in learned.items()}, folder / "adapter_model.safetensors",
+              metadata={"format": "pt"})  # fmt: skip
+    config.save_pretrained(folder)
 
 
 def load(model: Any, folder: Path) -> Any:

@@ -13,6 +13,7 @@ from tunesmith.machine import need_space
 from tunesmith.models.catalog import CATALOG, PICKLES, Wheel, check_folder, check_name, home, read_json_object
 from tunesmith.models.fetch import fetch_gguf, one_at_a_time
 from tunesmith.models.gguf import convert, first_line
+from tunesmith.models.quantize import nf4
 
 Kind = Literal["causal", "seq2seq"]
 
@@ -111,12 +112,13 @@ def _from_hub(name: str) -> Path:
     return folder
 
 
-def load(folder: Path, *, dtype: Any = None) -> Loaded:
+def load(folder: Path, *, dtype: Any = None, quantize: bool = False) -> Loaded:
     """Load model and tokenizer from a folder, ready for inference; safetensors only, never remote code.
 
     Args:
         folder: What ``materialize`` returned.
         dtype: torch dtype of the weights; None = float32.
+        quantize: Keep the linear layers in four bits (``models.quantize``), and compute in ``dtype``.
 
     Raises:
         RecipeError: It is damaged, incomplete, or nothing that transformers knows.
@@ -127,13 +129,17 @@ def load(folder: Path, *, dtype: Any = None) -> Loaded:
 
     tokenizer, kind = load_tokenizer(folder)
     auto = AutoModelForSeq2SeqLM if kind == "seq2seq" else AutoModelForCausalLM
+    dtype = dtype or torch.float32
+    # Where the rest of a run computes; left to itself, transformers takes a graphics card for quantised weights alone.
+    four_bits = {"quantization_config": nf4(dtype), "device_map": {"": "cpu"}} if quantize else {}
     with _explained(folder):
         model, loading = auto.from_pretrained(
             folder,
-            dtype=dtype or torch.float32,
+            dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **four_bits,
         )
     if missing := sorted(loading["missing_keys"]):  # transformers would fill them with random numbers
         raise RecipeError(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -47,13 +48,31 @@ def rate_at(step: int, *, steps: int, highest: float, settings: TrainSettings) -
     return highest * (settings.final_rate + (1 - settings.final_rate) * shape)
 
 
-def make_optimizer(model: Any, settings: TrainSettings) -> torch.optim.AdamW:
-    """Return AdamW over what is trainable; vectors (norms, biases) are not decayed."""
+def make_optimizer(model: Any, settings: TrainSettings) -> Any:
+    """Return AdamW over what is trainable; vectors (norms, biases) are not decayed.
+
+    In 8 bits its moments are quantised in blocks of 256 (Dettmers and others 2021, "8-bit Optimizers via Block-wise
+    Quantization", arXiv 2110.02861), those of weights with fewer than 4,096 numbers excepted.
+    """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=0.0, betas=(settings.beta1, settings.beta2), fused=True
-    )
+    given: dict[str, Any] = {"lr": 0.0, "betas": (settings.beta1, settings.beta2)}
+    there = [group for group in groups if group["params"]]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(there, **given, fused=True)
+    from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
+
+    return {"adamw-8bit": AdamW8bit, "paged-adamw-8bit": PagedAdamW8bit}[settings.optimizer](there, **given)
+
+
+def optimizer_problems(settings: TrainSettings) -> list[str]:
+    """Return what keeps this machine from making the optimizer that is asked for."""
+    asked = f"train.optimizer: {settings.optimizer}"
+    if settings.optimizer != "adamw" and not find_spec("bitsandbytes"):
+        return [f"{asked} needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.46.1'"]
+    if settings.optimizer == "paged-adamw-8bit" and not torch.cuda.is_available():
+        return [f"{asked} pages between a graphics card and memory, and there is no card. Take adamw-8bit."]
+    return []

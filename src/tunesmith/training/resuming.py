@@ -20,7 +20,7 @@ def save(job: Job, optimizer: Any, progress: Progress) -> None:
     names = {parameter: name for name, parameter in trainable(job.model).items()}
     moments: dict[str, Tensor] = {}
     for parameter, values in optimizer.state.items():
-        moments.update({f"{key}/{names[parameter]}": value for key, value in values.items()})
+        moments.update({f"{key}/{names[parameter]}": torch.as_tensor(value) for key, value in values.items()})
     state = {
         "identity": job.identity,
         "progress": {key: getattr(progress, key) for key in Progress.__slots__ if key != "best"},
@@ -76,9 +76,9 @@ def resume(job: Job, optimizer: Any) -> Progress:
     load_trainable(job.model, found.tensors["weights"])
     moments = found.tensors["optimizer"]
     for name, parameter in trainable(job.model).items():
-        optimizer.state[parameter] = {
-            key.split("/", 1)[0]: value for key, value in moments.items() if key.split("/", 1)[1] == name
-        }
+        own = {key.split("/", 1)[0]: value for key, value in moments.items() if key.split("/", 1)[1] == name}
+        # bitsandbytes counts its steps in a plain number; torch in a tensor of floats
+        optimizer.state[parameter] = {k: v.item() if v.dtype == torch.int64 else v for k, v in own.items()}
     torch.set_rng_state(torch.tensor(found.state["random"], dtype=torch.uint8))
     best = found.state["best"]
     return Progress(**found.state["progress"], best=math.inf if best is None else best)

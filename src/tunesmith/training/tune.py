@@ -28,6 +28,7 @@ from tunesmith.training.job import Job, Progress
 from tunesmith.training.loop import answering, train
 from tunesmith.training.nearest import nearest_tokens
 from tunesmith.training.optimizer import auto_rate
+from tunesmith.training.preparing import attach_prepared, losses_of
 
 CARD = "tunesmith.json"  # the AdapterCard beside the weights
 
@@ -59,21 +60,29 @@ def tune(
     frozen = method.ON_DISK == "adapter"
     reset_peak()
     torch.manual_seed(recipe.seed)
-    loaded = load(given.model, dtype=torch.bfloat16 if half and frozen else torch.float32)
+    dtype = torch.bfloat16 if half and frozen else torch.float32
+    loaded = load(given.model, dtype=dtype, quantize=getattr(method, "QUANTIZE", False))
     total = loaded.model.num_parameters()
     trainable = method.count(candidate.settings, loaded.model)
     say(f"{name}: {candidate.method} trains {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
     check_room(loaded, trainable, settings, where, name=name)
-    model = attached(recipe, name, loaded)
+    looks_first = hasattr(method, "prepare")  # at examples; it has no virtual tokens that those would begin with
+    model = loaded.model if looks_first else attached(recipe, name, loaded)
     coder = Coder(loaded.tokenizer, loaded.kind, check_context(loaded, settings), loaded.virtual)
     examples, encoding = encode_training(given.train, coder)
     validation = encode_validation(given, coder, settings, name=name)
+    made_of = identity(given, name, [*examples, *validation])
+    if looks_first:
+        model = attach_prepared(
+            method, candidate.settings, loaded, losses=losses_of(loaded, examples, seed=recipe.seed),
+            kept=where.checkpoints, identity=made_of,
+        )  # fmt: skip
     rate = settings.learning_rate
     if rate == "auto":
         rate = auto_rate(candidate.method, parameters=total, kind=loaded.kind)
     job = Job(
         name, model, loaded.kind, loaded.tokenizer.pad_token_id, examples, validation, settings, rate, recipe.seed,
-        half and not frozen, where.checkpoints, where.train_log, identity(given, name, [*examples, *validation]),
+        half and not frozen, where.checkpoints, where.train_log, made_of,
         scorer(loaded, model, score),
     )  # fmt: skip
     progress = train(job)

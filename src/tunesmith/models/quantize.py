@@ -1,0 +1,25 @@
+"""A base whose linear layers are kept in four bits: NF4 with double quantisation, by bitsandbytes.
+
+Dettmers and others 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", arXiv 2305.14314. Each block of 64 weights is
+divided by its largest absolute value and rounded to one of 16 levels, the quantiles of a normal distribution; the
+divisors are quantised in turn, to 8 bits. A layer turns its weights back into the format that is computed in whenever
+it is used. The output head, and in T5 the second matrix of each feed-forward layer, stay wide.
+"""
+
+from typing import Any
+
+
+def nf4(dtype: Any) -> Any:
+    """Return the configuration that transformers quantises by while it loads.
+
+    Args:
+        dtype: torch dtype that layers compute in, and that everything but linear layers is kept in.
+    """
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )

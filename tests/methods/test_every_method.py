@@ -1,0 +1,291 @@
+"""What must hold for every method of the table, on both architectures. A new method joins with a line in CASES."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from workshop import ingredients, make_job, recipe
+
+from tunesmith.environment import quiet_peft
+from tunesmith.errors import RecipeError
+from tunesmith.inference.answer import load_tuned
+from tunesmith.models.load import load, skeleton
+from tunesmith.models.tiny import write_tiny
+from tunesmith.registry import METHODS, resolve
+from tunesmith.rundir import CandidateDir
+from tunesmith.training.job import Job, trainable
+from tunesmith.training.loop import train
+from tunesmith.training.tune import tune
+
+CASES: dict[str, dict[str, Any]] = {
+    "full": {"method": "full"},
+    "last-layers": {"method": "last-layers", "layers": 1},
+    "last-layers and head": {"method": "last-layers", "layers": 1, "head": True},
+    "modules": {"method": "modules", "patterns": ["*.v_proj", "*.q", "*.wo"]},
+    "bitfit": {"method": "bitfit"},
+    "norms": {"method": "norms"},
+    "embeddings": {"method": "embeddings"},
+    "head": {"method": "head"},
+    "sparse": {"method": "sparse", "share": 0.01, "examples": 4},
+    "sparse by sam": {"method": "sparse", "share": 0.01, "examples": 4, "score": "sam"},
+    "lora": {"method": "lora", "rank": 4},
+    "dora": {"method": "lora", "rank": 4, "dora": True},
+    "pissa": {"method": "lora", "rank": 4, "init": "pissa"},
+    "pissa, rslora, dora": {"method": "lora", "rank": 4, "init": "pissa", "rslora": True, "dora": True},
+    "qlora": {"method": "qlora", "rank": 4},
+}
+"""Name of a case -> what the recipe says."""
+
+BY_KIND: dict[tuple[str, str], dict[str, Any]] = {
+    ("modules", "causal"): {"patterns": ["*.v_proj"]},
+    ("modules", "seq2seq"): {"patterns": ["*.q", "*.wo"]},
+}
+"""Case and architecture -> what the recipe says otherwise."""
+
+NOT_THE_BASE: dict[str, str] = {
+    "dora": "divides each row by its length and multiplies it by the same length",
+    "pissa": "splits the matrix in two, and adds the parts again",
+    "pissa, rslora, dora": "both",
+}
+"""Case -> why its output is that of the base only up to rounding before training."""
+
+CANNOT: dict[tuple[str, str], str] = {
+    ("bitfit", kind): (
+        f"bitfit: this model ({name}) has no biases that could learn. Take norms, which trains about as few weights, "
+        "or lora."
+    )
+    for kind, name in (("causal", "LlamaForCausalLM"), ("seq2seq", "T5ForConditionalGeneration"))
+}
+"""Case and architecture -> why the one cannot be had with the other."""
+
+KINDS = ("causal", "seq2seq")
+POSSIBLE = [(case, kind) for case in CASES for kind in KINDS if (case, kind) not in CANNOT]
+EVERYWHERE = pytest.mark.parametrize(("case", "kind"), POSSIBLE)
+IDS = torch.tensor([[5, 17, 40, 300, 8, 9, 31]])
+
+
+def candidate(case: str, kind: str) -> dict[str, Any]:
+    return {**CASES[case], **BY_KIND.get((case, kind), {})}
+
+
+def method_of(case: str) -> Any:
+    return resolve("method", CASES[case]["method"], METHODS)
+
+
+def in_peft(case: str) -> bool:
+    return method_of(case).ON_DISK == "adapter" and getattr(method_of(case), "IN_PEFT", True)
+
+
+def base(case: str, folder: Path) -> Any:
+    return load(folder, quantize=getattr(method_of(case), "QUANTIZE", False)).model
+
+
+def logits(model: Any, kind: str) -> Tensor:
+    more = {"decoder_input_ids": torch.tensor([[0, 7, 20]])} if kind == "seq2seq" else {}
+    with torch.no_grad():
+        found: Tensor = model.eval()(input_ids=IDS, **more).logits
+    return found
+
+
+def snapshot(model: Any) -> dict[str, Tensor]:
+    """Every weight and every buffer; also those that are not saved."""
+    return {name: value.detach().clone() for name, value in (*model.named_parameters(), *model.named_buffers())}
+
+
+@pytest.fixture(scope="module")
+def tiny_causal(tmp_path_factory: pytest.TempPathFactory, steady_torch: None, texts: tuple[str, ...]) -> Path:
+    """Half as wide as the one of the other tests, since here every method trains it several times."""
+    return write_tiny(tmp_path_factory.mktemp("models") / "causal", kind="causal", texts=texts, hidden=32)
+
+
+@pytest.fixture(scope="module")
+def tiny_seq2seq(tmp_path_factory: pytest.TempPathFactory, steady_torch: None, texts: tuple[str, ...]) -> Path:
+    """The same for an encoder-decoder."""
+    return write_tiny(tmp_path_factory.mktemp("models") / "seq2seq", kind="seq2seq", texts=texts, hidden=32)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A short training, from before it began to what was written."""
+
+    job: Job
+    before: Tensor  # logits
+    was: dict[str, Tensor]  # all weights
+    after: Tensor
+    now: dict[str, Tensor]
+    losses: list[float]
+    saved: Path
+
+
+_trained: dict[tuple[str, str], Trained] = {}
+Training = Callable[[str, str], Trained]
+
+
+@pytest.fixture
+def training(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """Train a case on an architecture, once for all tests."""
+
+    def find(case: str, kind: str) -> Trained:
+        if (case, kind) not in _trained:
+            folder, where = request.getfixturevalue(f"tiny_{kind}"), tmp_path_factory.mktemp("trained")
+            job, loaded = make_job(ingredients(recipe(candidate(case, kind), max_steps=4), folder, train=12), where)
+            before, was = logits(job.model, kind), snapshot(job.model)
+            losses = train(job).losses
+            saved = where / "saved"
+            saved.mkdir()
+            method_of(case).save(job.model, saved)
+            loaded.tokenizer.save_pretrained(saved)
+            after = logits(job.model, kind)
+            _trained[case, kind] = Trained(job, before, was, after, snapshot(job.model), losses, saved)
+        return _trained[case, kind]
+
+    return find
+
+
+def test_every_method_has_a_case() -> None:
+    assert {case["method"] for case in CASES.values()} == set(METHODS)
+    assert NOT_THE_BASE.keys() <= CASES.keys()
+
+
+@pytest.mark.parametrize(("case", "kind"), CANNOT)
+def test_what_an_architecture_cannot_take_is_refused_on_the_skeleton(
+    case: str, kind: str, request: pytest.FixtureRequest
+) -> None:
+    settings = recipe(candidate(case, kind)).candidates["tuned"].settings
+    with pytest.raises(RecipeError) as caught:
+        method_of(case).count(settings, skeleton(request.getfixturevalue(f"tiny_{kind}")))
+    assert str(caught.value) == CANNOT[case, kind]
+
+
+@EVERYWHERE
+def test_before_training_the_output_is_that_of_the_base(
+    case: str, kind: str, training: Training, request: pytest.FixtureRequest
+) -> None:
+    expected = logits(base(case, request.getfixturevalue(f"tiny_{kind}")), kind)
+    difference = (training(case, kind).before - expected).abs().max()
+    assert difference <= (1e-5 if case in NOT_THE_BASE else 0)
+
+
+@EVERYWHERE
+def test_as_many_parameters_learn_as_the_method_counts(
+    case: str, kind: str, training: Training, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(f"tiny_{kind}")
+    settings = recipe(candidate(case, kind)).candidates["tuned"].settings
+    learning = sum(weight.numel() for weight in trainable(training(case, kind).job.model).values())
+    assert method_of(case).count(settings, base(case, folder)) == learning > 0
+    if kind == "causal":  # the skeleton of the tiny T5 shares a matrix that its saved weights do not
+        assert method_of(case).count(settings, skeleton(folder)) == learning
+
+
+@EVERYWHERE
+def test_training_changes_what_learns_and_nothing_else(case: str, kind: str, training: Training) -> None:
+    found = training(case, kind)
+    changed = {name for name, value in found.now.items() if not torch.equal(value, found.was[name])}
+    assert changed
+    assert changed <= trainable(found.job.model).keys()
+    assert found.now.keys() == found.was.keys()
+    assert (found.after - found.before).abs().max() > 1e-3, "it learned something"
+    assert {weight.dtype for weight in trainable(found.job.model).values()} == {torch.float32}
+
+
+@EVERYWHERE
+def test_saved_and_loaded_onto_a_fresh_base_it_answers_the_same(
+    case: str, kind: str, training: Training, request: pytest.FixtureRequest
+) -> None:
+    found, method = training(case, kind), method_of(case)
+    if method.ON_DISK == "model":
+        again = load(found.saved).model
+    else:
+        with quiet_peft():
+            again = method.load(base(case, request.getfixturevalue(f"tiny_{kind}")), found.saved)
+    torch.testing.assert_close(logits(again, kind), found.after, rtol=0, atol=1e-5)
+
+
+def test_in_a_fresh_process_it_answers_the_same(training: Training, tiny_causal: Path) -> None:
+    cases = ("lora", "sparse")
+    code = (
+        "import json, sys, torch; from pathlib import Path; from tunesmith.inference.answer import load_tuned\n"
+        f"for name, saved in zip({cases!r}, sys.argv[2:]):\n"
+        "    loaded = load_tuned(name, Path(sys.argv[1]), Path(saved), dtype=torch.float32)\n"
+        f"    print(json.dumps(loaded.model(input_ids=torch.tensor({IDS.tolist()})).logits.tolist()))"
+    )
+    saved = [str(training(case, "causal").saved) for case in cases]
+    call = [sys.executable, "-c", code, str(tiny_causal), *saved]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    for case, line in zip(cases, done.stdout.splitlines(), strict=True):
+        expected = training(case, "causal").after
+        torch.testing.assert_close(torch.tensor(json.loads(line)), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("case", "kind"), [one for one in POSSIBLE if in_peft(one[0])])
+def test_plain_peft_loads_what_it_knows(
+    case: str, kind: str, training: Training, request: pytest.FixtureRequest
+) -> None:
+    from peft import PeftModel
+
+    again = PeftModel.from_pretrained(base(case, request.getfixturevalue(f"tiny_{kind}")), training(case, kind).saved)
+    torch.testing.assert_close(logits(again, kind), training(case, kind).after, rtol=0, atol=1e-5)
+
+
+@EVERYWHERE
+def test_training_twice_with_one_seed_gives_equal_weights(
+    case: str, kind: str, training: Training, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    given = ingredients(recipe(candidate(case, kind), max_steps=4), request.getfixturevalue(f"tiny_{kind}"), train=12)
+    torch.rand(3)
+    job, _ = make_job(given, tmp_path)
+    train(job)
+    now = snapshot(job.model)
+    assert [name for name, value in training(case, kind).now.items() if not torch.equal(value, now[name])] == []
+
+
+@pytest.mark.parametrize(("case", "kind"), [one for one in POSSIBLE if hasattr(method_of(one[0]), "merge")])
+def test_merged_it_answers_the_same_and_is_a_plain_model(
+    case: str, kind: str, training: Training, request: pytest.FixtureRequest
+) -> None:
+    found, method = training(case, kind), method_of(case)
+    folder = request.getfixturevalue(f"tiny_{kind}")
+    with quiet_peft():
+        again = load(found.saved).model if method.ON_DISK == "model" else method.load(base(case, folder), found.saved)
+        merged = method.merge(again)
+    plain = load(folder).model
+    assert type(merged) is type(plain)
+    assert merged.state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(logits(merged, kind), found.after, rtol=0, atol=1e-5)
+
+
+@EVERYWHERE
+def test_how_a_step_is_cut_into_batches_changes_nothing_but_rounding(
+    case: str, kind: str, training: Training, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Examples end to end in one row, each attending to itself alone, or one at a time."""
+    folder = request.getfixturevalue(f"tiny_{kind}")
+    given = ingredients(recipe(candidate(case, kind), max_steps=2, tokens_per_batch=1), folder, train=12)
+    job, _ = make_job(given, tmp_path)
+    assert train(job).losses == pytest.approx(training(case, kind).losses[:2], rel=2e-4)
+
+
+@EVERYWHERE
+def test_in_bfloat16_the_base_is_narrow_and_what_learns_is_not(
+    case: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    folder, where = request.getfixturevalue(f"tiny_{kind}"), CandidateDir(tmp_path)
+    given = ingredients(recipe(candidate(case, kind), max_steps=3, precision="bfloat16"), folder, train=12)
+    assert tune(given, "tuned", where).precision == "bfloat16"
+    (weights,) = where.adapter.glob("*.safetensors")
+    written = load_file(weights).items()
+    assert {value.dtype for name, value in written if not name.endswith(".index")} == {torch.float32}
+    loaded = load_tuned(CASES[case]["method"], folder, where.adapter, dtype=torch.bfloat16)
+    assert logits(loaded.model, kind).isfinite().all()
