@@ -73,7 +73,8 @@ def scaled_layers(settings: Settings, model: Any) -> tuple[dict[str, Any], dict[
 def count(settings: Settings, model: Any) -> int:
     """Return how many parameters learn: one for each output, or input, of the chosen layers."""
     outputs, inputs = scaled_layers(settings, model)
-    return sum(one.weight.shape[0] for one in outputs.values()) + sum(one.weight.shape[1] for one in inputs.values())
+    sizes = [layer.weight.shape[0] for layer in outputs.values()] + [layer.weight.shape[1] for layer in inputs.values()]
+    return int(sum(sizes))
 
 
 def attach(settings: Settings, model: Any, kind: str) -> Any:

@@ -63,7 +63,7 @@ def count(settings: Settings, model: Any) -> int:
         )
     if problems:
         raise RecipeError(problems)
-    return settings.tokens * sum(k.weight.shape[0] + v.weight.shape[0] for k, v in layers)
+    return settings.tokens * int(sum(k.weight.shape[0] + v.weight.shape[0] for k, v in layers))
 
 
 def attach(settings: Settings, model: Any, kind: str) -> Any:
