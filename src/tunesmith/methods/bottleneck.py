@@ -15,7 +15,8 @@ from tunesmith.errors import RecipeError
 from tunesmith.settings import Settings as Base
 
 ABOUT = "narrow networks after or beside the layers (arXiv 1902.00751, 2110.04366)"
-ON_DISK = "adapter"  # in a format of its own
+ON_DISK = "adapter"
+IN_PEFT = False  # in a format of its own
 RATES = {
     "causal": ((3e8, 1e-3), (2e9, 5e-4), (float("inf"), 2e-4)),
     "seq2seq": ((1e9, 1e-3), (float("inf"), 5e-4)),
