@@ -1,8 +1,11 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 
+from tunesmith.inference import decode as decoding
 from tunesmith.inference.decode import decode, shared_prefix
-from tunesmith.models.load import load
+from tunesmith.models.load import Loaded, load
 
 
 def alone(loaded, prompt, new):
@@ -23,16 +26,23 @@ def prompts(seed, *, prefix=0, count=9):
     return sorted(found, key=lambda ids: (-len(ids), ids))
 
 
+@pytest.fixture(params=["fused layers", "layers of transformers"])
+def layers(request, monkeypatch):
+    if request.param != "fused layers":
+        monkeypatch.setattr(decoding, "fused", lambda model, dtype: nullcontext())
+    return request.param
+
+
 @pytest.mark.parametrize("prefix", [0, 12])
 @pytest.mark.parametrize("slots", [1, 3, 50])
-def test_answers_equal_those_of_each_prompt_alone(tiny_causal, prefix, slots):
+def test_answers_equal_those_of_each_prompt_alone(tiny_causal, layers, prefix, slots):
     loaded = load(tiny_causal)
     asked = prompts(1, prefix=prefix)
     found = decode(loaded, asked, max_new_tokens=7, tokens_in_memory=slots * (len(asked[0]) + 7))
     assert found == [alone(loaded, prompt, 7) for prompt in asked]
 
 
-def test_an_answer_ends_at_a_stop_token_and_its_slot_is_used_again(tiny_causal):
+def test_an_answer_ends_at_a_stop_token_and_its_slot_is_used_again(tiny_causal, layers):
     loaded = load(tiny_causal)
     asked = prompts(2)
     first = alone(loaded, asked[0], 4)[0]
@@ -43,19 +53,36 @@ def test_an_answer_ends_at_a_stop_token_and_its_slot_is_used_again(tiny_causal):
     assert any(stopped for _, stopped in expected)
 
 
-def test_a_prefix_that_all_share_is_read_once(tiny_causal, monkeypatch):
+def test_a_prefix_that_all_share_is_read_once(tiny_causal, layers, monkeypatch):
     loaded = load(tiny_causal)
     asked = prompts(3, prefix=15)
     read = []
-    forward = loaded.model.forward
+    kind = decoding.FusedReader if layers == "fused layers" else decoding.ModelReader
+    usual = kind.read
 
-    def counting(*args, **options):
-        read.append(options["input_ids"].numel())
-        return forward(*args, **options)
+    def counting(self, reading):
+        read.append(sum(len(tokens) for _, tokens in reading))
+        return usual(self, reading)
 
-    monkeypatch.setattr(loaded.model, "forward", counting)
+    monkeypatch.setattr(kind, "read", counting)
     decode(loaded, asked, max_new_tokens=1, tokens_in_memory=100_000)
     assert read == [15, sum(len(prompt) - 15 for prompt in asked)]
+
+
+def test_an_adapter_that_is_not_merged_answers_as_through_transformers(tiny_causal):
+    from tunesmith.methods import lora
+
+    loaded = load(tiny_causal)
+    model = lora.attach(lora.Settings(rank=4), loaded.model, "causal").eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(0))
+    wrapped = Loaded(model, loaded.tokenizer, loaded.kind, loaded.folder, loaded.context)
+    asked = prompts(5)
+    found = decode(wrapped, asked, max_new_tokens=5, tokens_in_memory=1000)
+    assert found == [alone(wrapped, prompt, 5) for prompt in asked]
+    assert found != [alone(load(tiny_causal), prompt, 5) for prompt in asked]
 
 
 def test_the_model_attends_as_before_afterwards(tiny_causal):

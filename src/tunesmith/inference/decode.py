@@ -4,14 +4,15 @@ Prompts are read end to end without padding; what they all begin with, such as a
 read once. A slot whose answer has ended takes the next prompt at once, so that no slot waits for the longest answer.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
-from tunesmith.inference.memory import NAME, Memory
+from tunesmith.inference.memory import NAME
+from tunesmith.inference.reading import FusedReader, ModelReader, Reader
 from tunesmith.models.attention import attending
+from tunesmith.models.fused.stack import fused
 from tunesmith.models.load import Loaded
 
 SHORT_PREFIX = 8  # tokens below which sharing a prefix is not worth a pass of its own
@@ -38,12 +39,23 @@ def decode(
     """
     prefix = shared_prefix(prompts)
     room = len(prompts[0]) + max_new_tokens
-    memory = Memory(max(1, min(len(prompts), tokens_in_memory // room)), room)
-    with attending(loaded.model, NAME):
+    slots = max(1, min(len(prompts), tokens_in_memory // room))
+    with _reader(loaded, slots, room) as reader:
         if prefix:
-            _forward(loaded.model, memory, [(0, list(prompts[0][:prefix]))])
-            memory.share_prefix(prefix)
-        return _Desk(loaded, memory, prompts, max_new_tokens, show).work()
+            reader.read([(0, prompts[0][:prefix])])
+            reader.share_prefix(prefix)
+        return _Desk(loaded, reader, prompts, max_new_tokens, show).work()
+
+
+@contextmanager
+def _reader(loaded: Loaded, slots: int, room: int) -> Iterator[Reader]:
+    """Have what computes: fused layers where the model can be had so, else its own."""
+    with fused(loaded.model, dtype=loaded.model.dtype) as stack:
+        if stack is not None:
+            yield FusedReader(stack, slots, room)
+            return
+    with attending(loaded.model, NAME):
+        yield ModelReader(loaded.model, slots, room)
 
 
 def shared_prefix(prompts: Sequence[Prompt]) -> int:
@@ -60,32 +72,19 @@ def shared_prefix(prompts: Sequence[Prompt]) -> int:
     return same if same >= SHORT_PREFIX else 0
 
 
-def _forward(model: Any, memory: Memory, reading: list[tuple[int, list[int]]]) -> Tensor:
-    """Read prompts into their slots; return the most likely next token of each, (prompts,)."""
-    memory.reading = [(slot, len(tokens)) for slot, tokens in reading]
-    ids = torch.tensor([[token for _, tokens in reading for token in tokens]])
-    start = memory.prefix
-    positions = torch.tensor([[start + n for _, tokens in reading for n in range(len(tokens))]])
-    ends = torch.tensor([len(tokens) for _, tokens in reading]).cumsum(0) - 1
-    logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=ends, memory=memory).logits
-    memory.reading = []
-    best: Tensor = logits[0].argmax(-1)
-    return best
-
-
 class _Desk:
     """Which prompt is in which slot, and the loop that serves them; lives for one call of ``decode``."""
 
     def __init__(
-        self, loaded: Loaded, memory: Memory, prompts: Sequence[Prompt], max_new_tokens: int,
+        self, loaded: Loaded, reader: Reader, prompts: Sequence[Prompt], max_new_tokens: int,
         show: Callable[[float, str], None],
     ) -> None:  # fmt: skip
-        self.model, self.stops = loaded.model, loaded.stop_ids
-        self.memory, self.prompts, self.limit, self.show = memory, prompts, max_new_tokens, show
+        self.reader, self.stops = reader, loaded.stop_ids
+        self.prompts, self.limit, self.show = prompts, max_new_tokens, show
         self.answers: list[list[int]] = [[] for _ in prompts]
         self.stopped = [False] * len(prompts)
         self.waiting = list(range(len(prompts)))[::-1]  # the longest is taken first
-        self.owner: list[int | None] = [None] * memory.slots  # prompt in each slot
+        self.owner: list[int | None] = [None] * reader.slots  # prompt in each slot
         self.done = 0
 
     def work(self) -> list[tuple[list[int], bool]]:
@@ -104,14 +103,14 @@ class _Desk:
             while self.waiting and free and sum(len(tokens) for _, tokens in reading) < 1024:
                 slot, prompt = free.pop(0), self.waiting.pop()
                 self.owner[slot] = prompt
-                reading.append((slot, list(self.prompts[prompt][self.memory.prefix :])))
-            tokens = _forward(self.model, self.memory, reading).tolist()
+                reading.append((slot, list(self.prompts[prompt][self.reader.prefix :])))
+            tokens = self.reader.read(reading).tolist()
             for (slot, _), token in zip(reading, tokens, strict=True):
                 self._take(slot, token)
             free = [slot for slot, owner in enumerate(self.owner) if owner is None]
         busy = [slot for slot, owner in enumerate(self.owner) if owner is not None]
-        if not self.waiting and busy and len(busy) <= self.memory.slots // 2:
-            self.memory.keep(busy)
+        if not self.waiting and busy and len(busy) <= self.reader.slots // 2:
+            self.reader.keep(busy)
             self.owner = [self.owner[slot] for slot in busy]
 
     def _write(self) -> None:
@@ -121,16 +120,8 @@ class _Desk:
             answer = self.answers[owner] if owner is not None else []
             lengths.append(len(self.prompts[owner]) + len(answer) - 1 if owner is not None else 0)
             last.append(answer[-1] if answer else 0)
-        memory = self.memory
-        memory.positions = torch.tensor(lengths)
-        memory.mask = (torch.arange(max(lengths) + 1) <= memory.positions[:, None])[:, None, None]
-        logits = self.model(
-            input_ids=torch.tensor(last)[:, None],
-            position_ids=memory.positions[:, None],
-            use_cache=False,
-            memory=memory,
-        ).logits
-        for slot, token in enumerate(logits[:, -1].argmax(-1).tolist()):
+        found = self.reader.write(last, lengths).tolist()
+        for slot, token in enumerate(found):
             if self.owner[slot] is not None:
                 self._take(slot, token)
 

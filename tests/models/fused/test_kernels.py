@@ -108,6 +108,19 @@ def test_cross_entropy_leaves_its_gradient(form: str, dtype: torch.dtype, size: 
     close(logits, x.grad, dtype)
 
 
+def test_a_new_token_attends_to_what_its_slot_remembers(form: str, dtype: torch.dtype) -> None:
+    slots, heads, shared, room, size = 3, 4, 2, 11, 8
+    keys, values = (numbers(slots, shared, room, size, dtype=dtype, seed=n) for n in (1, 2))
+    query = numbers(slots, heads * size, dtype=dtype, seed=3)
+    lengths = torch.tensor([1, 11, 6])
+    out = part_of_a_wider_matrix(slots, heads * size, dtype)
+    kernels.remember(query, keys, values, lengths, scale=0.4, out=out)
+    for slot, length in enumerate(lengths.tolist()):
+        q = query[slot].double().view(heads, 1, size)
+        k, v = (kept[slot, :, :length].double().repeat_interleave(heads // shared, 0) for kept in (keys, values))
+        close(out[slot], functional.scaled_dot_product_attention(q, k, v, scale=0.4).flatten(), dtype)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_a_number_stays_so(form: str, dtype: torch.dtype, value: float) -> None:
     x = numbers(ROWS, WIDTH, dtype=dtype)

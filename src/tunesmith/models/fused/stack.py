@@ -237,6 +237,7 @@ def fused(model: Any, *, dtype: torch.dtype) -> Iterator[Stack | None]:
 
     Inside, the model itself computes what it did; its layers look at parts of the packed matrices.
     """
+    model = _unwrapped(model)
     if found := _packed_already(model, dtype):
         yield found
         return
@@ -252,6 +253,7 @@ def fused(model: Any, *, dtype: torch.dtype) -> Iterator[Stack | None]:
 
 def keep_fused(model: Any, *, dtype: torch.dtype) -> Stack | None:
     """Pack a model's weights for good, as for one that will only answer; later ``fused`` blocks find them packed."""
+    model = _unwrapped(model)
     if found := _packed_already(model, dtype):
         return found
     stack = read_stack(model, dtype=dtype)
@@ -260,6 +262,11 @@ def keep_fused(model: Any, *, dtype: torch.dtype) -> Stack | None:
             projection.pack()
         setattr(model, MARK, stack)
     return stack
+
+
+def _unwrapped(model: Any) -> Any:
+    """Return the transformers model inside a peft wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _packed_already(model: Any, dtype: torch.dtype) -> Stack | None:
