@@ -229,7 +229,7 @@ def gains(result: dict[str, Any]) -> str:
 
 
 FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
-    "demo": lambda r: f"{gains(r)}; {r['seconds'] / 60:.0f} minutes after the set-up",
+    "demo": lambda r: f"{gains(r)}; {r['seconds'] / 60:.1f} minutes from the clone to the report",
     "dialogsum": gains,
     "start_time": lambda r: f"{r['median']['tunesmith --help']:.2f} s until `tunesmith --help` has answered",
     "metric_speed": lambda r: (
