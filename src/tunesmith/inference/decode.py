@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunesmith.errors import ResourceError
 from tunesmith.inference.memory import NAME, Memory
+from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import attending
 from tunesmith.models.load import Loaded
+from tunesmith.progress import say
 
 SHORT_PREFIX = 8  # tokens below which sharing a prefix is not worth a pass of its own
 
@@ -35,15 +38,47 @@ def decode(
 
     Returns:
         For each prompt the new tokens without the token that ended them, and whether such a token came.
+
+    Raises:
+        ResourceError: There is not enough memory for one slot.
     """
-    prefix = shared_prefix(prompts)
     room = len(prompts[0]) + max_new_tokens
-    memory = Memory(max(1, min(len(prompts), tokens_in_memory // room)), room)
-    with attending(loaded.model, NAME):
-        if prefix:
-            _forward(loaded.model, memory, [(0, list(prompts[0][:prefix]))])
-            memory.share_prefix(prefix)
-        return _Desk(loaded, memory, prompts, max_new_tokens, show).work()
+    slots = slots_for(len(prompts), room, tokens_in_memory)
+    while True:
+        try:
+            with attending(loaded.model, NAME):
+                return _serve(loaded, prompts, Memory(slots, room), max_new_tokens, show)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        if slots == 1:
+            raise ResourceError(
+                f"there is not enough memory to answer a single prompt of {len(prompts[0])} tokens. Lower "
+                "train.max_tokens or max_new_tokens, take a smaller model, or end other programs and run again."
+            )
+        slots //= 2  # all answers are begun again; the first prompts are the longest, so that little is lost
+        say(f"memory ran out; the answers begin again, {slots} at once")
+
+
+def slots_for(prompts: int, room: int, tokens_in_memory: int) -> int:
+    """Return how many answers are written at once.
+
+    Args:
+        prompts: How many there are.
+        room: Positions of a slot: the longest prompt with its answer.
+        tokens_in_memory: Positions of all slots together.
+    """
+    return max(1, min(prompts, tokens_in_memory // room))
+
+
+def _serve(
+    loaded: Loaded, prompts: Sequence[Prompt], memory: Memory, max_new_tokens: int, show: Callable[[float, str], None]
+) -> list[tuple[list[int], bool]]:
+    prefix = shared_prefix(prompts)
+    if prefix:
+        _forward(loaded.model, memory, [(0, list(prompts[0][:prefix]))])
+        memory.share_prefix(prefix)
+    return _Desk(loaded, memory, prompts, max_new_tokens, show).work()
 
 
 def shared_prefix(prompts: Sequence[Prompt]) -> int:

@@ -20,6 +20,7 @@ from tunesmith.progress import track
 from tunesmith.records import TrainPoint
 from tunesmith.training.batches import Step, epoch_steps, make_batch, split_step
 from tunesmith.training.checkpoint import full_disk_explained
+from tunesmith.training.halving import fitting, halved, noticing
 from tunesmith.training.job import Job, Progress, plain, trainable
 from tunesmith.training.loss import loss_sum
 from tunesmith.training.optimizer import make_optimizer, rate_at
@@ -100,13 +101,13 @@ def run_steps(job: Job, steps: list[tuple[float, Step]], optimizer: Any, progres
     while progress.step < total and progress.stopped == "finished":
         epoch, step = steps[progress.step]
         started = time.monotonic()
-        rate = rate_at(progress.step, steps=total, highest=job.rate, settings=job.settings)
+        rate, limit = rate_at(progress.step, steps=total, highest=job.rate, settings=job.settings), progress.limit
         loss, norm = optimizer_step(job, step, optimizer, rate, progress)
         progress.step += 1
         progress.epoch = epoch
         progress.seconds += time.monotonic() - started
         progress.losses.append(loss)
-        out.record(point(progress, loss=loss, learning_rate=rate, gradient_norm=norm))
+        out.record(point(progress, halved(limit, progress), loss=loss, learning_rate=rate, gradient_norm=norm))
         speed = progress.tokens / max(progress.seconds, 1e-9)
         out.show(progress.step, f"step {progress.step}/{total}, loss {loss:.3f}, {speed:.0f} tokens/s")
         if progress.step in validate_at:
@@ -126,20 +127,14 @@ def run_steps(job: Job, steps: list[tuple[float, Step]], optimizer: Any, progres
 def optimizer_step(job: Job, step: Step, optimizer: Any, rate: float, progress: Progress) -> tuple[float, float]:
     """Take one step; return its loss in nats per target token and the norm of its gradient before clipping."""
     job.model.train()
-    targets = sum(len(job.train[index].target_ids) for batch in step for index in batch)
-    total = 0.0
-    for indices in step:
-        batch = make_batch([job.train[index] for index in indices], kind=job.kind, pad_id=job.pad_id)
-        with computing(job):
-            loss = loss_sum(job.model, batch, job.kind) / targets
-        loss.backward()
-        total += loss.item()
-        progress.tokens += batch.tokens
-        progress.target_tokens += batch.target_tokens
+    total = fitting(job, step, progress, lambda batches: gradients(job, batches))
+    examples = [job.train[index] for batch in step for index in batch]
+    progress.tokens += sum(example.tokens for example in examples)
+    progress.target_tokens += sum(len(example.target_ids) for example in examples)
     parameters = [parameter for parameter in job.model.parameters() if parameter.grad is not None]
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, job.settings.clip))
     if not math.isfinite(total) or not math.isfinite(norm):
-        ids = ", ".join(job.train[index].example_id for batch in step for index in batch)
+        ids = ", ".join(example.example_id for example in examples)
         raise UserError(
             f"training {job.name} broke down at step {progress.step + 1}: loss {total}, gradient norm {norm}. Nothing "
             f"was learned from this step. Lower train.learning_rate (it is {rate:g}), or look at its examples: {ids}."
@@ -149,6 +144,24 @@ def optimizer_step(job: Job, step: Step, optimizer: Any, rate: float, progress: 
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total, norm
+
+
+def gradients(job: Job, step: Step) -> float:
+    """Add the gradients of all batches of a step; return its loss in nats per target token.
+
+    Raises:
+        TooLarge: A batch did not fit into memory; the gradients of those before it are there.
+    """
+    targets = sum(len(job.train[index].target_ids) for batch in step for index in batch)
+    total = 0.0
+    for indices in step:
+        with noticing(indices):
+            batch = make_batch([job.train[index] for index in indices], kind=job.kind, pad_id=job.pad_id)
+            with computing(job):
+                loss = loss_sum(job.model, batch, job.kind) / targets
+            loss.backward()
+            total += loss.item()
+    return total
 
 
 def validation_loss(job: Job) -> float:
@@ -196,11 +209,11 @@ def broke_down(job: Job, step: int, what: str) -> UserError:
     )
 
 
-def point(progress: Progress, **values: float | None) -> TrainPoint:
+def point(progress: Progress, note: str = "", **values: float | None) -> TrainPoint:
     """Return a line of train.jsonl for where training is now."""
     return TrainPoint(
         step=progress.step, epoch=round(progress.epoch, 4), seconds=round(progress.seconds, 3),
-        tokens=progress.tokens, target_tokens=progress.target_tokens, **values,
+        tokens=progress.tokens, target_tokens=progress.target_tokens, note=note, **values,
     )  # fmt: skip
 
 
