@@ -17,6 +17,7 @@ from tunesmith.models.attention import attending
 from tunesmith.models.load import Loaded
 from tunesmith.progress import say
 
+READ_AT_ONCE = 1024  # tokens of prompts after which no further prompt is read in the same call
 SHORT_PREFIX = 8  # tokens below which sharing a prefix is not worth a pass of its own
 
 Prompt = tuple[int, ...]
@@ -136,7 +137,7 @@ class _Desk:
         free = [slot for slot, owner in enumerate(self.owner) if owner is None]
         while self.waiting and free:
             reading: list[tuple[int, list[int]]] = []
-            while self.waiting and free and sum(len(tokens) for _, tokens in reading) < 1024:
+            while self.waiting and free and sum(len(tokens) for _, tokens in reading) < READ_AT_ONCE:
                 slot, prompt = free.pop(0), self.waiting.pop()
                 self.owner[slot] = prompt
                 reading.append((slot, list(self.prompts[prompt][self.memory.prefix :])))

@@ -83,7 +83,7 @@ def generate(
         return [answers[tuple(prompt)] for prompt in prompts]
     with torch.random.fork_rng():  # a training that asks for answers on its way keeps its own random state
         torch.manual_seed(seed)
-        for batch in _batches(distinct, settings.tokens_per_batch // settings.beams, max_new_tokens):
+        for batch in batches_of(distinct, settings.tokens_per_batch // settings.beams, max_new_tokens):
             answers.update(zip(batch, _fitting(loaded, batch, settings, max_new_tokens), strict=True))
             show(len(answers), f"{len(answers)}/{len(distinct)} prompts")
     return [answers[tuple(prompt)] for prompt in prompts]
@@ -95,7 +95,7 @@ def _unbent(model: Any) -> bool:
     return all((getattr(config, name, None) or neutral) == neutral for name, neutral in BENDING.items())
 
 
-def _batches(prompts: list[tuple[int, ...]], tokens: int, new: int) -> list[list[tuple[int, ...]]]:
+def batches_of(prompts: list[tuple[int, ...]], tokens: int, new: int) -> list[list[tuple[int, ...]]]:
     """Cut prompts, longest first, into batches whose padded size with the answers stays within ``tokens``."""
     batches: list[list[tuple[int, ...]]] = []
     for prompt in prompts:

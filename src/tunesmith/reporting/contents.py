@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from tunesmith.records import (
+    CandidatePlan,
     Comparison,
     DataHealth,
     Finish,
@@ -90,6 +91,7 @@ class CandidateReport(Record):
     missing: tuple[str, ...]  # what is not finished or not readable, in words; empty = all there
     train: TrainResult | None
     predict: PredictResult | None
+    plan: CandidatePlan | None = None  # what it was expected to take, if that was asked before
     steps: tuple[TrainPoint, ...]  # at most 200; neighbouring steps are averaged
     validations: tuple[TrainPoint, ...]  # all of them
     events: tuple[str, ...]  # what the training log noted, with its step

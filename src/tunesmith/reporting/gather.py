@@ -7,8 +7,10 @@ from pathlib import Path
 
 from tunesmith.errors import RecipeError, UserError
 from tunesmith.records import (
+    CandidatePlan,
     DataHealth,
     Example,
+    Plan,
     Prediction,
     PredictResult,
     RunRecord,
@@ -38,7 +40,10 @@ def gather(run: RunDir) -> Report:
     record, recipe = _run_record(run)
     examples = {split: _examples(run, split) for split in SPLITS}
     tasks = tuple(dict.fromkeys(example.task for example in examples["test"]))
-    found = [_candidate(run, name, planned, tasks=tasks) for name, planned in recipe.candidates.items()]
+    plans = {one.name: one for one in read_record(run.plan, Plan).candidates} if run.plan.exists() else {}
+    found = [
+        _candidate(run, name, planned, tasks=tasks, plan=plans.get(name)) for name, planned in recipe.candidates.items()
+    ]
     sheets = [sheet for one in found for sheet in one.sheets]
     comparisons = compare_sheets(sheets, seed=recipe.seed)
     return Report(
@@ -75,7 +80,9 @@ class _Found:
     sheets: tuple[ScoreSheet, ...]  # of the tasks that are scored
 
 
-def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[str]) -> _Found:
+def _candidate(
+    run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[str], plan: CandidatePlan | None
+) -> _Found:
     files = run.candidate(name)
     missing: list[str] = []
     points: list[TrainPoint] = []
@@ -99,6 +106,7 @@ def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[st
         missing=tuple(missing),
         train=result,
         predict=predict,
+        plan=plan,
         steps=_thinned([point for point in points if point.loss is not None]),
         validations=tuple(p for p in points if p.validation_loss is not None or p.validation_score is not None),
         events=tuple(f"step {point.step}: {point.note}" for point in points if point.note),

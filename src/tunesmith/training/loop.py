@@ -18,7 +18,7 @@ from tunesmith.errors import Interrupted, UserError
 from tunesmith.models.attention import NAME, attending, takes_ragged
 from tunesmith.progress import track
 from tunesmith.records import TrainPoint
-from tunesmith.training.batches import Step, epoch_steps, make_batch, split_step
+from tunesmith.training.batches import Step, all_steps, make_batch, split_step
 from tunesmith.training.checkpoint import full_disk_explained
 from tunesmith.training.halving import fitting, halved, noticing
 from tunesmith.training.job import Job, Progress, plain, trainable
@@ -31,17 +31,8 @@ from tunesmith.training.stopping import stop_requests
 def plan_steps(job: Job) -> list[tuple[float, Step]]:
     """Return every optimizer step of the whole training, each with the epochs that are done after it."""
     sizes = [example.tokens for example in job.train]
-    settings = job.settings
-    steps: list[tuple[float, Step]] = []
-    for epoch in range(math.ceil(settings.epochs)):
-        found = epoch_steps(
-            sizes, seed=job.seed, epoch=epoch, tokens_per_step=settings.tokens_per_step,
-            tokens_per_batch=tokens_per_batch(job), ragged=job.kind == "causal",
-        )  # fmt: skip
-        share = min(1.0, settings.epochs - epoch)
-        count = math.ceil(round(share * len(found), 6))  # 2.1 epochs leave a share of 0.10000000000000009
-        steps += [(epoch + (n + 1) / len(found), step) for n, step in enumerate(found[:count])]
-    return steps[: settings.max_steps]
+    ragged = job.kind == "causal"
+    return all_steps(sizes, job.settings, seed=job.seed, tokens_per_batch=tokens_per_batch(job), ragged=ragged)
 
 
 def tokens_per_batch(job: Job) -> int:

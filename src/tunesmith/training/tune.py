@@ -13,7 +13,7 @@ import torch
 from tunesmith import __version__
 from tunesmith.data.encode import Coder, Encoded, encode_training, named
 from tunesmith.errors import DataError
-from tunesmith.machine import fastest_dtype, need_memory, need_space, peak_memory, reset_peak
+from tunesmith.machine import fastest_dtype, peak_memory, reset_peak
 from tunesmith.models.catalog import fingerprint, public_name
 from tunesmith.models.load import Loaded, load
 from tunesmith.progress import say
@@ -61,7 +61,6 @@ def tune(
     total = loaded.model.num_parameters()
     trainable = method.count(candidate.settings, loaded.model)
     say(f"{name}: {candidate.method} trains {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
-    check_room(loaded, trainable, settings, where, name=name)
     coder = Coder(loaded.tokenizer, loaded.kind, check_context(loaded, settings))
     examples, encoding = encode_training(given.train, coder)
     validation = encode_validation(given, coder, settings, name=name)
@@ -154,23 +153,6 @@ def scorer(loaded: Loaded, model: Any, score: Callable[[Loaded], float] | None) 
 def check_context(loaded: Loaded, settings: TrainSettings) -> int:
     """Return the limit in tokens: ``train.max_tokens``, or the model's context where that is smaller."""
     return min(settings.max_tokens, loaded.context) if loaded.context else settings.max_tokens
-
-
-def check_room(loaded: Loaded, trainable: int, settings: TrainSettings, where: CandidateDir, *, name: str) -> None:
-    """Refuse to start what this machine's memory or disk cannot hold."""
-    config = loaded.model.config.get_text_config()
-    layers = getattr(config, "num_hidden_layers", 12)
-    width = getattr(config, "hidden_size", 1024)
-    size = next(loaded.model.parameters()).element_size()
-    activations = settings.tokens_per_batch * layers * width * 18 * size  # about 18 values per width are kept
-    need_memory(
-        16 * trainable + activations,
-        f"training {name}",
-        "Take a smaller train.tokens_per_batch, or a method that trains fewer weights, such as lora.",
-    )
-    where.root.mkdir(parents=True, exist_ok=True)
-    # A checkpoint is weights, two moments and the best weights; one more is written before an old one goes.
-    need_space(where.root, 16 * trainable * (settings.keep_checkpoints + 1) + 4 * trainable, f"training {name}")
 
 
 def write_adapter(given: Ingredients, name: str, model: Any, loaded: Loaded, where: CandidateDir) -> None:
