@@ -6,17 +6,18 @@ shapes of a model, and settings of a method; if any of these changes, it is meas
 
 import hashlib
 import json
-import subprocess
-import sys
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 from tunesmith import __version__
-from tunesmith.errors import ResourceError
-from tunesmith.machine import device_name
+from tunesmith.machine import device_name, usable_cores
 from tunesmith.models.catalog import home
+from tunesmith.planning import probe
 from tunesmith.planning.fitting import fit
 from tunesmith.planning.probe import STEPS, WRITINGS, Order, Sample
 from tunesmith.planning.shapes import Shape, Stack
@@ -43,6 +44,7 @@ class Calibration(Record):
     order: Order
     machine: dict[str, str]
     day: str  # ISO 8601, in UTC
+    busy: float  # processes that wanted to compute, over the last minute, for each core
     samples: tuple[Sample, ...]
     program: int  # bytes of the process with all libraries, before a model is there
     seconds: tuple[float, ...]  # coefficients of ``work.step_work`` or ``work.writing_work``
@@ -51,8 +53,18 @@ class Calibration(Record):
 
 def machine() -> dict[str, str]:
     """Return what a calibration depends on besides the model."""
-    packages = ("torch", "transformers", "peft")
-    return {"device": device_name(), "tunesmith": __version__, **{name: version(name) for name in packages}}
+    packages = {name: version(name) for name in ("torch", "transformers", "peft")}
+    return {"device": device_name(), "tunesmith": f"{__version__} {_code()}", **packages}
+
+
+@cache
+def _code() -> str:
+    """Return a hash of the code whose speed and memory are measured."""
+    digest = hashlib.sha256()
+    for part in ("inference", "methods", "models", "planning", "training"):
+        for path in sorted((Path(__file__).parents[1] / part).glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def calibration(order: Order, shape: Shape) -> Calibration:
@@ -68,31 +80,17 @@ def calibration(order: Order, shape: Shape) -> Calibration:
     where = home() / "calibration" / f"{_key(order, shape)}.json"
     if where.exists():
         return read_record(where, Calibration)
-    began = time.monotonic()
+    began, busy = time.monotonic(), os.getloadavg()[0] / usable_cores()
     what = f"training by {order.method}" if order.what == "train" else "answering"
     say(f"plan: calibrating {what} with a few steps of a shortened model; this is done once")
-    samples = samples_of(order)
-    found = fitted(order, shape, samples)
+    samples = probe.samples_of(order)
+    found = fitted(order, shape, samples, busy=busy)
     write_record(where, found)
     say(f"plan: calibrated in {time.monotonic() - began:.0f} s; kept in {where.parent}")
     return found
 
 
-def samples_of(order: Order) -> list[Sample]:
-    """Measure in a process of its own.
-
-    Raises:
-        ResourceError: It failed.
-    """
-    command = [sys.executable, "-m", "tunesmith.planning.probe"]
-    done = subprocess.run(command, input=order.model_dump_json(), capture_output=True, text=True)
-    if done.returncode:
-        why = done.stderr.strip().splitlines()[-1:] or ["it was ended from outside"]
-        raise ResourceError(f"plan: the calibration did not succeed: {why[0]}")
-    return [Sample.model_validate_json(line) for line in done.stdout.splitlines()]
-
-
-def fitted(order: Order, shape: Shape, samples: Sequence[Sample]) -> Calibration:
+def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float = 0.0) -> Calibration:
     """Return what measurements say, as coefficients of counted work."""
     rows, kept, extra = [], [], []
     for one in samples:
@@ -109,6 +107,7 @@ def fitted(order: Order, shape: Shape, samples: Sequence[Sample]) -> Calibration
     return Calibration(
         order=order,
         machine=machine(),
+        busy=round(busy, 2),
         day=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         samples=tuple(samples),
         program=min(one.start for one in samples),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunesmith.machine import available_memory
+from tunesmith.models.catalog import home
 from tunesmith.planning.answering import answer_stage
 from tunesmith.planning.calibration import Calibration, calibration
 from tunesmith.planning.fitting import dot
@@ -18,6 +19,7 @@ from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Recipe
 from tunesmith.training.batches import split_step
 
+BUSY = 0.5  # programs for each core from which a measurement of time is not to be trusted
 FORWARD = 1 / 3  # share of a step's time that a batch takes without its backward pass
 
 
@@ -42,6 +44,12 @@ def make_plan(
     names = names or tuple(recipe.candidates)
     used = [calibration(order, ground.shape) for name in names for order in orders(ground, name)]
     fits, notes = what_fits(ground, free) if table else ((), ())
+    if any(one.busy > BUSY for one in used):
+        notes = (
+            *notes,
+            f"Other programs were computing when this machine was measured, so that times may be too "
+            f"long; delete {home() / 'calibration'} to measure again.",
+        )
     return Plan(
         free=free,
         program=max(one.program for one in used),

@@ -7,6 +7,7 @@ libraries and what it takes itself, and nothing that another one left behind.
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from tunesmith.errors import ResourceError
 from tunesmith.records import Record
 
 SHORT, MEDIUM, LONG = 48, 160, 640  # tokens of the examples that are tried
@@ -58,6 +60,20 @@ class Sample(Record):
     trainable: int = 0  # parameters
     weights: int  # bytes of all parameters and buffers
     moved: int = 0  # bytes of those that learn; as many of gradients, and twice as many of moments
+
+
+def samples_of(order: Order) -> list[Sample]:
+    """Measure what an order asks for, in a process of its own.
+
+    Raises:
+        ResourceError: It failed.
+    """
+    command = [sys.executable, "-m", "tunesmith.planning.probe"]
+    done = subprocess.run(command, input=order.model_dump_json(), capture_output=True, text=True)
+    if done.returncode:
+        why = done.stderr.strip().splitlines()[-1:] or ["it was ended from outside"]
+        raise ResourceError(f"plan: the calibration did not succeed: {why[0]}")
+    return [Sample.model_validate_json(line) for line in done.stdout.splitlines()]
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ def gather(run: RunDir) -> Report:
     record, recipe = _run_record(run)
     examples = {split: _examples(run, split) for split in SPLITS}
     tasks = tuple(dict.fromkeys(example.task for example in examples["test"]))
-    plans = {one.name: one for one in read_record(run.plan, Plan).candidates} if run.plan.exists() else {}
+    plans, unread = _plans(run)
     found = [
         _candidate(run, name, planned, tasks=tasks, plan=plans.get(name)) for name, planned in recipe.candidates.items()
     ]
@@ -67,7 +67,7 @@ def gather(run: RunDir) -> Report:
             for task in tasks
             for split in SPLITS
         ),
-        notes=(*_notes(run, recipe), *dict.fromkeys(note for sheet in sheets for note in sheet.notes)),
+        notes=(*_notes(run, recipe), *unread, *dict.fromkeys(note for sheet in sheets for note in sheet.notes)),
     )
 
 
@@ -167,6 +167,16 @@ def _notes(run: RunDir, recipe: Recipe) -> tuple[str, ...]:
     others = sorted(there - recipe.candidates.keys())
     notes.extend(f"The folder candidates/{name} is not in the recipe and is left out." for name in others)
     return tuple(notes)
+
+
+def _plans(run: RunDir) -> tuple[dict[str, CandidatePlan], tuple[str, ...]]:
+    """Return what was planned for each candidate, or why that cannot be read; older runs have no plan."""
+    if not run.plan.exists():
+        return {}, ()
+    try:
+        return {one.name: one for one in read_record(run.plan, Plan).candidates}, ()
+    except UserError as error:
+        return {}, error.problems
 
 
 def _thinned(points: list[TrainPoint]) -> tuple[TrainPoint, ...]:
