@@ -22,6 +22,7 @@ from tunesmith.cli import app
 from tunesmith.data.templates import count_forms, list_templates
 from tunesmith.environment import NO_READER, STOPPED
 from tunesmith.models.catalog import CATALOG, Wheel
+from tunesmith.planning.memory import PARTS as MEMORY
 from tunesmith.registry import METHODS, resolve
 
 ROOT = Path(__file__).parents[1]
@@ -235,6 +236,10 @@ FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
     "metric_speed": lambda r: (
         f"{r['found']['1, 2, L and Lsum, stemmed']['times faster']} times, all four kinds, stemmed"
     ),
+    "plan_accuracy": lambda r: "; ".join(
+        f"{name}: at worst {one['measured / planned']:.2f} of the plan ({one['setting']})"
+        for name, one in r["worst"].items()
+    ),
     "leakage": lambda r: (
         f"{r['recall']['copies']:.0%} of {r['planted']['copies']} planted copies, {r['recall']['edits']:.0%} of "
         f"{r['planted']['edits of 0.8 to 0.95']} near copies, among {r['rows']:,} rows in {r['seconds']:.1f} s"
@@ -255,6 +260,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "layers": layers,
     "measured": measured,
+    "memory-parts": lambda: table(("part", "how it is found"), ((f"`{n}`", text) for n, text in MEMORY.items())),
 }
 """Name of a generated part -> what makes it."""
 

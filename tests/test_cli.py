@@ -14,7 +14,7 @@ from small_run import Command, as_process, write_small
 
 from tunesmith import __version__
 
-COMMANDS = ("run", "init", "check", "show", "train", "predict", "score", "report", "ls", "pull", "doctor")
+COMMANDS = ("run", "init", "check", "show", "plan", "train", "predict", "score", "report", "ls", "pull", "doctor")
 ANSI = re.compile(r"\x1b")
 
 
@@ -81,6 +81,71 @@ class TestSteps:
         found = json.loads(tunesmith("check", small, "--json").out)
         assert found["schema"] == 1
         assert found["rows_per_split"] == {"train": 44, "validation": 12, "test": 8}
+
+    def test_plan_prints_what_each_candidate_takes_and_what_would_fit(self, small: Path, tunesmith: Command) -> None:
+        found = tunesmith("plan", small, "--quiet")
+        assert (found.code, found.err) == (0, "")
+        lines = found.out.splitlines()
+        assert lines[0].split()[:3] == ["candidate", "trainable", "training"]
+        assert [line.split()[0] for line in lines[1:5]] == ["zero-shot", "two-shot", "lora", "full"]
+        assert "memory by part" in found.out
+        assert re.search(r"^All together .+; .+ are free beside the program\. Measured on this machine on 20\d\d-",
+                         found.out, re.MULTILINE)  # fmt: skip
+        assert re.search(r"^method +tokens +1 at once +2 at once", found.out, re.MULTILINE)
+        assert not Path("runs/chats/candidates").exists(), "nothing was trained or answered"
+        assert not Path("runs/chats/plan.json").exists()
+
+    def test_plan_as_json(self, small: Path, tunesmith: Command) -> None:
+        found = json.loads(tunesmith("plan", small, "--json").out)
+        assert found["schema"] == 1
+        assert [one["name"] for one in found["candidates"]] == ["zero-shot", "two-shot", "lora", "full"]
+        lora = found["candidates"][2]
+        assert lora["train"]["peak"] == sum(lora["train"]["parts"].values())
+        assert set(lora["train"]["parts"]) <= set(found["parts"])
+        assert {one["method"] for one in found["fits"]} >= {"full", "lora"}
+
+    def test_run_says_and_keeps_its_plan_and_reports_it_beside_what_was_measured(
+        self, small: Path, tunesmith: Command
+    ) -> None:
+        sets = ("--set", "train.max_steps=1", "--set", "candidates.full={method: none}")
+        first = tunesmith("run", small, *sets)
+        assert re.search(
+            r"^plan: about .+ and at most .+B of memory; `tunesmith plan` says more$", first.err, re.MULTILINE
+        )
+        report = json.loads(Path("runs/chats/report.json").read_text(encoding="utf-8"))
+        plans = {one["name"]: one["plan"] for one in report["candidates"]}
+        assert set(plans) == {"zero-shot", "two-shot", "lora", "full"}
+        assert plans["lora"]["train"]["steps"] == 1
+        assert "<h3>Plan and reality</h3>" in Path("runs/chats/report.html").read_text(encoding="utf-8")
+        again = tunesmith("run", small, *sets)
+        assert "plan: " not in again.err, "there is nothing left to plan"
+
+    def test_a_run_that_cannot_be_planned_goes_on(
+        self, small: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from tunesmith.errors import ResourceError
+        from tunesmith.planning import plan
+
+        def fail(*arguments: object, **options: object) -> None:
+            raise ResourceError("plan: the calibration did not succeed: it was ended from outside.")
+
+        monkeypatch.setattr(plan, "make_plan", fail)
+        sets = ("--set", "candidates={lora: {method: lora, rank: 2}}", "--set", "train.max_steps=1")
+        found = tunesmith("run", small, *sets)
+        assert found.code == 0
+        assert "it was ended from outside. The run goes on without a plan.\n" in found.err
+        assert not Path("runs/chats/plan.json").exists()
+
+    def test_a_training_that_does_not_fit_is_refused_before_the_model_is_loaded(
+        self, small: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from tunesmith import machine
+
+        monkeypatch.setattr(machine, "available_memory", lambda: 1000)
+        found = tunesmith("train", small)
+        assert found.code == 5
+        assert "training lora needs about 0.0 GB of memory, this machine has 0.0 GB free. Take a smaller" in found.err
+        assert not Path("runs/chats/candidates/lora/train.jsonl").exists()
 
     def test_train_then_predict_then_report(self, small: Path, tunesmith: Command) -> None:
         sets = ("--set", "train.max_steps=1", "--set", "candidates.full={method: none}")
@@ -170,7 +235,7 @@ class TestHygiene:
     def test_a_whole_run_says_nothing_that_is_not_ours(self, fresh: tuple[int, str, str]) -> None:
         code, _, err = fresh
         ours = (
-            "data: ", "zero-shot answers ", "zero-shot ranks ", "two-shot answers ", "two-shot ranks ", "lora answers ",
+            "data: ", "plan: ", "zero-shot answers ", "zero-shot ranks ", "two-shot answers ", "two-shot ranks ", "lora answers ",
             "lora ranks ", "full answers ", "full ranks ", "lora: lora trains ", "full: full trains ", "training ",
         )  # fmt: skip
         assert code == 0

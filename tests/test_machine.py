@@ -100,3 +100,13 @@ def test_the_fastest_number_format_is_the_one_that_measured_fastest(monkeypatch:
         monkeypatch.setattr(machine, "_multiply", lambda _, dtype, fast=fast: 1.0 if dtype is fast else 2.0)
         assert fastest_dtype() is fast
     fastest_dtype.cache_clear()
+
+
+def test_memory_that_is_not_there_is_known_from_other_errors() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert machine.out_of_memory(caught.value)
+    assert machine.out_of_memory(MemoryError())
+    assert not machine.out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not machine.out_of_memory(ValueError("out of memory"))

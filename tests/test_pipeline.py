@@ -26,7 +26,7 @@ def record() -> RunRecord:
 def files() -> dict[str, int]:
     """Every file that a heavy step writes, with the time it was written."""
     kept = [path for path in RUN.rglob("*") if path.is_file() and not {"scores", "measures"}.intersection(path.parts)]
-    light = {"recipe.yaml", "recipe.json", "report.html", "report.json", ".lock"}
+    light = {"recipe.yaml", "recipe.json", "report.html", "report.json", "plan.json", ".lock"}
     return {str(path.relative_to(RUN)): path.stat().st_mtime_ns for path in kept if path.name not in light}
 
 

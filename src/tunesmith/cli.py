@@ -141,15 +141,35 @@ def show(
 
 @app.command()
 @_explained
+def plan(
+    recipe: RecipeArg, sets: Sets = [], out: Out = None, as_json: AsJson = False, quiet: Quiet = False  # noqa: B006
+) -> None:  # fmt: skip
+    """Parameters, memory, time and disk of each candidate, before anything heavy; what fits this machine."""
+    from tunesmith.opening import open_run
+    from tunesmith.pipeline import plan_run
+    from tunesmith.planning.memory import PARTS
+    from tunesmith.reporting.planned import print_plan
+
+    with open_run(recipe, overrides=sets, out=out) as job:
+        found = plan_run(job)
+        if as_json:
+            _print_json({**found.model_dump(), "parts": PARTS})
+        else:
+            print_plan(found, _console())
+
+
+@app.command()
+@_explained
 def train(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = False) -> None:  # noqa: B006
     """Tune every candidate that is not tuned yet."""
     from tunesmith.checking import check_methods
     from tunesmith.opening import base_model, open_run
-    from tunesmith.pipeline import prepare_data, train_candidate
+    from tunesmith.pipeline import plan_ahead, prepare_data, train_candidate
 
     with open_run(recipe, overrides=sets, out=out) as job:
         job = prepare_data(job)
         check_methods(job.recipe, base_model(job))
+        plan_ahead(job)
         for name in job.recipe.candidates:
             train_candidate(job, name)
 

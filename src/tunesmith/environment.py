@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tunesmith.errors import ResourceError, UserError
+from tunesmith.machine import out_of_memory
 from tunesmith.progress import printable
 
 STOPPED = 130  # what a shell expects after Ctrl-C
@@ -60,15 +61,13 @@ def explained() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
         sys.exit(NO_READER)
-    except MemoryError:
-        _end(ResourceError.exit_code, f"there is not enough memory. {LOWER}")
     except OSError as error:
         if error.errno not in DISK:
             raise
         where = f"{error.filename}: " if error.filename else ""
         _end(ResourceError.exit_code, f"{where}{DISK[error.errno]} Then run the same command again.")
-    except RuntimeError as error:
-        if "allocate memory" not in str(error) and "out of memory" not in str(error):  # torch has no kind of its own
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
         _end(ResourceError.exit_code, f"there is not enough memory. {LOWER}")
 

@@ -44,6 +44,12 @@ def need_memory(needed: int, what: str, mend: str) -> None:
         )
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that there is no memory left; torch has no kind of its own for it on a CPU."""
+    said = isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error))
+    return said or isinstance(error, MemoryError)
+
+
 def need_space(folder: Path, needed: int, what: str) -> None:
     """Raise a ResourceError if the disk of ``folder`` has less than ``needed`` bytes free."""
     free = shutil.disk_usage(folder).free

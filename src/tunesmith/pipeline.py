@@ -15,15 +15,16 @@ from pydantic import BaseModel
 from tunesmith.checking import check_methods, check_rows
 from tunesmith.data.prepare import prepare
 from tunesmith.data.templates import load_template
-from tunesmith.errors import DataError, UserError
+from tunesmith.errors import DataError, ResourceError, UserError
 from tunesmith.measuring import measure_candidate, predict_perturbed
 from tunesmith.metrics.scoring import expand_metrics, score_predictions
 from tunesmith.models.load import Loaded
 from tunesmith.opening import Run, base_model, begin, check_seal, open_run, same_sources, seal, timed
 from tunesmith.progress import say
 from tunesmith.recipe import train_settings
-from tunesmith.records import DataHealth, Example, Prediction, PredictResult, Split, TrainResult
+from tunesmith.records import DataHealth, Example, Plan, Prediction, PredictResult, Split, TrainResult
 from tunesmith.reporting.contents import Report
+from tunesmith.reporting.planned import outlook
 from tunesmith.reporting.report import write_report
 from tunesmith.rundir import CandidateDir, read_record, read_records, write_record, write_records
 from tunesmith.settings import TaskSettings
@@ -36,6 +37,7 @@ def run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | s
     with open_run(recipe_file, overrides=overrides, out=out) as job:
         job = prepare_data(job)
         check_methods(job.recipe, base_model(job))
+        plan_ahead(job)
         for name in job.recipe.candidates:
             train_candidate(job, name)
             predict_candidate(job, name)
@@ -72,13 +74,50 @@ def _with_metrics(made: TaskSettings, asked: tuple[str, ...]) -> TaskSettings:
     return made.model_copy(update={"metrics": asked or load_template(made).metrics})
 
 
+def plan_run(job: Run) -> Plan:
+    """Plan every candidate, and what else would fit this machine; nothing is trained, and no plan is kept."""
+    from tunesmith.planning.plan import make_plan
+
+    job = prepare_data(job)
+    check_methods(job.recipe, base_model(job))
+    return make_plan(job.recipe, base_model(job), {split: examples(job, split) for split in SPLITS}, table=True)
+
+
+def plan_ahead(job: Run) -> None:
+    """Say what is left to do will take, and keep it, so that the report can set it beside what was taken."""
+    left = [name for name in job.recipe.candidates if not _is_over(job, name)]
+    if not left:
+        return
+    from tunesmith.planning.plan import make_plan
+
+    try:
+        found = make_plan(job.recipe, base_model(job), {split: examples(job, split) for split in SPLITS}, names=left)
+    except ResourceError as error:
+        say(f"{error} The run goes on without a plan.")
+        return
+    say(outlook(found))
+    known = planned(job)
+    kept = [one for one in known.candidates if one.name not in left] if known else []
+    write_record(job.dir.plan, found.model_copy(update={"candidates": (*kept, *found.candidates)}))
+
+
+def planned(job: Run) -> Plan | None:
+    """Return what was planned for this run, if anything was."""
+    return read_record(job.dir.plan, Plan) if job.dir.plan.exists() else None
+
+
 def train_candidate(job: Run, name: str) -> None:
     """Tune one candidate, unless it is the base or is tuned already."""
     where = job.dir.candidate(name)
     if job.recipe.candidates[name].method == "none" or _is_tuned(where):
         return
+    from tunesmith.planning.room import check_room
     from tunesmith.training.tune import Ingredients, tune
 
+    plan = planned(job)
+    for one in plan.candidates if plan else ():
+        if one.name == name:
+            check_room(one, where.root)
     best = train_settings(job.recipe, name).keep_best
     begin(job, name)
     with timed(job, f"train {name}"):
@@ -109,6 +148,13 @@ def predict_candidate(job: Run, name: str) -> None:
         for task, predictions in found.predictions.items():
             write_records(where.predictions(task), predictions)
         write_record(where.predict_result, found.result)
+
+
+def _is_over(job: Run, name: str) -> bool:
+    """Tell whether a candidate is trained and has answered."""
+    where = job.dir.candidate(name)
+    trained = job.recipe.candidates[name].method == "none" or _is_tuned(where)
+    return trained and _is_done(where.predict_result, PredictResult)
 
 
 def _is_tuned(where: CandidateDir) -> bool:

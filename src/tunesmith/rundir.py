@@ -88,6 +88,10 @@ class RunDir:
         return self.root / "data" / "health.json"
 
     @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
     def report_html(self) -> Path:
         return self.root / "report.html"
 

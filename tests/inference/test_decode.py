@@ -3,6 +3,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from tunesmith.errors import ResourceError
 from tunesmith.inference import decode as decoding
 from tunesmith.inference.decode import decode, shared_prefix
 from tunesmith.models.load import Loaded, load
@@ -95,3 +96,40 @@ def test_the_model_attends_as_before_afterwards(tiny_causal):
 def test_a_prefix_leaves_every_prompt_a_token_of_its_own():
     assert shared_prefix([tuple(range(20)), tuple(range(12))]) == 11
     assert shared_prefix([tuple(range(20))]) == 0
+
+
+def test_where_memory_runs_out_fewer_answers_are_written_at_once(tiny_causal, monkeypatch, capsys):
+    loaded = load(tiny_causal)
+    asked = prompts(4)
+    forward, rows = loaded.model.forward, []
+
+    def scarce(*args, **options):
+        rows.append(options["memory"].slots)
+        if rows[-1] > 2 and len(rows) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes.")
+        return forward(*args, **options)
+
+    monkeypatch.setattr(loaded.model, "forward", scarce)
+    found = decode(loaded, asked, max_new_tokens=5, tokens_in_memory=100_000)
+    monkeypatch.setattr(loaded.model, "forward", forward)
+    assert max(rows) == len(asked)
+    assert rows[-1] <= 2
+    assert found == [alone(loaded, prompt, 5) for prompt in asked]
+    assert capsys.readouterr().err == (
+        "memory ran out; the answers begin again, 4 at once\nmemory ran out; the answers begin again, 2 at once\n"
+    )
+
+
+def test_one_prompt_that_does_not_fit_is_said_with_what_to_change(tiny_causal, monkeypatch):
+    loaded = load(tiny_causal)
+
+    def none(*args, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(loaded.model, "forward", none)
+    with pytest.raises(ResourceError) as caught:
+        decode(loaded, prompts(4)[:1], max_new_tokens=5, tokens_in_memory=100_000)
+    assert str(caught.value) == (
+        f"there is not enough memory to answer a single prompt of {len(prompts(4)[0])} tokens. Lower train.max_tokens "
+        "or max_new_tokens, take a smaller model, or end other programs and run again."
+    )

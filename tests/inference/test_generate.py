@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from tunesmith.errors import ResourceError
 from tunesmith.inference.generate import BENDING, Answer, _unbent, generate
 from tunesmith.models.load import Loaded, load
 from tunesmith.settings import GenerateSettings
@@ -187,3 +188,29 @@ def test_a_model_with_an_adapter_answers_as_the_merged_one(loaded: Loaded) -> No
     merged = Loaded(lora.merge(wrapped), loaded.tokenizer, loaded.kind, loaded.folder, loaded.context)
     assert found == generate(merged, PROMPTS, settings=GREEDY, max_new_tokens=6)
     assert found != generate(load(loaded.folder), PROMPTS, settings=GREEDY, max_new_tokens=6)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_answered_in_halves(
+    tiny_seq2seq: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load(tiny_seq2seq)
+    asked = [[5, 6, 7, 1], [9, 30, 1], [12, 1], [40, 41, 42, 1], [7, 7, 1]]
+    usual = generate(loaded, asked, settings=GenerateSettings(), max_new_tokens=4)
+    whole, sizes = loaded.model.generate, []
+
+    def scarce(**options: Any) -> Any:
+        sizes.append(len(options["input_ids"]))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return whole(**options)
+
+    monkeypatch.setattr(loaded.model, "generate", scarce)
+    assert generate(loaded, asked, settings=GenerateSettings(), max_new_tokens=4) == usual
+    assert sizes == [5, 2, 3, 1, 2]
+    monkeypatch.setattr(loaded.model, "generate", scarce_of_all)
+    with pytest.raises(ResourceError, match="not enough memory to answer a single prompt of 4 tokens"):
+        generate(loaded, asked[:1], settings=GenerateSettings(), max_new_tokens=4)
+
+
+def scarce_of_all(**options: Any) -> Any:
+    raise MemoryError

@@ -1,7 +1,6 @@
 import errno
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 from workshop import FULL, LORA, example, examples, ingredients, read_log, recipe
 
-from tunesmith import __version__, machine
+from tunesmith import __version__
 from tunesmith.errors import DataError, ResourceError
 from tunesmith.inference.answer import load_tuned
 from tunesmith.models.catalog import fingerprint
@@ -229,41 +228,6 @@ def test_the_limit_is_the_smaller_of_recipe_and_context(context: int, limit: int
     model = SimpleNamespace(get_input_embeddings=lambda: None)
     loaded = Loaded(model, None, "causal", Path(), context)
     assert check_context(loaded, TrainSettings(max_tokens=300)) == limit
-
-
-def test_too_little_memory_is_refused_before_training(
-    tiny_causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machine, "available_memory", lambda: 100_000)
-    given = recipe(FULL, tokens_per_batch=1000)
-    parameters = load(tiny_causal).model.num_parameters()
-    needed = 16 * parameters + 1000 * 1 * 32 * 18 * 4  # one layer, 32 wide, 18 values of 4 bytes
-    with pytest.raises(ResourceError) as caught:
-        tune(ingredients(given, tiny_causal), "tuned", CandidateDir(tmp_path))
-    assert str(caught.value) == (
-        f"training tuned needs about {needed / 1e9:.1f} GB of memory, this machine has 0.0 GB free. Take a smaller "
-        "train.tokens_per_batch, or a method that trains fewer weights, such as lora."
-    )
-    monkeypatch.setattr(machine, "available_memory", lambda: needed)
-    tune(ingredients(given, tiny_causal), "tuned", CandidateDir(tmp_path))
-
-
-def test_too_little_disk_is_refused_before_training(
-    tiny_causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = ingredients(recipe(FULL, keep_checkpoints=3, max_steps=1), tiny_causal)
-    needed = (16 * 4 + 4) * load(tiny_causal).model.num_parameters()
-    free = [needed - 1]
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[0]))
-    with pytest.raises(ResourceError) as caught:
-        tune(given, "tuned", CandidateDir(tmp_path / "new"))
-    gigabytes = f"{needed / 1e9:.1f}"
-    assert str(caught.value) == (
-        f"{tmp_path}/new: training tuned needs {gigabytes} GB, the disk has {gigabytes} GB free. Free some, or point "
-        "TUNESMITH_HOME (models) or --out (runs) at another disk."
-    )
-    free[0] = needed
-    tune(given, "tuned", CandidateDir(tmp_path / "new"))
 
 
 def full_disk(*_: Any, **__: Any) -> None:

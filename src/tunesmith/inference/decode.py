@@ -9,12 +9,16 @@ from contextlib import contextmanager
 
 import torch
 
+from tunesmith.errors import ResourceError
 from tunesmith.inference.memory import NAME
 from tunesmith.inference.reading import FusedReader, ModelReader, Reader
+from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import attending
 from tunesmith.models.fused.stack import fused
 from tunesmith.models.load import Loaded
+from tunesmith.progress import say
 
+READ_AT_ONCE = 1024  # tokens of prompts after which no further prompt is read in the same call
 SHORT_PREFIX = 8  # tokens below which sharing a prefix is not worth a pass of its own
 
 Prompt = tuple[int, ...]
@@ -36,15 +40,37 @@ def decode(
 
     Returns:
         For each prompt the new tokens without the token that ended them, and whether such a token came.
+
+    Raises:
+        ResourceError: There is not enough memory for one slot.
     """
-    prefix = shared_prefix(prompts)
     room = len(prompts[0]) + max_new_tokens
-    slots = max(1, min(len(prompts), tokens_in_memory // room))
-    with _reader(loaded, slots, room) as reader:
-        if prefix:
-            reader.read([(0, prompts[0][:prefix])])
-            reader.share_prefix(prefix)
-        return _Desk(loaded, reader, prompts, max_new_tokens, show).work()
+    slots = slots_for(len(prompts), room, tokens_in_memory)
+    while True:
+        try:
+            with _reader(loaded, slots, room) as reader:
+                return _serve(loaded, prompts, reader, max_new_tokens, show)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        if slots == 1:
+            raise ResourceError(
+                f"there is not enough memory to answer a single prompt of {len(prompts[0])} tokens. Lower "
+                "train.max_tokens or max_new_tokens, take a smaller model, or end other programs and run again."
+            )
+        slots //= 2  # all answers are begun again; the first prompts are the longest, so that little is lost
+        say(f"memory ran out; the answers begin again, {slots} at once")
+
+
+def slots_for(prompts: int, room: int, tokens_in_memory: int) -> int:
+    """Return how many answers are written at once.
+
+    Args:
+        prompts: How many there are.
+        room: Positions of a slot: the longest prompt with its answer.
+        tokens_in_memory: Positions of all slots together.
+    """
+    return max(1, min(prompts, tokens_in_memory // room))
 
 
 @contextmanager
@@ -56,6 +82,16 @@ def _reader(loaded: Loaded, slots: int, room: int) -> Iterator[Reader]:
             return
     with attending(loaded.model, NAME):
         yield ModelReader(loaded.model, slots, room)
+
+
+def _serve(
+    loaded: Loaded, prompts: Sequence[Prompt], reader: Reader, max_new_tokens: int, show: Callable[[float, str], None]
+) -> list[tuple[list[int], bool]]:
+    prefix = shared_prefix(prompts)
+    if prefix:
+        reader.read([(0, prompts[0][:prefix])])
+        reader.share_prefix(prefix)
+    return _Desk(loaded, reader, prompts, max_new_tokens, show).work()
 
 
 def shared_prefix(prompts: Sequence[Prompt]) -> int:
@@ -100,7 +136,7 @@ class _Desk:
         free = [slot for slot, owner in enumerate(self.owner) if owner is None]
         while self.waiting and free:
             reading: list[tuple[int, list[int]]] = []
-            while self.waiting and free and sum(len(tokens) for _, tokens in reading) < 1024:
+            while self.waiting and free and sum(len(tokens) for _, tokens in reading) < READ_AT_ONCE:
                 slot, prompt = free.pop(0), self.waiting.pop()
                 self.owner[slot] = prompt
                 reading.append((slot, list(self.prompts[prompt][self.reader.prefix :])))

@@ -11,7 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tunesmith.errors import ResourceError
 from tunesmith.inference.decode import decode
+from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import takes_ragged
 from tunesmith.models.load import Loaded
 from tunesmith.settings import GenerateSettings
@@ -82,8 +84,8 @@ def generate(
         return [answers[tuple(prompt)] for prompt in prompts]
     with torch.random.fork_rng():  # a training that asks for answers on its way keeps its own random state
         torch.manual_seed(seed)
-        for batch in _batches(distinct, settings.tokens_per_batch // settings.beams, max_new_tokens):
-            answers.update(zip(batch, _answer(loaded, batch, settings, max_new_tokens), strict=True))
+        for batch in batches_of(distinct, settings.tokens_per_batch // settings.beams, max_new_tokens):
+            answers.update(zip(batch, _fitting(loaded, batch, settings, max_new_tokens), strict=True))
             show(len(answers), f"{len(answers)}/{len(distinct)} prompts")
     return [answers[tuple(prompt)] for prompt in prompts]
 
@@ -94,7 +96,7 @@ def _unbent(model: Any) -> bool:
     return all((getattr(config, name, None) or neutral) == neutral for name, neutral in BENDING.items())
 
 
-def _batches(prompts: list[tuple[int, ...]], tokens: int, new: int) -> list[list[tuple[int, ...]]]:
+def batches_of(prompts: list[tuple[int, ...]], tokens: int, new: int) -> list[list[tuple[int, ...]]]:
     """Cut prompts, longest first, into batches whose padded size with the answers stays within ``tokens``."""
     batches: list[list[tuple[int, ...]]] = []
     for prompt in prompts:
@@ -103,6 +105,26 @@ def _batches(prompts: list[tuple[int, ...]], tokens: int, new: int) -> list[list
         else:
             batches.append([prompt])
     return batches
+
+
+def _fitting(loaded: Loaded, prompts: list[tuple[int, ...]], settings: GenerateSettings, new: int) -> list[Answer]:
+    """Answer a batch, in halves where memory runs out.
+
+    Raises:
+        ResourceError: A prompt alone does not fit.
+    """
+    try:
+        return _answer(loaded, prompts, settings, new)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    if len(prompts) == 1:
+        raise ResourceError(
+            f"there is not enough memory to answer a single prompt of {len(prompts[0])} tokens. Lower "
+            "train.max_tokens, max_new_tokens or generate.beams, or end other programs and run again."
+        )
+    half = len(prompts) // 2
+    return [answer for part in (prompts[:half], prompts[half:]) for answer in _fitting(loaded, part, settings, new)]
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from tunesmith.metrics.worst import WorstCase
 from tunesmith.records import (
+    CandidatePlan,
     Comparison,
     DataHealth,
     Finish,
@@ -124,6 +125,7 @@ class CandidateReport(Record):
     predict: PredictResult | None
     seconds_per_answer: float | None  # of a distinct prompt
     flops_per_answer: float | None  # by formula; None: not recorded
+    plan: CandidatePlan | None = None  # what it was expected to take, if that was asked before
     steps: tuple[TrainPoint, ...]  # at most 200; neighbouring steps are averaged
     validations: tuple[TrainPoint, ...]  # all of them
     events: tuple[str, ...]  # what the training log noted, with its step

@@ -8,9 +8,11 @@ from pathlib import Path
 from tunesmith.errors import RecipeError, UserError
 from tunesmith.metrics.measures import Measures
 from tunesmith.records import (
+    CandidatePlan,
     DataHealth,
     Example,
     NearestTokens,
+    Plan,
     Prediction,
     PredictResult,
     RunRecord,
@@ -42,7 +44,10 @@ def gather(run: RunDir) -> Report:
     record, recipe = _run_record(run)
     examples = {split: _examples(run, split) for split in SPLITS}
     tasks = tuple(dict.fromkeys(example.task for example in examples["test"]))
-    found = [_candidate(run, name, planned, tasks=tasks) for name, planned in recipe.candidates.items()]
+    plans, unread = _plans(run)
+    found = [
+        _candidate(run, name, planned, tasks=tasks, plan=plans.get(name)) for name, planned in recipe.candidates.items()
+    ]
     sheets = [sheet for one in found for sheet in one.sheets]
     comparisons = compare_sheets(sheets, seed=recipe.seed)
     return Report(
@@ -66,7 +71,7 @@ def gather(run: RunDir) -> Report:
             for task in tasks
             for split in SPLITS
         ),
-        notes=(*_notes(run, recipe), *dict.fromkeys(note for sheet in sheets for note in sheet.notes)),
+        notes=(*_notes(run, recipe), *unread, *dict.fromkeys(note for sheet in sheets for note in sheet.notes)),
     )
 
 
@@ -80,7 +85,9 @@ class _Found:
     measures: tuple[Measures, ...]  # of the tasks that are measured beside the average
 
 
-def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[str]) -> _Found:
+def _candidate(
+    run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[str], plan: CandidatePlan | None
+) -> _Found:
     files = run.candidate(name)
     missing: list[str] = []
     points: list[TrainPoint] = []
@@ -110,6 +117,7 @@ def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[st
         predict=predict,
         seconds_per_answer=predict.seconds / predict.prompts if predict and predict.prompts else None,
         flops_per_answer=predict.flops / predict.answers if predict and predict.answers else None,
+        plan=plan,
         steps=_thinned([point for point in points if point.loss is not None]),
         validations=tuple(p for p in points if p.validation_loss is not None or p.validation_score is not None),
         virtual=virtual,
@@ -185,6 +193,16 @@ def _notes(run: RunDir, recipe: Recipe) -> tuple[str, ...]:
     others = sorted(there - recipe.candidates.keys())
     notes.extend(f"The folder candidates/{name} is not in the recipe and is left out." for name in others)
     return tuple(notes)
+
+
+def _plans(run: RunDir) -> tuple[dict[str, CandidatePlan], tuple[str, ...]]:
+    """Return what was planned for each candidate, or why that cannot be read; older runs have no plan."""
+    if not run.plan.exists():
+        return {}, ()
+    try:
+        return {one.name: one for one in read_record(run.plan, Plan).candidates}, ()
+    except UserError as error:
+        return {}, error.problems
 
 
 def _thinned(points: list[TrainPoint]) -> tuple[TrainPoint, ...]:

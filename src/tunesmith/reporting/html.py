@@ -18,6 +18,7 @@ from tunesmith.reporting.browser import browser_json
 from tunesmith.reporting.charts import figure, marker, slot_class
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.figures import interval_bar, share_bar
+from tunesmith.reporting.planned import plan_rows
 from tunesmith.reporting.side_by_side import COSTS
 from tunesmith.reporting.views import task_view, training_figures
 from tunesmith.rundir import write_text
@@ -48,6 +49,7 @@ def render(report: Report) -> str:
             tasks=[task_view(report, task) for task in report.tasks],
             beyond=[view for task in report.tasks if (view := beyond_view(report, task))],
             training=training_figures(report),
+            plan=plan_rows(report),
             slots={candidate.name: slot for slot, candidate in enumerate(report.candidates)},
             costs=COSTS,
             limit=LIST_LIMIT,
@@ -67,7 +69,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("count", "size", "duration", "fixed", "signed", "probability", "share")
+    names = ("count", "size", "duration", "fixed", "signed", "probability", "share", "times")
     environment.filters.update({name: getattr(wording, name) for name in names})
     environment.filters["title_of"] = title
     environment.globals.update(

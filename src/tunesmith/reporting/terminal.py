@@ -39,7 +39,14 @@ def _print_table(report: Report, task: TaskReport, console: Console) -> None:
             for cell in row.cells
         ]
         lines.append([row.candidate.name, *cells, *(cost.text for cost in row.costs)])
-    written = [[_printable(cell) for cell in line] for line in (header, *lines)]
+    print_rows([header, *lines], console)
+    if len(task.scores) > 1:
+        console.print(Text("* best; in brackets the 95 % interval"))
+
+
+def print_rows(lines: Sequence[Sequence[str]], console: Console) -> None:
+    """Print a table, its first line the header: fitted to a terminal, in aligned columns elsewhere."""
+    written = [[_printable(cell) for cell in line] for line in lines]
     if console.is_terminal:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for place, name in enumerate(written[0]):
@@ -50,8 +57,6 @@ def _print_table(report: Report, task: TaskReport, console: Console) -> None:
     else:
         for text in _aligned(written):
             console.print(Text(text), soft_wrap=True)
-    if len(task.scores) > 1:
-        console.print(Text("* best; in brackets the 95 % interval"))
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:

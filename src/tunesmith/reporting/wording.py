@@ -89,6 +89,15 @@ def share(part: float, whole: float) -> str:
     return f"{percent:.0f} %" if percent >= 10 or not percent else f"{percent:.2g} %"
 
 
+def times(measured: float, planned: float) -> str:
+    """Return how many times as large as planned something is.
+
+    >>> times(12.5, 10.0), times(1.0, 0.0)
+    ('1.25', '–')
+    """
+    return fixed(measured / planned, 2) if planned else NONE
+
+
 def _scaled(value: float, step: int, units: tuple[str, ...]) -> str:
     place = 0
     while value >= step - 0.5 and place < len(units) - 1:

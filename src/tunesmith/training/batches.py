@@ -4,6 +4,7 @@ The order is a function of (seed, epoch) alone, so that a run that was interrupt
 An optimizer step is fixed by the number of real tokens; how a step is cut into batches changes nothing but speed.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.data.encode import Encoded
+from tunesmith.settings import TrainSettings
 
 IGNORED = -100  # label of a token that the loss does not count
 SHORT_BEGINNING = 8  # tokens below which sharing is not worth its copies
@@ -59,6 +61,30 @@ def epoch_steps(
         steps[-1].append(index)
         filled += sizes[index]
     return [split_step(step, sizes, tokens_per_batch, ragged=ragged) for step in steps]
+
+
+def all_steps(
+    sizes: Sequence[int], settings: TrainSettings, *, seed: int, tokens_per_batch: int, ragged: bool = True
+) -> list[tuple[float, Step]]:
+    """Return every optimizer step of a whole training, each with the epochs that are done after it.
+
+    Args:
+        sizes: Tokens of each example.
+        settings: Of the training.
+        seed: The recipe's.
+        tokens_per_batch: Tokens in memory at once.
+        ragged: Whether examples may share a row without padding.
+    """
+    steps: list[tuple[float, Step]] = []
+    for epoch in range(math.ceil(settings.epochs)):
+        found = epoch_steps(
+            sizes, seed=seed, epoch=epoch, tokens_per_step=settings.tokens_per_step,
+            tokens_per_batch=tokens_per_batch, ragged=ragged,
+        )  # fmt: skip
+        share = min(1.0, settings.epochs - epoch)
+        count = math.ceil(round(share * len(found), 6))  # 2.1 epochs leave a share of 0.10000000000000009
+        steps += [(epoch + (n + 1) / len(found), step) for n, step in enumerate(found[:count])]
+    return steps[: settings.max_steps]
 
 
 def split_step(step: Sequence[int], sizes: Sequence[int], tokens_per_batch: int, *, ragged: bool = True) -> Step:

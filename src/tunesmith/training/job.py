@@ -49,6 +49,7 @@ class Progress:
     worse: int = 0  # validations since the best one
     losses: list[float] = field(default_factory=list)  # of every step
     stopped: str = "finished"
+    limit: int = 0  # tokens in memory at once, where memory has run out before; 0 = as the settings say
 
 
 def plain(model: Any) -> Any:

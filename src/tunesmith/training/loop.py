@@ -20,8 +20,9 @@ from tunesmith.models.attention import NAME, attending, takes_ragged
 from tunesmith.models.fused.stack import fused
 from tunesmith.progress import track
 from tunesmith.records import TrainPoint
-from tunesmith.training.batches import Batch, Step, epoch_steps, make_batch, split_step
+from tunesmith.training.batches import Batch, Step, all_steps, make_batch, split_step
 from tunesmith.training.checkpoint import full_disk_explained
+from tunesmith.training.halving import fitting, halved, noticing
 from tunesmith.training.job import Job, Progress, plain, trainable
 from tunesmith.training.loss import loss_sum
 from tunesmith.training.optimizer import make_optimizer, rate_at
@@ -32,17 +33,8 @@ from tunesmith.training.stopping import stop_requests
 def plan_steps(job: Job) -> list[tuple[float, Step]]:
     """Return every optimizer step of the whole training, each with the epochs that are done after it."""
     sizes = [example.tokens for example in job.train]
-    settings = job.settings
-    steps: list[tuple[float, Step]] = []
-    for epoch in range(math.ceil(settings.epochs)):
-        found = epoch_steps(
-            sizes, seed=job.seed, epoch=epoch, tokens_per_step=settings.tokens_per_step,
-            tokens_per_batch=tokens_per_batch(job), ragged=job.kind == "causal",
-        )  # fmt: skip
-        share = min(1.0, settings.epochs - epoch)
-        count = math.ceil(round(share * len(found), 6))  # 2.1 epochs leave a share of 0.10000000000000009
-        steps += [(epoch + (n + 1) / len(found), step) for n, step in enumerate(found[:count])]
-    return steps[: settings.max_steps]
+    ragged = job.kind == "causal"
+    return all_steps(sizes, job.settings, seed=job.seed, tokens_per_batch=tokens_per_batch(job), ragged=ragged)
 
 
 def tokens_per_batch(job: Job) -> int:
@@ -103,13 +95,13 @@ def run_steps(job: Job, steps: list[tuple[float, Step]], optimizer: Any, progres
     while progress.step < total and progress.stopped == "finished":
         epoch, step = steps[progress.step]
         started = time.monotonic()
-        rate = rate_at(progress.step, steps=total, highest=job.rate, settings=job.settings)
+        rate, limit = rate_at(progress.step, steps=total, highest=job.rate, settings=job.settings), progress.limit
         loss, norm = optimizer_step(job, step, optimizer, rate, progress)
         progress.step += 1
         progress.epoch = epoch
         progress.seconds += time.monotonic() - started
         progress.losses.append(loss)
-        out.record(point(progress, loss=loss, learning_rate=rate, gradient_norm=norm))
+        out.record(point(progress, halved(limit, progress), loss=loss, learning_rate=rate, gradient_norm=norm))
         speed = progress.tokens / max(progress.seconds, 1e-9)
         out.show(progress.step, f"step {progress.step}/{total}, loss {loss:.3f}, {speed:.0f} tokens/s")
         if progress.step in validate_at:
@@ -131,20 +123,14 @@ def optimizer_step(job: Job, step: Step, optimizer: Any, rate: float, progress: 
     job.model.train()
     if job.stack:
         job.stack.refresh()
-    targets = sum(len(job.train[index].target_ids) for batch in step for index in batch)
-    total = 0.0
-    for indices in step:
-        batch = load_batch(job, job.train, indices)
-        with computing(job):
-            loss = loss_sum(job.model, batch, job.kind, stack=job.stack) / targets
-        loss.backward()
-        total += loss.item()
-        progress.tokens += batch.tokens
-        progress.target_tokens += batch.target_tokens
+    total = fitting(job, step, progress, lambda batches: gradients(job, batches))
+    examples = [job.train[index] for batch in step for index in batch]
+    progress.tokens += sum(example.tokens for example in examples)
+    progress.target_tokens += sum(len(example.target_ids) for example in examples)
     parameters = [parameter for parameter in job.model.parameters() if parameter.grad is not None]
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, job.settings.clip))
     if not math.isfinite(total) or not math.isfinite(norm):
-        ids = ", ".join(job.train[index].example_id for batch in step for index in batch)
+        ids = ", ".join(example.example_id for example in examples)
         raise UserError(
             f"training {job.name} broke down at step {progress.step + 1}: loss {total}, gradient norm {norm}. Nothing "
             f"was learned from this step. Lower train.learning_rate (it is {rate:g}), or look at its examples: {ids}."
@@ -154,6 +140,24 @@ def optimizer_step(job: Job, step: Step, optimizer: Any, rate: float, progress: 
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total, norm
+
+
+def gradients(job: Job, step: Step) -> float:
+    """Add the gradients of all batches of a step; return its loss in nats per target token.
+
+    Raises:
+        TooLarge: A batch did not fit into memory; the gradients of those before it are there.
+    """
+    targets = sum(len(job.train[index].target_ids) for batch in step for index in batch)
+    total = 0.0
+    for indices in step:
+        with noticing(indices):
+            batch = load_batch(job, job.train, indices)
+            with computing(job):
+                loss = loss_sum(job.model, batch, job.kind, stack=job.stack) / targets
+            loss.backward()
+            total += loss.item()
+    return total
 
 
 def load_batch(job: Job, examples: Sequence[Encoded], indices: Sequence[int]) -> Batch:
@@ -208,11 +212,11 @@ def broke_down(job: Job, step: int, what: str) -> UserError:
     )
 
 
-def point(progress: Progress, **values: float | None) -> TrainPoint:
+def point(progress: Progress, note: str = "", **values: float | None) -> TrainPoint:
     """Return a line of train.jsonl for where training is now."""
     return TrainPoint(
         step=progress.step, epoch=round(progress.epoch, 4), seconds=round(progress.seconds, 3),
-        tokens=progress.tokens, target_tokens=progress.target_tokens, **values,
+        tokens=progress.tokens, target_tokens=progress.target_tokens, note=note, **values,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from tunesmith import __version__
 from tunesmith.data.encode import Coder, Encoded, encode_training, named
 from tunesmith.data.templates import instruction, load_template
 from tunesmith.errors import DataError
-from tunesmith.machine import fastest_dtype, need_memory, need_space, peak_memory, reset_peak
+from tunesmith.machine import fastest_dtype, peak_memory, reset_peak
 from tunesmith.models.catalog import fingerprint, public_name
 from tunesmith.models.load import Loaded, load
 from tunesmith.progress import say
@@ -65,7 +65,6 @@ def tune(
     total = loaded.model.num_parameters()
     trainable = method.count(candidate.settings, loaded.model)
     say(f"{name}: {candidate.method} trains {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
-    check_room(loaded, trainable, settings, where, name=name)
     looks_first = hasattr(method, "prepare")  # at examples; it has no virtual tokens that those would begin with
     model = loaded.model if looks_first else attached(recipe, name, loaded)
     coder = Coder(loaded.tokenizer, loaded.kind, check_context(loaded, settings), loaded.virtual)
@@ -177,23 +176,6 @@ def check_context(loaded: Loaded, settings: TrainSettings) -> int:
     """Return the limit in tokens: ``train.max_tokens`` and the virtual ones, or the context where that is smaller."""
     limit = settings.max_tokens + loaded.virtual_tokens
     return min(limit, loaded.context) if loaded.context else limit
-
-
-def check_room(loaded: Loaded, trainable: int, settings: TrainSettings, where: CandidateDir, *, name: str) -> None:
-    """Refuse to start what this machine's memory or disk cannot hold."""
-    config = loaded.model.config.get_text_config()
-    layers = getattr(config, "num_hidden_layers", 12)
-    width = getattr(config, "hidden_size", 1024)
-    size = next(loaded.model.parameters()).element_size()
-    activations = settings.tokens_per_batch * layers * width * 18 * size  # about 18 values per width are kept
-    need_memory(
-        16 * trainable + activations,
-        f"training {name}",
-        "Take a smaller train.tokens_per_batch, or a method that trains fewer weights, such as lora.",
-    )
-    where.root.mkdir(parents=True, exist_ok=True)
-    # A checkpoint is weights, two moments and the best weights; one more is written before an old one goes.
-    need_space(where.root, 16 * trainable * (settings.keep_checkpoints + 1) + 4 * trainable, f"training {name}")
 
 
 def write_adapter(given: Ingredients, name: str, model: Any, loaded: Loaded, where: CandidateDir) -> None:

@@ -1,0 +1,95 @@
+"""What answering takes: prompts read, tokens written, choices ranked."""
+
+from collections.abc import Sequence
+
+from tunesmith.data.encode import Coder
+from tunesmith.inference.answer import NO_LIMIT
+from tunesmith.inference.decode import slots_for
+from tunesmith.inference.generate import batches_of
+from tunesmith.planning.calibration import Calibration
+from tunesmith.planning.fitting import dot
+from tunesmith.planning.ground import Ground
+from tunesmith.planning.lengths import Counted, prompts_with_shots
+from tunesmith.planning.memory import answering_memory
+from tunesmith.planning.work import Writing, decoding, padded_writing, writing_work
+from tunesmith.recipe import train_settings
+from tunesmith.records import Split, StagePlan
+from tunesmith.settings import TaskSettings
+
+
+def answer_stage(ground: Ground, name: str, found: Calibration, *, split: Split) -> StagePlan:
+    """Plan the answers of one candidate to all tasks.
+
+    A tuned model is taken to write answers as long as the targets; the base writes on for as long as it may.
+    """
+    writings: list[Writing] = []
+    for task in ground.recipe.tasks:
+        own = [one for one in ground.counted[split] if one.task == task.name]
+        if own:
+            writings += task_writings(ground, name, task, own)
+    if not writings:
+        return StagePlan(seconds=0.0, parts={"program": found.program}, peak=found.program, moment="")
+    parts = answering_memory(found, ground.shape, writings)
+    seconds = sum(dot(writing_work(ground.shape, one), found.seconds) for one in writings)
+    return StagePlan(
+        seconds=round(seconds, 2),
+        parts=parts,
+        peak=sum(parts.values()),
+        moment="the longest prompts",
+        largest=max(one.cached for one in writings),
+        tokens=sum(sum(one.read) + one.written for one in writings),
+    )
+
+
+def task_writings(ground: Ground, name: str, task: TaskSettings, counted: Sequence[Counted]) -> list[Writing]:
+    """Return the work of one task, in the batches in which it is done."""
+    room, longer = _room(ground, name, task)
+    if counted[0].choices:
+        return [_ranking(ground, min(round(one.prompt * longer), room), one.choices) for one in counted]
+    tuned = ground.recipe.candidates[name].method != "none"
+    distinct = {one.text: one for one in counted}.values()
+    asked = sorted(
+        ((min(round(one.prompt * longer), room), min(one.target, task.max_new_tokens)) for one in distinct),
+        reverse=True,
+    )
+    prompts = [prompt for prompt, _ in asked]
+    new = [target if tuned else task.max_new_tokens for _, target in asked]
+    generate = ground.recipe.generate
+    if ground.shape.ragged and generate.beams == 1 and generate.temperature == 0:
+        places = prompts[0] + task.max_new_tokens
+        slots = slots_for(len(prompts), places, generate.tokens_per_batch)
+        return [decoding(prompts, new, slots=slots, room=places)]
+    sizes = [
+        len(batch) for batch in batches_of(
+            [(0,) * prompt for prompt in prompts], generate.tokens_per_batch // generate.beams, task.max_new_tokens
+        )
+    ]  # fmt: skip
+    writings, at = [], 0
+    for size in sizes:
+        repeated = [value for value in prompts[at : at + size] for _ in range(generate.beams)]
+        longest = [max(new[at : at + size])] * len(repeated)
+        writings.append(padded_writing(repeated, longest, ground.shape.kind))
+        at += size
+    return writings
+
+
+def _room(ground: Ground, name: str, task: TaskSettings) -> tuple[int, float]:
+    """Return the tokens that a prompt may have, and how many times longer worked examples make it."""
+    recipe, shape = ground.recipe, ground.shape
+    free = (shape.context or NO_LIMIT) - (task.max_new_tokens if shape.kind == "causal" else 0)
+    shots = recipe.candidates[name].shots
+    if not shots:
+        return min(free, train_settings(recipe, name).max_tokens), 1.0
+    own = [one for one in ground.examples["test"] if one.task == task.name]
+    coder = Coder(ground.tokenizer, "seq2seq" if shape.kind == "seq2seq" else "causal", free)
+    longer = prompts_with_shots(own, ground.examples["train"], coder, shots=shots, seed=recipe.seed) if own else 1.0
+    return free, longer
+
+
+def _ranking(ground: Ground, prompt: int, choices: Sequence[int]) -> Writing:
+    """Return the work of ``inference.rank``: the prompt once, then all choices side by side."""
+    rows, width = len(choices), max(choices)
+    first = (prompt,) if ground.shape.kind == "causal" else (prompt, 0)
+    last = rows * width * (prompt + width)
+    pairs = (prompt * prompt + last,) if ground.shape.kind == "causal" else (prompt * prompt, last)
+    return Writing(first, pairs, 2, rows * width, rows, rows, rows * (prompt + width), prompt)

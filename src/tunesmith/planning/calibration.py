@@ -1,0 +1,153 @@
+"""How fast this machine computes and what it keeps in memory meanwhile: measured once for a model and a method.
+
+Calibrations are files under TUNESMITH_HOME. One holds for a processor, a number of threads, versions of the libraries,
+shapes of a model, and settings of a method; if any of these changes, it is measured again.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from tunesmith import __version__
+from tunesmith.machine import device_name, usable_cores
+from tunesmith.models.catalog import home
+from tunesmith.planning import probe
+from tunesmith.planning.fitting import fit
+from tunesmith.planning.probe import STEPS, WRITINGS, Order, Sample
+from tunesmith.planning.shapes import Shape, Stack
+from tunesmith.planning.work import (
+    Writing,
+    batch_load,
+    batch_memory,
+    decoding,
+    padded_writing,
+    step_work,
+    writing_memory,
+    writing_work,
+)
+from tunesmith.progress import say
+from tunesmith.records import Record
+from tunesmith.rundir import read_record, write_record
+
+LARGE = 30e6  # parameters of a layer from which fewer layers say enough
+
+
+class Calibration(Record):
+    """What was measured, and the coefficients that follow."""
+
+    order: Order
+    machine: dict[str, str]
+    day: str  # ISO 8601, in UTC
+    busy: float  # processes that wanted to compute, over the last minute, for each core
+    samples: tuple[Sample, ...]
+    program: int  # bytes of the process with all libraries, before a model is there
+    seconds: tuple[float, ...]  # coefficients of ``work.step_work`` or ``work.writing_work``
+    memory: tuple[float, ...]  # bytes, coefficients of ``work.batch_memory`` or ``work.writing_memory``
+
+
+def machine() -> dict[str, str]:
+    """Return what a calibration depends on besides the model."""
+    packages = {name: version(name) for name in ("torch", "transformers", "peft")}
+    return {"device": device_name(), "tunesmith": f"{__version__} {_code()}", **packages}
+
+
+@cache
+def _code() -> str:
+    """Return a hash of the code whose speed and memory are measured."""
+    digest = hashlib.sha256()
+    for part in ("inference", "methods", "models", "planning", "training"):
+        for path in sorted((Path(__file__).parents[1] / part).glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def calibration(order: Order, shape: Shape) -> Calibration:
+    """Return the calibration for an order: as it was kept, or measured now.
+
+    Args:
+        order: What is asked for.
+        shape: Of the whole model.
+
+    Raises:
+        ResourceError: It could not be measured.
+    """
+    where = home() / "calibration" / f"{_key(order, shape)}.json"
+    if where.exists():
+        return read_record(where, Calibration)
+    began, busy = time.monotonic(), os.getloadavg()[0] / usable_cores()
+    what = f"training by {order.method}" if order.what == "train" else "answering"
+    say(f"plan: calibrating {what} with a few steps of a shortened model; this is done once")
+    samples = probe.samples_of(order)
+    found = fitted(order, shape, samples, busy=busy)
+    write_record(where, found)
+    say(f"plan: calibrated in {time.monotonic() - began:.0f} s; kept in {where.parent}")
+    return found
+
+
+def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float = 0.0) -> Calibration:
+    """Return what measurements say, as coefficients of counted work."""
+    rows, kept, extra = [], [], []
+    for one in samples:
+        short = shortened(shape, one.depth)
+        extra.append(float(one.peak - one.start - one.weights - 3 * one.moved))
+        if order.what == "train":
+            loads = [batch_load(batch, shape.kind) for batch in STEPS[one.number]]
+            rows.append(step_work(short, loads, one.trainable))
+            kept.append(batch_memory(short, loads[-1]))
+        else:
+            writing = tried(shape, *WRITINGS[one.number])
+            rows.append(writing_work(short, writing))
+            kept.append(writing_memory(short, writing))
+    return Calibration(
+        order=order,
+        machine=machine(),
+        busy=round(busy, 2),
+        day=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        samples=tuple(samples),
+        program=min(one.start for one in samples),
+        seconds=tuple(fit(rows, [one.seconds for one in samples], relative=True)),
+        memory=tuple(fit(kept, extra, relative=False)),
+    )
+
+
+def depths_of(shape: Shape) -> tuple[int, ...]:
+    """Return the layers of the shortened models: two numbers, so that what a layer takes can be told from the rest."""
+    deepest = max(stack.layers for stack in shape.stacks)
+    each = sum(stack.parameters for stack in shape.stacks) / sum(stack.layers for stack in shape.stacks)
+    return tuple(sorted({min(depth, deepest) for depth in ((1, 3) if each > LARGE else (2, 6))}))
+
+
+def shortened(shape: Shape, depth: int) -> Shape:
+    """Return the shape of the model with at most ``depth`` layers in each stack."""
+    stacks = tuple(
+        Stack(min(depth, stack.layers), stack.parameters * min(depth, stack.layers) // stack.layers)
+        for stack in shape.stacks
+    )
+    return replace(shape, stacks=stacks)
+
+
+def tried(shape: Shape, rows: int, tokens: int, new: int) -> Writing:
+    """Return the work of one entry of WRITINGS."""
+    if shape.ragged:
+        return decoding([tokens] * rows, [new] * rows, slots=rows, room=tokens + new)
+    return padded_writing([tokens] * rows, [new] * rows, shape.kind)
+
+
+def extrapolated(found: Calibration, shape: Shape) -> tuple[int, int]:
+    """Return the bytes of all weights, and of those that learn, of the whole model from those of the short ones."""
+    first, last = found.samples[0], found.samples[-1]
+    layers = max(stack.layers for stack in shape.stacks)
+    more = (layers - last.depth) / max(1, last.depth - first.depth)
+    weights, moved = (b + more * (b - a) for a, b in ((first.weights, last.weights), (first.moved, last.moved)))
+    return round(weights), round(moved)
+
+
+def _key(order: Order, shape: Shape) -> str:
+    plain = {**order.model_dump(), "folder": "", "machine": machine(), "shape": repr(shape)}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,0 +1,75 @@
+"""The highest memory of training and of answering, by part."""
+
+from collections.abc import Sequence
+
+from tunesmith.planning.calibration import Calibration, extrapolated
+from tunesmith.planning.fitting import dot
+from tunesmith.planning.shapes import Shape
+from tunesmith.planning.work import Load, Writing, batch_memory, writing_memory
+
+PARTS = {
+    "program": "Python, torch and transformers, before a model is there; measured",
+    "weights": "bytes of every parameter and buffer, in the format in which they are held",
+    "gradients": "4 bytes for each parameter that learns, where more than one batch makes a step",
+    "optimizer": "8 bytes for each parameter that learns: the two moments of AdamW",
+    "activations": "measured bytes x layers x width x tokens of the largest batch, and x pairs of tokens that attend",
+    "logits": "measured bytes x counted positions of that batch x vocabulary",
+    "cache": "measured bytes x 2 x layers x width of keys x positions of all answers at once",
+    "temporary": "measured: what is there beside all of this at the highest moment, copies for a checkpoint among it",
+}
+"""Part of the memory -> how it is found."""
+
+
+def training_memory(
+    found: Calibration, shape: Shape, steps: Sequence[Sequence[Load]], *, saving: bool
+) -> tuple[dict[str, int], str]:
+    """Return bytes by part, and when the highest memory is reached.
+
+    Args:
+        found: Calibration of the method.
+        shape: Of the whole model.
+        steps: The distinct steps, or at least those with the largest batches.
+        saving: Whether a checkpoint is written before the end.
+    """
+    weights, moved = extrapolated(found, shape)
+    rows = [batch_memory(shape, load) for step in steps for load in step]
+    largest = max(rows, key=lambda row: dot(row, found.memory))
+    parts = [coefficient * value for coefficient, value in zip(found.memory, largest, strict=True)]
+    inside = round(sum(parts[1:]))
+    gradients = moved if any(len(step) > 1 for step in steps) else max(0, moved - inside)
+    working = gradients + inside
+    # A checkpoint copies what learns and its moments before it writes them; the best weights are copied alone.
+    copies = 3 * moved if saving else moved
+    more = max(0, copies - working)
+    kept = {
+        "program": found.program,
+        "weights": weights,
+        "gradients": gradients,
+        "optimizer": 2 * moved,
+        "activations": round(sum(parts[1:-1])),
+        "logits": round(parts[-1]),
+        "temporary": round(parts[0]) + more,
+    }
+    return kept, "writing a checkpoint" if more else "the largest batch"
+
+
+def answering_memory(found: Calibration, shape: Shape, writings: Sequence[Writing]) -> dict[str, int]:
+    """Return bytes by part of answering.
+
+    Args:
+        found: Calibration of answering.
+        shape: Of the whole model.
+        writings: All that is written, one after the other.
+    """
+    weights, _ = extrapolated(found, shape)
+    rows = [writing_memory(shape, writing) for writing in writings]
+    largest = max(rows, key=lambda row: dot(row, found.memory))
+    parts = [round(coefficient * value) for coefficient, value in zip(found.memory, largest, strict=True)]
+    return {
+        "program": found.program,
+        "weights": weights,
+        "cache": parts[1],
+        "activations": parts[2],
+        "logits": parts[3],
+        "temporary": parts[0],
+    }

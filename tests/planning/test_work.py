@@ -1,0 +1,92 @@
+"""Counted work is that of the code: of the batches that training makes, of the calls that decoding makes."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.data.encode import Encoded
+from tunesmith.inference.decode import decode, slots_for
+from tunesmith.models.load import load
+from tunesmith.planning.shapes import Shape, Stack
+from tunesmith.planning.work import (
+    Load,
+    batch_load,
+    batch_memory,
+    decoding,
+    padded_writing,
+    step_work,
+    writing_work,
+)
+from tunesmith.training.batches import make_batch
+
+SHAPE = Shape("causal", (Stack(4, 1000),), 8, 50, 6, 3, 2000, 100, True)
+TWO = Shape("seq2seq", (Stack(2, 300), Stack(3, 700)), 8, 50, 6, 6, 2000, 0, False)
+
+
+def encoded(lengths: list[tuple[int, int]], kind: str) -> list[Encoded]:
+    return [
+        Encoded("x", (5,) * n, (6,) * u, () if kind == "seq2seq" else (False,) * (n - u) + (True,) * u)
+        for n, u in lengths
+    ]
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_the_load_of_a_batch_is_that_of_its_tensors(kind: str) -> None:
+    draw = random.Random(3)
+    for _ in range(20):
+        lengths = [(draw.randint(9, 40), draw.randint(1, 8)) for _ in range(draw.randint(1, 6))]
+        batch = make_batch(encoded(lengths, kind), kind=kind, pad_id=0)
+        load = batch_load(lengths, kind)
+        assert load.tokens[0] == batch.input_ids.numel()
+        if kind == "causal":
+            assert load.labelled == batch.target_tokens
+            assert load.pairs == (sum(n * n for n in batch.lengths),)
+        else:
+            assert load.tokens[1] == load.labelled == batch.labels.numel()
+
+
+def test_the_work_of_a_step_is_the_sum_over_its_batches() -> None:
+    one, other = Load((10,), (100,), 4), Load((6,), (36,), 2)
+    assert step_work(SHAPE, [one, other], 5) == [2, 8, 16_000.0, 6 * 4 * 136.0, 6 * 50 * 8.0, 5, 10]
+    assert step_work(TWO, [Load((10, 4), (100, 30), 4)], 0)[2:4] == [3000.0 + 2800.0, 6.0 * (200 + 90)]
+
+
+def test_the_memory_of_a_batch_counts_each_stack_apart() -> None:
+    assert batch_memory(SHAPE, Load((10,), (100,), 4)) == [1, 4 * 8 * 10, 400, 200]
+    assert batch_memory(TWO, Load((10, 4), (100, 30), 4)) == [1, 2 * 8 * 10, 3 * 8 * 4, 290, 200]
+
+
+@pytest.mark.parametrize("tokens_in_memory", [50, 120, 10_000])
+def test_decoding_takes_as_many_calls_as_counted(
+    tiny_causal: Path, monkeypatch: pytest.MonkeyPatch, tokens_in_memory: int
+) -> None:
+    loaded = load(tiny_causal)
+    loaded.model.generation_config.eos_token_id = [511]
+    prompts = sorted({tuple(range(20 + n, 20 + 2 * n)) for n in range(3, 12)}, key=len, reverse=True)
+    forward, calls = loaded.model.forward, []
+
+    def counting(*args: Any, **options: Any) -> Any:
+        calls.append(options["input_ids"].shape)
+        return forward(*args, **options)
+
+    monkeypatch.setattr(loaded.model, "forward", counting)
+    found = decode(loaded, prompts, max_new_tokens=9, tokens_in_memory=tokens_in_memory)
+    room = len(prompts[0]) + 9
+    slots = slots_for(len(prompts), room, tokens_in_memory)
+    new = [len(ids) for ids, _ in found]
+    counted = decoding([len(prompt) for prompt in prompts], new, slots=slots, room=room)
+    writing = [shape for shape in calls if shape[1] == 1 and shape[0] == max(1, shape[0])]
+    assert counted.read == (sum(map(len, prompts)),)
+    assert counted.cached == slots * room
+    # the first token of an answer comes from reading its prompt
+    assert abs(counted.steps - len(writing)) <= len(prompts) // slots + 1
+
+
+def test_a_padded_batch_is_as_long_as_its_longest() -> None:
+    found = padded_writing([10, 6], [4, 2], "causal")
+    assert (found.read, found.steps, found.written, found.cached) == ((20,), 4, 8, 28)
+    two = padded_writing([10, 6], [4, 2], "seq2seq")
+    assert (two.read, two.pairs) == ((20, 0), (200, 8 * 14))
+    assert writing_work(TWO, two)[:4] == [4, 12, 20 * 300.0, 700 * 8.0]

@@ -1,0 +1,47 @@
+"""Measurements of a machine that does not exist: quick to have, and the same everywhere."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tunesmith.planning import probe
+from tunesmith.planning.probe import STEPS, WRITINGS, Order, Sample
+
+PROGRAM = 300_000_000  # bytes
+RATE = 1e-6  # seconds for each token and layer
+REAL = probe.samples_of
+
+
+def made_up(order: Order) -> list[Sample]:
+    """What a machine would measure that takes a microsecond for each token and layer, and keeps 1000 bytes."""
+    found = []
+    for depth in order.depths:
+        numbers = range(len(STEPS if order.what == "train" else WRITINGS))
+        for number in numbers:
+            if order.what == "train":
+                tokens = sum(n for batch in STEPS[number] for n, _ in batch)
+                kept = max(sum(n for n, _ in batch) for batch in STEPS[number])
+            else:
+                rows, prompt, new = WRITINGS[number]
+                tokens = kept = rows * (prompt + new)
+            weights, moved = 1_000_000 + 100_000 * depth, 40_000 * depth if order.what == "train" else 0
+            peak = PROGRAM + weights + 3 * moved + 5_000_000 + 1000 * depth * kept
+            found.append(
+                Sample(depth=depth, number=number, seconds=RATE * depth * tokens, peak=peak, start=PROGRAM,
+                       trainable=moved // 4, weights=weights, moved=moved)
+            )  # fmt: skip
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_probing() -> Iterator[None]:
+    """Runs plan without measuring this machine, which takes seconds; tests of the measuring itself ask for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probe, "samples_of", made_up)
+        yield
+
+
+@pytest.fixture
+def real_probing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure this machine after all."""
+    monkeypatch.setattr(probe, "samples_of", REAL)
