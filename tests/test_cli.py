@@ -236,7 +236,8 @@ class TestHygiene:
         code, _, err = fresh
         ours = (
             "data: ", "plan: ", "zero-shot answers ", "zero-shot ranks ", "two-shot answers ", "two-shot ranks ",
-            "lora answers ", "lora ranks ", "full answers ", "full ranks ", "lora: lora trains ", "full: full trains ", "training ",
+            "lora answers ", "lora ranks ", "full answers ", "full ranks ", "lora: lora trains ",
+            "full: full trains ", "training ",
         )  # fmt: skip
         assert code == 0
         assert [line for line in err.splitlines() if not line.startswith(ours)] == []
