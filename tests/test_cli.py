@@ -235,8 +235,9 @@ class TestHygiene:
     def test_a_whole_run_says_nothing_that_is_not_ours(self, fresh: tuple[int, str, str]) -> None:
         code, _, err = fresh
         ours = (
-            "data: ", "plan: ", "zero-shot answers ", "zero-shot ranks ", "two-shot answers ", "two-shot ranks ", "lora answers ",
-            "lora ranks ", "full answers ", "full ranks ", "lora: lora trains ", "full: full trains ", "training ",
+            "data: ", "plan: ", "zero-shot answers ", "zero-shot ranks ", "two-shot answers ", "two-shot ranks ",
+            "lora answers ", "lora ranks ", "full answers ", "full ranks ", "lora: lora trains ", "full: full trains ",
+            "training ",
         )  # fmt: skip
         assert code == 0
         assert [line for line in err.splitlines() if not line.startswith(ours)] == []
