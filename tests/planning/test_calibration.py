@@ -1,5 +1,7 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from probing import PROGRAM, RATE, made_up
@@ -71,29 +73,64 @@ def test_what_is_linear_in_work_is_found_for_the_whole_depth(asked: list[Order])
     assert found.program == PROGRAM
 
 
-def test_a_measurement_that_fails_is_said(monkeypatch: pytest.MonkeyPatch, real_probing: None, tmp_path: Path) -> None:
-    monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path / "home"))
-    with pytest.raises(ResourceError, match=r"^plan: the calibration did not succeed: .*OSError"):
-        calibration(order(folder=str(tmp_path / "nothing")), DEEP)
-
-
-@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
-def test_a_real_measurement(
-    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, real_probing: None, tmp_path: Path
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ('a warning\n"OSError: there is no config.json"\n', '"OSError: there is no config.json"'),
+        ("", "it was ended from outside"),
+    ],
+)
+def test_a_measurement_that_fails_is_said(
+    monkeypatch: pytest.MonkeyPatch, real_probing: None, tmp_path: Path, said: str, why: str
 ) -> None:
     monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path))
-    folder = request.getfixturevalue(f"tiny_{kind}")
-    shape = shape_of(skeleton(folder))
-    found = calibration(order(folder=str(folder), settings={"rank": 2}, depths=(1, 2)), shape)
-    assert len(found.samples) == 2 * len(probe.STEPS)
+    ended = SimpleNamespace(returncode=1, stderr=said, stdout="")
+    monkeypatch.setattr(probe.subprocess, "run", lambda *_, **__: ended)
+    with pytest.raises(ResourceError) as caught:
+        calibration(order(), DEEP)
+    assert str(caught.value) == f"plan: the calibration did not succeed: {why}"
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_real_measurement_of_training(
+    tiny_causal: Path, monkeypatch: pytest.MonkeyPatch, real_probing: None, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path))
+    shape = shape_of(skeleton(tiny_causal))
+    found = calibration(order(folder=str(tiny_causal), settings={"rank": 2}, depths=(1, 2)), shape)
+    assert [(one.depth, one.number) for one in found.samples] == [
+        (depth, number) for depth in (1, 2) for number in range(len(probe.STEPS))
+    ]
     assert 100e6 < found.program < 2e9
     assert all(one.peak > one.start > 0 and one.seconds > 0 for one in found.samples)
     import torch
 
     from tunesmith.methods import lora
 
-    model = lora.attach(lora.Settings(rank=2), probe.short_model(folder, 2, torch.float32), kind)
+    model = lora.attach(lora.Settings(rank=2), probe.short_model(tiny_causal, 2, torch.float32), "causal")
     whole = sum(one.numel() * one.element_size() for one in [*model.parameters(), *model.buffers()])
     learning = sum(one.numel() for one in model.parameters() if one.requires_grad)
     assert extrapolated(found, shape) == (whole, 4 * learning)
     assert found.samples[-1].trainable == learning
+
+
+@pytest.mark.parametrize("what", ["train", "answer"])
+def test_what_is_tried_of_an_encoder_decoder(tiny_seq2seq: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith.training import loop
+
+    taken: list[list[int]] = []
+    real = loop.optimizer_step
+
+    def step(job: Any, batches: Any, *others: Any) -> Any:
+        taken.append([len(batch) for batch in batches])
+        return real(job, batches, *others)
+
+    monkeypatch.setattr(loop, "optimizer_step", step)
+    asked = order(folder=str(tiny_seq2seq), what=what, method="full" if what == "train" else "")
+    found = list(probe.train_samples(asked, 1) if what == "train" else probe.answer_samples(asked, 1))
+    assert [one.number for one in found] == list(range(len(probe.STEPS if what == "train" else probe.WRITINGS)))
+    if what == "train":
+        assert found[0].weights >= found[0].moved == 4 * found[0].trainable > 0
+        assert taken == [[1]] + [[len(batch) for batch in one] for one in probe.STEPS for _ in range(probe.REPEATS)]
+    else:
+        assert found[0].moved == 0

@@ -74,8 +74,7 @@ def generate(
     """
     distinct = sorted({tuple(prompt) for prompt in prompts}, key=lambda ids: (-len(ids), ids))
     answers: dict[tuple[int, ...], Answer] = {}
-    greedy = settings.beams == 1 and settings.temperature == 0
-    if distinct and greedy and loaded.kind == "causal" and takes_ragged(loaded.model) and _unbent(loaded.model):
+    if distinct and writes_itself(loaded, settings):
         found = decode(
             loaded, distinct, max_new_tokens=max_new_tokens, tokens_in_memory=settings.tokens_per_batch, show=show
         )
@@ -88,6 +87,12 @@ def generate(
             answers.update(zip(batch, _fitting(loaded, batch, settings, max_new_tokens), strict=True))
             show(len(answers), f"{len(answers)}/{len(distinct)} prompts")
     return [answers[tuple(prompt)] for prompt in prompts]
+
+
+def writes_itself(loaded: Loaded, settings: GenerateSettings) -> bool:
+    """Tell whether our own ``decode`` writes the answers, or transformers' ``generate``."""
+    greedy = settings.beams == 1 and settings.temperature == 0
+    return greedy and loaded.kind == "causal" and takes_ragged(loaded.model) and _unbent(loaded.model)
 
 
 def _unbent(model: Any) -> bool:

@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 
 from tunesmith.data.encode import Coder
-from tunesmith.inference.answer import NO_LIMIT
+from tunesmith.inference.answer import room
 from tunesmith.inference.decode import slots_for
-from tunesmith.inference.generate import batches_of
+from tunesmith.inference.generate import batches_of, writes_itself
 from tunesmith.planning.calibration import Calibration
 from tunesmith.planning.fitting import dot
 from tunesmith.planning.ground import Ground
 from tunesmith.planning.lengths import Counted, prompts_with_shots
 from tunesmith.planning.memory import answering_memory
 from tunesmith.planning.work import Writing, decoding, padded_writing, writing_work
-from tunesmith.recipe import train_settings
 from tunesmith.records import Split, StagePlan
 from tunesmith.settings import TaskSettings
 
@@ -43,19 +42,20 @@ def answer_stage(ground: Ground, name: str, found: Calibration, *, split: Split)
 
 def task_writings(ground: Ground, name: str, task: TaskSettings, counted: Sequence[Counted]) -> list[Writing]:
     """Return the work of one task, in the batches in which it is done."""
-    room, longer = _room(ground, name, task)
+    limit = room(ground.recipe, name, ground.loaded, task)
+    longer = _longer(ground, name, limit, task)
     if counted[0].choices:
-        return [_ranking(ground, min(round(one.prompt * longer), room), one.choices) for one in counted]
+        return [_ranking(ground, min(round(one.prompt * longer), limit), one.choices) for one in counted]
     tuned = ground.recipe.candidates[name].method != "none"
     distinct = {one.text: one for one in counted}.values()
     asked = sorted(
-        ((min(round(one.prompt * longer), room), min(one.target, task.max_new_tokens)) for one in distinct),
+        ((min(round(one.prompt * longer), limit), min(one.target, task.max_new_tokens)) for one in distinct),
         reverse=True,
     )
     prompts = [prompt for prompt, _ in asked]
     new = [target if tuned else task.max_new_tokens for _, target in asked]
     generate = ground.recipe.generate
-    if ground.shape.ragged and generate.beams == 1 and generate.temperature == 0:
+    if writes_itself(ground.loaded, generate):
         places = prompts[0] + task.max_new_tokens
         slots = slots_for(len(prompts), places, generate.tokens_per_batch)
         return [decoding(prompts, new, slots=slots, room=places)]
@@ -73,17 +73,15 @@ def task_writings(ground: Ground, name: str, task: TaskSettings, counted: Sequen
     return writings
 
 
-def _room(ground: Ground, name: str, task: TaskSettings) -> tuple[int, float]:
-    """Return the tokens that a prompt may have, and how many times longer worked examples make it."""
-    recipe, shape = ground.recipe, ground.shape
-    free = (shape.context or NO_LIMIT) - (task.max_new_tokens if shape.kind == "causal" else 0)
+def _longer(ground: Ground, name: str, limit: int, task: TaskSettings) -> float:
+    """Return how many times longer worked examples make the prompts of a task."""
+    recipe, loaded = ground.recipe, ground.loaded
     shots = recipe.candidates[name].shots
-    if not shots:
-        return min(free, train_settings(recipe, name).max_tokens), 1.0
     own = [one for one in ground.examples["test"] if one.task == task.name]
-    coder = Coder(ground.tokenizer, "seq2seq" if shape.kind == "seq2seq" else "causal", free)
-    longer = prompts_with_shots(own, ground.examples["train"], coder, shots=shots, seed=recipe.seed) if own else 1.0
-    return free, longer
+    if not shots or not own:
+        return 1.0
+    coder = Coder(loaded.tokenizer, loaded.kind, limit)
+    return prompts_with_shots(own, ground.examples["train"], coder, shots=shots, seed=recipe.seed)
 
 
 def _ranking(ground: Ground, prompt: int, choices: Sequence[int]) -> Writing:

@@ -6,21 +6,16 @@ from pathlib import Path
 from tunesmith.machine import available_memory
 from tunesmith.models.catalog import home
 from tunesmith.planning.answering import answer_stage
-from tunesmith.planning.calibration import Calibration, calibration
-from tunesmith.planning.fitting import dot
-from tunesmith.planning.ground import Ground, limit_of, orders, sizes_of, survey, tokens_at_once, train_steps
-from tunesmith.planning.lengths import training_lengths
-from tunesmith.planning.memory import training_memory
+from tunesmith.planning.calibration import calibration
+from tunesmith.planning.ground import Ground, orders, survey
 from tunesmith.planning.room import advice, what_fits
-from tunesmith.planning.work import batch_load, step_work
+from tunesmith.planning.training import train_stage, validation_seconds
 from tunesmith.recipe import train_settings
-from tunesmith.records import CandidatePlan, Example, Plan, Split, StagePlan
+from tunesmith.records import CandidatePlan, Example, Plan, Split
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Recipe
-from tunesmith.training.batches import split_step
 
 BUSY = 0.5  # programs for each core from which a measurement of time is not to be trusted
-FORWARD = 1 / 3  # share of a step's time that a batch takes without its backward pass
 
 
 def make_plan(
@@ -77,9 +72,9 @@ def plan_candidate(ground: Ground, name: str, free: int) -> CandidatePlan:
             disk=0, working_disk=0,
         )  # fmt: skip
     method = resolve("method", candidate.method, METHODS)
-    trainable = method.count(candidate.settings, ground.bones)
-    train = train_stage(ground, name, measured[1], trainable=trainable)
-    whole = method.ON_DISK == "model"
+    trainable = method.count(candidate.settings, ground.loaded.model)
+    train = train_stage(ground, settings, measured[1], trainable=trainable)
+    whole = ground.shape.total if method.ON_DISK == "model" else 0
     return CandidatePlan(
         name=name,
         method=candidate.method,
@@ -88,44 +83,11 @@ def plan_candidate(ground: Ground, name: str, free: int) -> CandidatePlan:
         train=train,
         validating=round(validation_seconds(ground, name, measured), 2),
         answer=answer,
-        disk=4 * (ground.shape.total if whole else trainable) + (_tokenizer_bytes(ground.folder) if whole else 0),
+        disk=4 * whole + _tokenizer_bytes(ground.loaded.folder) if whole else 4 * trainable,
         # A checkpoint is weights, two moments and the best weights; one more is written before an old one goes.
         working_disk=16 * trainable * (settings.keep_checkpoints + 1) + 4 * trainable,
         advice=advice(ground, name, free) if free and train.needed > free else "",
     )
-
-
-def train_stage(ground: Ground, name: str, found: Calibration, *, trainable: int) -> StagePlan:
-    """Plan the training of one candidate."""
-    settings = train_settings(ground.recipe, name)
-    steps = train_steps(ground, settings)
-    seconds = sum(dot(step_work(ground.shape, step, trainable), found.seconds) for step in steps)
-    parts, moment = training_memory(found, ground.shape, steps, saving=seconds > 60 * settings.checkpoint_minutes)
-    loads = [load for step in steps for load in step]
-    return StagePlan(
-        seconds=round(seconds, 2),
-        parts=parts,
-        peak=sum(parts.values()),
-        moment=moment,
-        steps=len(steps),
-        largest=max(sum(load.tokens) for load in loads),
-        tokens=sum(sum(load.tokens) for load in loads),
-    )
-
-
-def validation_seconds(ground: Ground, name: str, measured: Sequence[Calibration]) -> float:
-    """Return the seconds of all validations: a pass forward over the validation rows, and answers where asked for."""
-    settings, shape = train_settings(ground.recipe, name), ground.shape
-    lengths = training_lengths(ground.counted["validation"], shape.kind, limit_of(shape, settings))
-    if not settings.validations or not lengths:
-        return 0.0
-    sizes = sizes_of(lengths, shape)
-    batches = split_step(range(len(sizes)), sizes, tokens_at_once(shape, settings), ragged=shape.kind == "causal")
-    loads = [batch_load([lengths[index] for index in batch], shape.kind) for batch in batches]
-    once = FORWARD * dot(step_work(shape, loads, 0), measured[1].seconds)
-    if settings.keep_best != "loss":
-        once += answer_stage(ground, name, measured[0], split="validation").seconds
-    return settings.validations * once
 
 
 def _tokenizer_bytes(folder: Path) -> int:

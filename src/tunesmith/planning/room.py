@@ -5,13 +5,15 @@ from pathlib import Path
 from tunesmith.errors import RecipeError, ResourceError
 from tunesmith.machine import need_memory, need_space
 from tunesmith.planning.calibration import Calibration, calibration
-from tunesmith.planning.ground import Ground, limit_of, orders, train_steps
+from tunesmith.planning.ground import Ground, orders
 from tunesmith.planning.memory import training_memory
+from tunesmith.planning.training import train_stage
 from tunesmith.planning.work import batch_load
 from tunesmith.recipe import train_settings
 from tunesmith.records import CandidatePlan, Fit
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Candidate, TrainSettings
+from tunesmith.training.tune import check_context
 
 SHOWN = ("full", "lora", "qlora", "soft-prompt")
 """Methods of the table; those that there are."""
@@ -78,7 +80,7 @@ def _calibrated(ground: Ground, method: str) -> Calibration:
     name = next((name for name, one in recipe.candidates.items() if one.method == method), None)
     if name is None:
         name, settings = method, resolve("method", method, METHODS).Settings()
-        resolve("method", method, METHODS).count(settings, ground.bones)
+        resolve("method", method, METHODS).count(settings, ground.loaded.model)
         candidates = {**recipe.candidates, name: Candidate(method=method, settings=settings)}
         ground = ground.with_recipe(recipe.model_copy(update={"candidates": candidates}))
     return calibration(orders(ground, name)[1], ground.shape)
@@ -89,24 +91,24 @@ def advice(ground: Ground, name: str, free: int) -> str:
 
     Tried in this order: fewer tokens in memory at once, which changes speed alone; shorter examples; another method.
     """
-    settings = train_settings(ground.recipe, name)
+    settings, method = train_settings(ground.recipe, name), ground.recipe.candidates[name].method
     found = calibration(orders(ground, name)[1], ground.shape)
     for tokens in _halves(settings.tokens_per_batch):
-        if _fits(ground, found, settings.model_copy(update={"tokens_per_batch": tokens}), free):
+        if _fits(ground, method, found, settings.model_copy(update={"tokens_per_batch": tokens}), free):
             return f"It fits with candidates.{name}.train.tokens_per_batch={tokens}, which changes the speed alone."
-    for tokens in _halves(limit_of(ground.shape, settings)):
+    for tokens in _halves(check_context(ground.loaded, settings)):
         shorter = settings.model_copy(update={"tokens_per_batch": tokens, "max_tokens": tokens})
-        if _fits(ground, found, shorter, free):
+        if _fits(ground, method, found, shorter, free):
             way = f"candidates.{name}.train"
             return f"It fits with {way}.max_tokens={tokens} and {way}.tokens_per_batch={tokens}; long prompts are cut."
-    for method in SHOWN[1:]:
-        if method in METHODS and method != ground.recipe.candidates[name].method:
+    for other in SHOWN[1:]:
+        if other in METHODS and other != method:
             try:
-                other = _calibrated(ground, method)
+                fitting = _fits(ground, other, _calibrated(ground, other), settings, free)
             except (RecipeError, ResourceError):
                 continue
-            if _fits(ground, other, settings, free):
-                return f"It fits with candidates.{name}.method={method}."
+            if fitting:
+                return f"It fits with candidates.{name}.method={other}."
     return "No setting of it fits: take a smaller model."
 
 
@@ -118,7 +120,7 @@ def _halves(tokens: int) -> list[int]:
     return found
 
 
-def _fits(ground: Ground, found: Calibration, settings: TrainSettings, free: int) -> bool:
-    steps = train_steps(ground, settings)
-    parts, _ = training_memory(found, ground.shape, steps, saving=True)
-    return sum(parts.values()) - parts["program"] <= free
+def _fits(ground: Ground, method: str, found: Calibration, settings: TrainSettings, free: int) -> bool:
+    own = resolve("method", method, METHODS)
+    trainable = own.count(own.Settings.model_validate(found.order.settings, strict=False), ground.loaded.model)
+    return train_stage(ground, settings, found, trainable=trainable).needed <= free

@@ -1,0 +1,95 @@
+"""What training takes: steps, batches, validations."""
+
+from collections.abc import Sequence
+
+from tunesmith.errors import DataError
+from tunesmith.planning.answering import answer_stage
+from tunesmith.planning.calibration import Calibration
+from tunesmith.planning.fitting import dot
+from tunesmith.planning.ground import Ground
+from tunesmith.planning.lengths import training_lengths
+from tunesmith.planning.memory import training_memory
+from tunesmith.planning.shapes import Shape
+from tunesmith.planning.work import Length, Load, batch_load, step_work
+from tunesmith.recipe import train_settings
+from tunesmith.records import StagePlan
+from tunesmith.settings import TrainSettings
+from tunesmith.training.batches import all_steps, split_step
+from tunesmith.training.tune import check_context
+
+FORWARD = 1 / 3  # share of a step's time that a batch takes without its backward pass
+
+
+def train_stage(ground: Ground, settings: TrainSettings, found: Calibration, *, trainable: int) -> StagePlan:
+    """Plan a training.
+
+    Args:
+        ground: Model and data.
+        settings: Of the training.
+        found: Calibration of the method.
+        trainable: Parameters that learn.
+
+    Raises:
+        DataError: No example fits.
+    """
+    steps = train_steps(ground, settings)
+    seconds = sum(dot(step_work(ground.shape, step, trainable), found.seconds) for step in steps)
+    parts, moment = training_memory(found, ground.shape, steps, saving=seconds > 60 * settings.checkpoint_minutes)
+    loads = [load for step in steps for load in step]
+    return StagePlan(
+        seconds=round(seconds, 2),
+        parts=parts,
+        peak=sum(parts.values()),
+        moment=moment,
+        steps=len(steps),
+        largest=max(sum(load.tokens) for load in loads),
+        tokens=sum(sum(load.tokens) for load in loads),
+    )
+
+
+def train_steps(ground: Ground, settings: TrainSettings) -> list[list[Load]]:
+    """Return every optimizer step of a training as the loads of its batches.
+
+    Raises:
+        DataError: No example fits.
+    """
+    shape = ground.shape
+    lengths = training_lengths(ground.counted["train"], shape.kind, check_context(ground.loaded, settings))
+    if not lengths:
+        raise DataError("plan: there is nothing to train on: no example fits into train.max_tokens. Raise it.")
+    steps = all_steps(
+        sizes_of(lengths, shape), settings, seed=ground.recipe.seed,
+        tokens_per_batch=tokens_at_once(shape, settings), ragged=shape.kind == "causal",
+    )  # fmt: skip
+    return [[batch_load([lengths[index] for index in batch], shape.kind) for batch in step] for _, step in steps]
+
+
+def validation_seconds(ground: Ground, name: str, measured: Sequence[Calibration]) -> float:
+    """Return the seconds of all validations: a pass forward over the validation rows, and answers where asked for.
+
+    Args:
+        ground: Model and data.
+        name: Of the candidate.
+        measured: Calibrations of answering and of its training.
+    """
+    settings, shape = train_settings(ground.recipe, name), ground.shape
+    lengths = training_lengths(ground.counted["validation"], shape.kind, check_context(ground.loaded, settings))
+    if not settings.validations or not lengths:
+        return 0.0
+    sizes = sizes_of(lengths, shape)
+    batches = split_step(range(len(sizes)), sizes, tokens_at_once(shape, settings), ragged=shape.kind == "causal")
+    loads = [batch_load([lengths[index] for index in batch], shape.kind) for batch in batches]
+    once = FORWARD * dot(step_work(shape, loads, 0), measured[1].seconds)
+    if settings.keep_best != "loss":
+        once += answer_stage(ground, name, measured[0], split="validation").seconds
+    return settings.validations * once
+
+
+def sizes_of(lengths: Sequence[Length], shape: Shape) -> list[int]:
+    """Return the tokens of each example that pass through the model."""
+    return [n + u if shape.kind == "seq2seq" else n for n, u in lengths]
+
+
+def tokens_at_once(shape: Shape, settings: TrainSettings) -> int:
+    """Return the tokens in memory at once; one example at a time where ``training.loop`` does so."""
+    return settings.tokens_per_batch if shape.kind == "seq2seq" or shape.ragged else 1
