@@ -236,13 +236,8 @@ class TestHygiene:
         code, _, err = fresh
         ours = (
             "data: ", "plan: ", "zero-shot answers ", "zero-shot ranks ", "two-shot answers ", "two-shot ranks ",
-<<<<<<< HEAD
             "lora answers ", "lora ranks ", "full answers ", "full ranks ", "lora: lora trains ",
             "full: full trains ", "training ",
-=======
-            "lora answers ", "lora ranks ", "full answers ", "full ranks ", "lora: lora trains ", "full: full trains ",
-            "training ",
->>>>>>> planning
         )  # fmt: skip
         assert code == 0
         assert [line for line in err.splitlines() if not line.startswith(ours)] == []
