@@ -80,6 +80,7 @@ train:
   checkpoint_minutes: 1
   keep_checkpoints: 5
 generate: {beams: 4, temperature: 0.7, top_p: 0.9, tokens_per_batch: 512}
+measures: {robustness: true, fairness: true, rows: 20}
 candidates:
   few: {shots: 3}
   lora:
