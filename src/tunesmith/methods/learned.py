@@ -1,60 +1,79 @@
-"""Weights of the base that learn, in 32 bits, inside a model that is kept in whatever it was loaded in."""
+"""Weights of the base that learn, in 32 bits, inside a model that is kept in whatever it was loaded in.
 
+The weight itself stays frozen, and something else stands in for it: all of it, or the entries that an index names. So
+the gradient of an entry that is not named goes nowhere, the optimizer does not know of it, and neither a moment nor
+weight decay can move it.
+"""
+
+from functools import cache
 from typing import Any
 
-from torch import Tensor, float32
-from torch.nn import Module, Parameter
-from torch.nn.utils.parametrize import is_parametrized, register_parametrization, remove_parametrizations
+
+@cache
+def _stand_in() -> Any:
+    """Return the class of what stands in for a weight; made when it is first used, since it needs torch."""
+    from torch import Tensor, float32
+    from torch.nn import Module, Parameter
+
+    class Learned(Module):
+        """``values``: the whole weight, or (k,) entries of it; ``index``: None, or (k,) where they stand."""
+
+        index: Tensor | None
+
+        def __init__(self, weight: Tensor, index: Tensor | None) -> None:
+            super().__init__()
+            start = weight if index is None else weight.flatten()[index]
+            self.values = Parameter(start.detach().to(float32, copy=True))
+            self.register_buffer("index", index, persistent=False)
+
+        def forward(self, weight: Tensor) -> Tensor:
+            """Return the weight as the layer is to see it, in the type of the frozen one."""
+            values = self.values.to(weight.dtype)
+            if self.index is None:
+                return values
+            return weight.flatten().index_put((self.index,), values).view_as(weight)
+
+    return Learned
 
 
-class Learned(Module):
-    """What stands in for one weight while it is trained: all of it, or the entries that an index names.
+def learn(model: Any, name: str, index: Any) -> None:
+    """Let a weight learn wherever the model uses it: an embedding that is also the output head learns once.
 
-    The weight itself stays frozen beneath. So the gradient of an entry that is not named goes nowhere, the optimizer
-    does not know of it, and neither a moment nor weight decay can move it.
+    Args:
+        model: transformers model.
+        name: Of the weight.
+        index: None, or (k,) int64: the entries of the flattened weight that learn.
     """
+    from torch.nn.utils.parametrize import register_parametrization
 
-    def __init__(self, weight: Tensor, index: Tensor | None) -> None:
-        super().__init__()
-        start = weight if index is None else weight.flatten()[index]
-        self.values = Parameter(start.detach().to(float32, copy=True))
-        self.index: Tensor | None
-        self.register_buffer("index", index, persistent=False)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """Return the weight as the layer is to see it, in the type of the frozen one."""
-        values = self.values.to(weight.dtype)
-        if self.index is None:
-            return values
-        return weight.flatten().index_put((self.index,), values).view_as(weight)
-
-
-def learn(model: Any, name: str, index: Tensor | None) -> None:
-    """Let a weight learn wherever the model uses it: an embedding that is also the output head learns once."""
     weight = model.get_parameter(name)
     places = [(module, own) for module in model.modules() for own, one in module._parameters.items() if one is weight]
-    stand_in = Learned(weight, index)
+    part = _stand_in()(weight, index)
     for module, own in places:
-        register_parametrization(module, own, stand_in)
+        register_parametrization(module, own, part)
 
 
-def learned(model: Any) -> dict[str, Learned]:
+def learned(model: Any) -> dict[str, Any]:
     """Return what learns, by the name of its weight in the base; tied ones once, under their first name."""
-    found: dict[str, Learned] = {}
-    for name, _, _, stand_in in _places(model):
-        if all(stand_in is not known for known in found.values()):
-            found[name] = stand_in
+    found: dict[str, Any] = {}
+    for name, _, _, part in _places(model):
+        if all(part is not known for known in found.values()):
+            found[name] = part
     return found
 
 
 def settle(model: Any) -> None:
     """Put what was learned into the weights beneath, and leave a plain model."""
+    from torch.nn.utils.parametrize import remove_parametrizations
+
     for _, module, own, _ in _places(model):
         remove_parametrizations(module, own, leave_parametrized=True)
 
 
-def _places(model: Any) -> list[tuple[str, Module, str, Any]]:
+def _places(model: Any) -> list[tuple[str, Any, str, Any]]:
     """Return for each weight that is stood in for: its name in the base, its module, its name there, and by what."""
+    from torch.nn.utils.parametrize import is_parametrized
+
     return [
         (f"{path}.{own}", module, own, chain[0])
         for path, module in model.named_modules()
