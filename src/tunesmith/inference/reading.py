@@ -24,8 +24,13 @@ Reading = Sequence[tuple[int, Sequence[int]]]
 class Reader(Protocol):
     """What the desk needs of a model."""
 
-    slots: int
-    prefix: int  # positions at the start of every slot that all prompts share
+    @property
+    def slots(self) -> int:
+        """How many answers are written at once."""
+
+    @property
+    def prefix(self) -> int:
+        """Positions at the start of every slot that all prompts share."""
 
     def read(self, reading: Reading) -> Tensor:
         """Read prompts into their slots; return the likeliest next token of each, (prompts,)."""
@@ -48,12 +53,12 @@ class ModelReader:
 
     @property
     def slots(self) -> int:
-        """How many there are."""
+        """See ``Reader``."""
         return self.memory.slots
 
     @property
     def prefix(self) -> int:
-        """Positions that all slots share."""
+        """See ``Reader``."""
         return self.memory.prefix
 
     def share_prefix(self, tokens: int) -> None:

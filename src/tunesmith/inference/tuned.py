@@ -17,6 +17,7 @@ from tunesmith.inference.answer import context_room, load_tuned
 from tunesmith.inference.generate import generate
 from tunesmith.inference.rank import rank_choices
 from tunesmith.machine import fastest_dtype
+from tunesmith.models.fused.stack import keep_fused
 from tunesmith.models.load import Loaded, materialize, quiet
 from tunesmith.records import AdapterCard, Example
 from tunesmith.rundir import read_record
@@ -50,7 +51,9 @@ class Tuned:
         card = read_record(folder / CARD, AdapterCard)
         model = materialize(str(base or card.model), base=Path.cwd())
         dtype: torch.dtype = fastest_dtype()
-        return cls(load_tuned(card.method, model, folder, dtype=dtype), card)
+        loaded = load_tuned(card.method, model, folder, dtype=dtype)
+        keep_fused(loaded.model, dtype=dtype)  # once, and not again for each call of ``answer``
+        return cls(loaded, card)
 
     def answer(self, rows: Sequence[Mapping[str, Any]], *, task: str | None = None) -> list[str]:
         """Answer rows with the columns that the training rows had; the target column may be absent.

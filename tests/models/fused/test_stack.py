@@ -11,7 +11,7 @@ from torch import Tensor
 from tunesmith.data.encode import Encoded
 from tunesmith.methods import full, lora
 from tunesmith.models.attention import NAME, attending
-from tunesmith.models.fused.stack import fused, read_stack
+from tunesmith.models.fused.stack import fused, keep_fused, read_stack
 from tunesmith.models.load import load
 from tunesmith.training.batches import make_batch
 from tunesmith.training.job import plain
@@ -154,6 +154,30 @@ def test_what_an_optimizer_changed_counts_after_a_refresh(tiny_causal: Path) -> 
         with torch.no_grad(), attending(plain(model), NAME):
             expected = loss_sum(model, make_batch(examples(), kind="causal", pad_id=0), "causal")
         assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_model_that_is_packed_for_good_is_found_packed(tiny_causal: Path) -> None:
+    model = load(tiny_causal).model
+    kept = keep_fused(model, dtype=torch.float32)
+    assert kept is not None
+    with fused(model, dtype=torch.float32) as stack:
+        assert stack is kept
+    assert keep_fused(model, dtype=torch.float32) is kept
+
+
+def test_an_adapter_that_came_after_packing_is_not_overlooked(tiny_causal: Path) -> None:
+    model = load(tiny_causal).model
+    kept = keep_fused(model, dtype=torch.float32)
+    attached = moved(WAYS["lora"](model))
+    with fused(attached, dtype=torch.float32) as stack:
+        assert stack is not None
+        assert stack is not kept
+        batch = make_batch(examples(), kind="causal", pad_id=0)
+        found = loss_sum(attached, batch, "causal", stack=stack).item()
+    expected = moved(WAYS["lora"](load(tiny_causal).model))
+    with torch.no_grad(), attending(plain(expected), NAME):
+        again = loss_sum(expected, make_batch(examples(), kind="causal", pad_id=0), "causal").item()
+    assert found == pytest.approx(again, rel=1e-6)
 
 
 class TestWhatIsLeftToTransformers:
