@@ -134,7 +134,9 @@ def test_what_was_written_is_what_is_held() -> None:
     assert recipe.tasks[0].source == SourceSettings(train=("a.csv", "b.csv"), validation="c.csv", test=("d.csv",))
     assert recipe.tasks[1].choices == "targets"
     assert recipe.train.learning_rate == 3e-4
-    assert recipe.candidates["lora"].settings == lora.Settings(rank=4, alpha=9.0, dropout=0.1, targets=("q", "v"))
+    switches = {"rslora": True, "dora": True, "init": "pissa"}
+    expected = lora.Settings(rank=4, alpha=9.0, dropout=0.1, targets=("q", "v"), **switches)
+    assert recipe.candidates["lora"].settings == expected
     assert recipe.split.limit == {"train": 5, "validation": 2, "test": 3}
 
 
