@@ -259,9 +259,9 @@ def training(tmp_path: Path, tiny_causal: Path, tiny_seq2seq: Path, monkeypatch:
         save(job, *rest)
         seen.append(sorted(path.name for path in job.checkpoints.glob("step-*")))
 
-    def noted_loss(model: Any, batch: Any, kind: str) -> Any:
+    def noted_loss(model: Any, batch: Any, kind: str, **options: Any) -> Any:
         seen.append(batch.lengths)
-        return loss_sum(model, batch, kind)
+        return loss_sum(model, batch, kind, **options)
 
     monkeypatch.setattr(loop, "save", noted_save)
     monkeypatch.setattr(loop, "loss_sum", noted_loss)

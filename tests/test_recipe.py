@@ -22,7 +22,7 @@ from tunesmith.settings import Phrasing, Settings, SourceSettings, TemplateSetti
 SMALL = "name: a\ntasks:\n  - source: x.csv\n"  # what follows it begins in line 4
 TRAIN_KEYS = (
     "epochs, max_steps, learning_rate, tokens_per_step, tokens_per_batch, max_tokens, warmup, schedule, final_rate, "
-    "weight_decay, clip, beta1, beta2, precision, validations, keep_best, patience, checkpoint_minutes, "
+    "optimizer, weight_decay, clip, beta1, beta2, precision, validations, keep_best, patience, checkpoint_minutes, "
     "keep_checkpoints"
 )
 
@@ -69,6 +69,7 @@ train:
   warmup: 0.2
   schedule: linear
   final_rate: 0.3
+  optimizer: adamw-8bit
   weight_decay: 0.01
   clip: 2
   beta1: 0.8
@@ -90,6 +91,9 @@ candidates:
     alpha: 9.0
     dropout: 0.1
     targets: [q, v]
+    rslora: true
+    dora: true
+    init: pissa
     train: {epochs: 2}
 """
 
@@ -130,7 +134,9 @@ def test_what_was_written_is_what_is_held() -> None:
     assert recipe.tasks[0].source == SourceSettings(train=("a.csv", "b.csv"), validation="c.csv", test=("d.csv",))
     assert recipe.tasks[1].choices == "targets"
     assert recipe.train.learning_rate == 3e-4
-    assert recipe.candidates["lora"].settings == lora.Settings(rank=4, alpha=9.0, dropout=0.1, targets=("q", "v"))
+    switches = {"rslora": True, "dora": True, "init": "pissa"}
+    expected = lora.Settings(rank=4, alpha=9.0, dropout=0.1, targets=("q", "v"), **switches)
+    assert recipe.candidates["lora"].settings == expected
     assert recipe.split.limit == {"train": 5, "validation": 2, "test": 3}
 
 
@@ -158,7 +164,7 @@ class TestWhatIsWrong:
             'r.yaml:5: tasks.0.metric: there is no such key. Did you mean "metrics"? Known here: name, source, '
             "columns, template, forms, shots, references, choices, metrics, max_new_tokens.",
             'r.yaml:2: tsks: there is no such key. Did you mean "tasks"? Known here: name, seed, model, tasks, split, '
-            "data, train, generate, candidates.",
+            "data, train, generate, measures, candidates.",
         )
 
     def test_a_wrong_type(self) -> None:
@@ -267,7 +273,7 @@ class TestCandidates:
     def test_an_unknown_setting_of_a_method(self) -> None:
         assert problems(SMALL + "candidates:\n  x:\n    method: lora\n    rnak: 3\n") == (
             'r.yaml:7: candidates.x.rnak: there is no such key. Did you mean "rank"? '
-            "Known here: method, shots, train, rank, alpha, dropout, targets.",
+            "Known here: method, shots, train, rank, alpha, dropout, targets, rslora, dora, init.",
         )
 
     def test_a_setting_out_of_bounds_or_of_the_wrong_type(self) -> None:
@@ -366,7 +372,7 @@ class TestOverrides:
             ("tasks.²=3", '--set tasks.²=3: there is no entry "²"; there are 1, counted from 0.'),
             ("seed=x", '--set: seed: "x" does not fit; it should be a valid integer.'),
             ("sed=1", '--set: sed: there is no such key. Did you mean "seed"? Known here: name, seed, model, tasks, '
-             "split, data, train, generate, candidates."),
+             "split, data, train, generate, measures, candidates."),
             ("split={a: 1, a: 2}", '--set split={a: 1, a: 2}:1: "a" stands here twice (first in line 1). Keep one of '
              "them."),
         ],

@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 from tunesmith.errors import DataError, RecipeError, UsageError
+from tunesmith.inference import decode
 from tunesmith.inference import tuned as module
 from tunesmith.inference.answer import answer, load_candidate
 from tunesmith.inference.tuned import Tuned
@@ -88,7 +90,10 @@ def test_one_folder_serves_rows_again_and_again(adapter: tuple[Recipe, Path]) ->
 
 
 @LORA
-def test_a_prompt_leaves_the_context_room_for_the_answer(adapter: tuple[Recipe, Path]) -> None:
+def test_a_prompt_leaves_the_context_room_for_the_answer(
+    adapter: tuple[Recipe, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "fused", lambda model, dtype: nullcontext())
     tuned = Tuned.load(adapter[1])
     loaded = tuned.loaded
     narrow = Tuned(Loaded(loaded.model, loaded.tokenizer, loaded.kind, loaded.folder, 80), tuned.card)
