@@ -82,7 +82,7 @@ def validation_seconds(ground: Ground, name: str, measured: Sequence[Calibration
     once = FORWARD * dot(step_work(shape, loads, 0), measured[1].seconds)
     if settings.keep_best != "loss":
         once += answer_stage(ground, name, measured[0], split="validation").seconds
-    return settings.validations * once
+    return min(settings.validations, len(train_steps(ground, settings))) * once
 
 
 def sizes_of(lengths: Sequence[Length], shape: Shape) -> list[int]:
