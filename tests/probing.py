@@ -13,7 +13,7 @@ REAL = probe.samples_of
 
 
 def made_up(order: Order) -> list[Sample]:
-    """What a machine would measure that takes a tenth of a millisecond for each token and layer, and keeps 1000 bytes."""
+    """What a machine would measure that takes RATE seconds for each token and layer, and keeps 1000 bytes."""
     found = []
     for depth in order.depths:
         numbers = range(len(STEPS if order.what == "train" else WRITINGS))
