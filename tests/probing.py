@@ -8,12 +8,12 @@ from tunesmith.planning import probe
 from tunesmith.planning.probe import STEPS, WRITINGS, Order, Sample
 
 PROGRAM = 300_000_000  # bytes
-RATE = 1e-6  # seconds for each token and layer
+RATE = 1e-4  # seconds for each token and layer
 REAL = probe.samples_of
 
 
 def made_up(order: Order) -> list[Sample]:
-    """What a machine would measure that takes a microsecond for each token and layer, and keeps 1000 bytes."""
+    """What a machine would measure that takes RATE seconds for each token and layer, and keeps 1000 bytes."""
     found = []
     for depth in order.depths:
         numbers = range(len(STEPS if order.what == "train" else WRITINGS))

@@ -88,7 +88,7 @@ def test_a_measurement_that_fails_is_said(
     monkeypatch.setattr(probe.subprocess, "run", lambda *_, **__: ended)
     with pytest.raises(ResourceError) as caught:
         calibration(order(), DEEP)
-    assert str(caught.value) == f"plan: the calibration did not succeed: {why}"
+    assert str(caught.value) == f"plan: the calibration did not succeed: {why}."
     assert not list(tmp_path.rglob("*.json"))
 
 

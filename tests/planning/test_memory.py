@@ -42,7 +42,7 @@ def test_the_parts_are_those_of_the_largest_batch() -> None:
 
 
 def test_gradients_of_one_batch_grow_while_its_activations_go() -> None:
-    found = calibration((0.0, 4.0, 0.0, 0.0), moved=1_000_000)
+    found = calibration((0.0, 40.0, 0.0, 0.0), moved=1_000_000)
     alone, _ = training_memory(found, SHAPE, [[LARGE], [SMALL]], saving=False)
     both, _ = training_memory(found, SHAPE, [[LARGE], [SMALL, SMALL]], saving=False)
     assert both["gradients"] == 10_000_000

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from probing import RATE
-from workshop import FULL, LORA, examples, recipe
+from workshop import FULL, LORA, example, examples, recipe
 
 from tunesmith.errors import DataError
 from tunesmith.planning.plan import make_plan
@@ -96,5 +96,6 @@ def test_answers_are_planned_for_choices_beams_and_shots(tiny_seq2seq: Path, cho
 
 
 def test_nothing_to_train_on_is_said(tiny_causal: Path) -> None:
+    long = [example(n, target="lamp is late " * 30) for n in range(3)]
     with pytest.raises(DataError, match=r"^plan: there is nothing to train on: no example fits"):
-        planned(recipe(LORA, max_tokens=8), tiny_causal)
+        make_plan(recipe(LORA, max_tokens=64), tiny_causal, {**data(), "train": long})

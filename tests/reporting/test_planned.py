@@ -82,8 +82,8 @@ def test_the_table_of_what_fits_marks_what_does_not() -> None:
     lines = printed(plan(BASE, fits=tuple(fits), notes=("qlora is not in the table: no bitsandbytes.",)))
     assert lines[-4:] == [
         "method  tokens  1 at once  2 at once",
-        "full       256    256 MB    512 MB",
-        "full       512    512 MB   1.02 GB!",
+        "full       256    256 MB     512 MB",
+        "full       512    512 MB    1.02 GB!",
         "qlora is not in the table: no bitsandbytes.",
     ]
 

@@ -21,7 +21,7 @@ PARTS = {
 
 
 def training_memory(
-    found: Calibration, shape: Shape, steps: Sequence[Sequence[Load]], *, saving: bool
+    found: Calibration, shape: Shape, steps: Sequence[Sequence[Load]], *, saving: bool, asked: int = 0
 ) -> tuple[dict[str, int], str]:
     """Return bytes by part, and when the highest memory is reached.
 
@@ -30,6 +30,7 @@ def training_memory(
         shape: Of the whole model.
         steps: The distinct steps, or at least those with the largest batches.
         saving: Whether a checkpoint is written before the end.
+        asked: Bytes that answers for validations take beside the weights.
     """
     weights, moved = extrapolated(found, shape)
     rows = [batch_memory(shape, load) for step in steps for load in step]
@@ -40,7 +41,8 @@ def training_memory(
     working = gradients + inside
     # A checkpoint copies what learns and its moments before it writes them; the best weights are copied alone.
     copies = 3 * moved if saving else moved
-    more = max(0, copies - working)
+    other = max(copies, asked)
+    more = max(0, other - working)
     kept = {
         "program": found.program,
         "weights": weights,
@@ -50,7 +52,8 @@ def training_memory(
         "logits": round(parts[-1]),
         "temporary": round(parts[0]) + more,
     }
-    return kept, "writing a checkpoint" if more else "the largest batch"
+    moment = "the largest batch" if not more else "writing a checkpoint" if copies == other else "validating by answers"
+    return kept, moment
 
 
 def answering_memory(found: Calibration, shape: Shape, writings: Sequence[Writing]) -> dict[str, int]:

@@ -73,7 +73,9 @@ def plan_candidate(ground: Ground, name: str, free: int) -> CandidatePlan:
         )  # fmt: skip
     method = resolve("method", candidate.method, METHODS)
     trainable = method.count(candidate.settings, ground.loaded.model)
-    train = train_stage(ground, settings, measured[1], trainable=trainable)
+    asked = answer_stage(ground, name, measured[0], split="validation") if settings.keep_best != "loss" else None
+    beside = asked.needed - asked.parts.get("weights", 0) if asked else 0
+    train = train_stage(ground, settings, measured[1], trainable=trainable, asked=beside)
     whole = ground.shape.total if method.ON_DISK == "model" else 0
     return CandidatePlan(
         name=name,

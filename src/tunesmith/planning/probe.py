@@ -72,7 +72,7 @@ def samples_of(order: Order) -> list[Sample]:
     done = subprocess.run(command, input=order.model_dump_json(), capture_output=True, text=True)
     if done.returncode:
         why = done.stderr.strip().splitlines()[-1:] or ["it was ended from outside"]
-        raise ResourceError(f"plan: the calibration did not succeed: {why[0]}")
+        raise ResourceError(f"plan: the calibration did not succeed: {why[0]}.")
     return [Sample.model_validate_json(line) for line in done.stdout.splitlines()]
 
 

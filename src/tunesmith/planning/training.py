@@ -20,7 +20,9 @@ from tunesmith.training.tune import check_context
 FORWARD = 1 / 3  # share of a step's time that a batch takes without its backward pass
 
 
-def train_stage(ground: Ground, settings: TrainSettings, found: Calibration, *, trainable: int) -> StagePlan:
+def train_stage(
+    ground: Ground, settings: TrainSettings, found: Calibration, *, trainable: int, asked: int = 0
+) -> StagePlan:
     """Plan a training.
 
     Args:
@@ -28,13 +30,15 @@ def train_stage(ground: Ground, settings: TrainSettings, found: Calibration, *, 
         settings: Of the training.
         found: Calibration of the method.
         trainable: Parameters that learn.
+        asked: Bytes that answers for validations take beside the weights.
 
     Raises:
         DataError: No example fits.
     """
     steps = train_steps(ground, settings)
     seconds = sum(dot(step_work(ground.shape, step, trainable), found.seconds) for step in steps)
-    parts, moment = training_memory(found, ground.shape, steps, saving=seconds > 60 * settings.checkpoint_minutes)
+    saving = seconds > 60 * settings.checkpoint_minutes
+    parts, moment = training_memory(found, ground.shape, steps, saving=saving, asked=asked)
     loads = [load for step in steps for load in step]
     return StagePlan(
         seconds=round(seconds, 2),
@@ -82,7 +86,7 @@ def validation_seconds(ground: Ground, name: str, measured: Sequence[Calibration
     once = FORWARD * dot(step_work(shape, loads, 0), measured[1].seconds)
     if settings.keep_best != "loss":
         once += answer_stage(ground, name, measured[0], split="validation").seconds
-    return settings.validations * once
+    return min(settings.validations, len(train_steps(ground, settings))) * once
 
 
 def sizes_of(lengths: Sequence[Length], shape: Shape) -> list[int]:
