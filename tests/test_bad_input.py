@@ -271,7 +271,7 @@ MODELS = {
 }  # fmt: skip
 
 
-def check(bad: Bad, tunesmith: Command, *, notes: tuple[str, ...] = ("data: ", "zero-shot ")) -> None:
+def check(bad: Bad, tunesmith: Command, *, notes: tuple[str, ...] = ("data: ", "plan: ", "zero-shot ")) -> None:
     """Run it and compare all that is said, leaving out notes on steps that went well."""
     recipe = Path("recipe.yaml")
     before, after = bad.edit
@@ -306,7 +306,7 @@ def test_data_that_cannot_be_used(bad: Bad, small: Path, tunesmith: Command) -> 
 
 @pytest.mark.parametrize("bad", MODELS.values(), ids=MODELS.keys())
 def test_what_the_model_cannot_do(bad: Bad, small: Path, tunesmith: Command) -> None:
-    check(bad, tunesmith, notes=("data: ", "lora: lora trains "))
+    check(bad, tunesmith, notes=("data: ", "plan: ", "lora: lora trains "))
 
 
 def test_a_number_in_scientific_notation_is_a_number(small: Path, tunesmith: Command) -> None:
@@ -401,7 +401,7 @@ class TestTooSmall:
     def test_prompts_that_do_not_fit_beside_the_answer(self, small: Path, tunesmith: Command) -> None:
         found = tunesmith("run", small, "--set", "tasks.0.max_new_tokens=1020")
         assert (found.code, found.out) == (4, "")
-        assert found.err.splitlines()[1] == (
+        assert found.err.splitlines()[-1] == (
             "tunesmith: 4 prompts do not fit: the room for a prompt is 4 tokens (summarize/test/chats.csv:4, "
             "summarize/test/chats.csv:6, summarize/test/chats.csv:11 and 1 more). Raise train.max_tokens, or lower "
             "max_new_tokens if the model's context is too small for its template and the answer."
@@ -419,16 +419,6 @@ class TestTooSmall:
 
 class TestTheMachine:
     """Memory, disk and rights that are not enough."""
-
-    def test_too_little_memory(self, small: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("tunesmith.machine.available_memory", lambda: 8_000_000_000)
-        found = tunesmith("train", small, "--set", "train.tokens_per_batch=10000000")
-        assert (found.code, found.out) == (5, "")
-        assert found.err.splitlines()[-1] == (
-            "tunesmith: training lora needs about 92.2 GB of memory, this machine has 8.0 GB free. Take a smaller "
-            "train.tokens_per_batch, or a method that trains fewer weights, such as lora."
-        )
-        assert tunesmith("check", small, "--set", "train.tokens_per_batch=500").code == 0
 
     def test_too_little_disk(self, small: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000_000))

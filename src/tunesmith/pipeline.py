@@ -20,9 +20,10 @@ from tunesmith.measuring import measure_candidate, predict_perturbed
 from tunesmith.metrics.scoring import expand_metrics, score_predictions
 from tunesmith.models.load import Loaded
 from tunesmith.opening import Run, base_model, begin, check_seal, open_run, same_sources, seal, timed
+from tunesmith.plan_records import Plan
 from tunesmith.progress import say
 from tunesmith.recipe import train_settings
-from tunesmith.records import DataHealth, Example, Plan, Prediction, PredictResult, Split, TrainResult
+from tunesmith.records import DataHealth, Example, Prediction, PredictResult, Split, TrainResult
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.planned import outlook
 from tunesmith.reporting.report import write_report
@@ -86,8 +87,8 @@ def plan_run(job: Run) -> Plan:
 def plan_ahead(job: Run) -> None:
     """Say what is left to do will take, and keep it, so that the report can set it beside what was taken."""
     left = [name for name in job.recipe.candidates if not _is_over(job, name)]
-    if not left:
-        return
+    if all(job.recipe.candidates[name].method == "none" or _is_tuned(job.dir.candidate(name)) for name in left):
+        return  # answering alone is soon done
     from tunesmith.planning.plan import make_plan
 
     try:

@@ -101,6 +101,7 @@ def test_a_prefix_leaves_every_prompt_a_token_of_its_own():
 def test_where_memory_runs_out_fewer_answers_are_written_at_once(tiny_causal, monkeypatch, capsys):
     loaded = load(tiny_causal)
     asked = prompts(4)
+    monkeypatch.setattr(decoding, "fused", lambda model, dtype: nullcontext())
     forward, rows = loaded.model.forward, []
 
     def scarce(*args, **options):
@@ -126,7 +127,7 @@ def test_one_prompt_that_does_not_fit_is_said_with_what_to_change(tiny_causal, m
     def none(*args, **options):
         raise MemoryError
 
-    monkeypatch.setattr(loaded.model, "forward", none)
+    monkeypatch.setattr(decoding.FusedReader, "read", none)
     with pytest.raises(ResourceError) as caught:
         decode(loaded, prompts(4)[:1], max_new_tokens=5, tokens_in_memory=100_000)
     assert str(caught.value) == (

@@ -8,8 +8,9 @@ from probing import RATE
 from workshop import FULL, LORA, example, examples, recipe
 
 from tunesmith.errors import DataError
+from tunesmith.plan_records import CandidatePlan
 from tunesmith.planning.plan import make_plan
-from tunesmith.records import CandidatePlan, Example, Split
+from tunesmith.records import Example, Split
 from tunesmith.rundir import CandidateDir
 from tunesmith.settings import Recipe
 from tunesmith.training.tune import Ingredients, tune

@@ -7,10 +7,10 @@ from workshop import FULL, LORA, recipe
 
 from tunesmith import machine
 from tunesmith.errors import ResourceError
+from tunesmith.plan_records import CandidatePlan, Plan
 from tunesmith.planning import plan as planning
 from tunesmith.planning.plan import make_plan
 from tunesmith.planning.room import check_room
-from tunesmith.records import CandidatePlan, Plan
 from tunesmith.registry import METHODS
 from tunesmith.settings import Recipe
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tunesmith.records import CandidatePlan, Fit, Plan, StagePlan
+from tunesmith.plan_records import CandidatePlan, Fit, Plan, StagePlan
 from tunesmith.reporting.gather import gather
 from tunesmith.reporting.html import render
 from tunesmith.reporting.planned import outlook, plan_rows, print_plan

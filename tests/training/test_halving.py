@@ -30,8 +30,8 @@ class Scarce:
         self.examples, self.error, self.calls = examples, error, calls
         patch.setattr(loop, "loss_sum", self)
 
-    def __call__(self, model: Any, batch: Any, kind: str) -> Any:
-        loss = self.real(model, batch, kind)
+    def __call__(self, model: Any, batch: Any, kind: str, **options: Any) -> Any:
+        loss = self.real(model, batch, kind, **options)
         self.batches.append(len(batch.lengths))
         if torch.is_grad_enabled() and len(self.batches) > self.calls and len(batch.lengths) > self.examples:
             self.failed += 1

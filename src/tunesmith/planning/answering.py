@@ -6,13 +6,14 @@ from tunesmith.data.encode import Coder
 from tunesmith.inference.answer import room
 from tunesmith.inference.decode import slots_for
 from tunesmith.inference.generate import batches_of, writes_itself
+from tunesmith.plan_records import StagePlan
 from tunesmith.planning.calibration import Calibration
 from tunesmith.planning.fitting import dot
 from tunesmith.planning.ground import Ground
 from tunesmith.planning.lengths import Counted, prompts_with_shots
 from tunesmith.planning.memory import answering_memory
 from tunesmith.planning.work import Writing, decoding, padded_writing, writing_work
-from tunesmith.records import Split, StagePlan
+from tunesmith.records import Split
 from tunesmith.settings import TaskSettings
 
 

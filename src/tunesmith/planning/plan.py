@@ -5,13 +5,14 @@ from pathlib import Path
 
 from tunesmith.machine import available_memory
 from tunesmith.models.catalog import home
+from tunesmith.plan_records import CandidatePlan, Plan
 from tunesmith.planning.answering import answer_stage
 from tunesmith.planning.calibration import calibration
 from tunesmith.planning.ground import Ground, orders, survey
 from tunesmith.planning.room import advice, what_fits
 from tunesmith.planning.training import train_stage, validation_seconds
 from tunesmith.recipe import train_settings
-from tunesmith.records import CandidatePlan, Example, Plan, Split
+from tunesmith.records import Example, Split
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Recipe
 

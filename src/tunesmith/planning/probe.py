@@ -136,7 +136,7 @@ def train_samples(order: Order, depth: int) -> Iterator[Sample]:
     from tunesmith.machine import peak_memory, reset_peak
     from tunesmith.registry import METHODS, resolve
     from tunesmith.training.job import Progress
-    from tunesmith.training.loop import attention, optimizer_step
+    from tunesmith.training.loop import optimizer_step, ready
     from tunesmith.training.optimizer import make_optimizer
 
     torch.set_num_threads(order.threads)
@@ -150,7 +150,7 @@ def train_samples(order: Order, depth: int) -> Iterator[Sample]:
     optimizer = make_optimizer(job.model, job.settings)
     learning = [one for one in job.model.parameters() if one.requires_grad]
     weights = _bytes([*job.model.parameters(), *job.model.buffers()])
-    with attention(job):
+    with ready(job) as job:
         optimizer_step(job, batches[0], optimizer, 1e-6, Progress())
         for number, step in enumerate(batches):
             reset_peak()
@@ -177,7 +177,7 @@ def practice_job(model: Any, kind: str, *, autocast: bool) -> tuple[Any, list[tu
         batches = []
         for batch in step:
             batches.append(tuple(range(len(examples), len(examples) + len(batch))))
-            examples += [made_up(n, u, kind) for n, u in batch]
+            examples += [made_up(n, u, kind, first=len(examples) + place) for place, (n, u) in enumerate(batch)]
         steps.append(tuple(batches))
     job = Job(
         "probe", model, kind, 0, examples, (), TrainSettings(), 1e-6, 0, autocast, Path(), Path(), ""
@@ -185,11 +185,11 @@ def practice_job(model: Any, kind: str, *, autocast: bool) -> tuple[Any, list[tu
     return job, steps
 
 
-def made_up(tokens: int, target: int, kind: str) -> Any:
-    """Return an example of so many tokens; which ones does not matter for time and memory."""
+def made_up(tokens: int, target: int, kind: str, *, first: int) -> Any:
+    """Return an example of so many tokens; which ones does not matter, if no two begin alike: that would be shared."""
     from tunesmith.data.encode import Encoded
 
-    ids = tuple(5 + place % 200 for place in range(tokens))
+    ids = tuple(5 + (first + place) % 200 for place in range(tokens))
     trains = () if kind == "seq2seq" else (False,) * (tokens - target) + (True,) * target
     return Encoded("probe", ids, ids[:target], trains)
 

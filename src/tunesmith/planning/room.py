@@ -4,13 +4,13 @@ from pathlib import Path
 
 from tunesmith.errors import RecipeError, ResourceError
 from tunesmith.machine import need_memory, need_space
+from tunesmith.plan_records import CandidatePlan, Fit
 from tunesmith.planning.calibration import Calibration, calibration
 from tunesmith.planning.ground import Ground, orders
 from tunesmith.planning.memory import training_memory
 from tunesmith.planning.training import train_stage
 from tunesmith.planning.work import batch_load
 from tunesmith.recipe import train_settings
-from tunesmith.records import CandidatePlan, Fit
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Candidate, TrainSettings
 from tunesmith.training.tune import check_context

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tunesmith.errors import DataError
+from tunesmith.plan_records import StagePlan
 from tunesmith.planning.answering import answer_stage
 from tunesmith.planning.calibration import Calibration
 from tunesmith.planning.fitting import dot
@@ -12,7 +13,6 @@ from tunesmith.planning.memory import training_memory
 from tunesmith.planning.shapes import Shape
 from tunesmith.planning.work import Length, Load, batch_load, step_work
 from tunesmith.recipe import train_settings
-from tunesmith.records import StagePlan
 from tunesmith.settings import TrainSettings
 from tunesmith.training.batches import all_steps, split_step
 from tunesmith.training.tune import check_context

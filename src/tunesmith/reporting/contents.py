@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from tunesmith.metrics.worst import WorstCase
+from tunesmith.plan_records import CandidatePlan
 from tunesmith.records import (
-    CandidatePlan,
     Comparison,
     DataHealth,
     Finish,

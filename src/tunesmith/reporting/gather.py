@@ -7,12 +7,11 @@ from pathlib import Path
 
 from tunesmith.errors import RecipeError, UserError
 from tunesmith.metrics.measures import Measures
+from tunesmith.plan_records import CandidatePlan, Plan
 from tunesmith.records import (
-    CandidatePlan,
     DataHealth,
     Example,
     NearestTokens,
-    Plan,
     Prediction,
     PredictResult,
     RunRecord,

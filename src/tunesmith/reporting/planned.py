@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from tunesmith.records import CandidatePlan, Fit, Plan, StagePlan
+from tunesmith.plan_records import CandidatePlan, Fit, Plan, StagePlan
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.terminal import print_rows
 from tunesmith.reporting.wording import NONE, count, duration, share, size

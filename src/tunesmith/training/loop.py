@@ -57,8 +57,7 @@ def train(job: Job) -> Progress:
     trim_log(job.log, progress.step)
     with ExitStack() as stack:
         stack.enter_context(full_disk_explained(job.log.parent, job.log.name))
-        stack.enter_context(attention(job))
-        job = replace(job, stack=stack.enter_context(fused(plain(job.model), dtype=computed_in(job))))
+        job = stack.enter_context(ready(job))
         stop = stack.enter_context(stop_requests())
         show = stack.enter_context(track(f"training {job.name}", len(steps)))
         log = stack.enter_context(job.log.open("a", encoding="utf-8"))
@@ -218,6 +217,13 @@ def point(progress: Progress, note: str = "", **values: float | None) -> TrainPo
         step=progress.step, epoch=round(progress.epoch, 4), seconds=round(progress.seconds, 3),
         tokens=progress.tokens, target_tokens=progress.target_tokens, note=note, **values,
     )  # fmt: skip
+
+
+@contextmanager
+def ready(job: Job) -> Iterator[Job]:
+    """Have the model as the loop computes with it: in fused layers where it can be had so, else in its own."""
+    with attention(job), fused(plain(job.model), dtype=computed_in(job)) as stack:
+        yield replace(job, stack=stack)
 
 
 @contextmanager
