@@ -11,7 +11,7 @@ from tunesmith.planning.lengths import count_tokens, prompts_with_shots, trainin
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
-@pytest.mark.parametrize("limit", [1000, 60])
+@pytest.mark.parametrize("limit", [1000, 40])
 def test_lengths_are_those_that_training_reads(kind: str, limit: int, request: pytest.FixtureRequest) -> None:
     tokenizer, _ = load_tokenizer(request.getfixturevalue(f"tiny_{kind}"))
     coder = Coder(tokenizer, "causal" if kind == "causal" else "seq2seq", limit)

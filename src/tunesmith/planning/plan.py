@@ -18,6 +18,8 @@ from tunesmith.settings import Recipe
 
 BUSY = 0.5  # programs for each core from which a measurement of time is not to be trusted
 
+PAPERS = 8_000  # bytes beside an adapter's weights: their names, its config and its card
+
 
 def make_plan(
     recipe: Recipe, folder: Path, examples: Mapping[Split, Sequence[Example]], *, names: Sequence[str] = (),
@@ -86,7 +88,7 @@ def plan_candidate(ground: Ground, name: str, free: int) -> CandidatePlan:
         train=train,
         validating=round(validation_seconds(ground, name, measured), 2),
         answer=answer,
-        disk=4 * whole + _tokenizer_bytes(ground.loaded.folder) if whole else 4 * trainable,
+        disk=4 * whole + _tokenizer_bytes(ground.loaded.folder) if whole else 4 * trainable + PAPERS,
         # A checkpoint is weights, two moments and the best weights; one more is written before an old one goes.
         working_disk=16 * trainable * (settings.keep_checkpoints + 1) + 4 * trainable,
         advice=advice(ground, name, free) if free and train.needed > free else "",
