@@ -195,6 +195,7 @@ def _decisive(recipe: Recipe) -> dict[str, Any]:
     """Return what decides the answers of every candidate alike, as plain values."""
     plain = resolved(recipe.model_copy(update={"candidates": {}}))
     tasks = {task["name"]: {**task, "metrics": None} for task in plain["tasks"]}  # a new metric needs no new answers
+    plain["forgetting"] = None  # what is asked beside the tasks changes nothing about them; it is asked anew
     return {**plain, "tasks": tasks, "train": _slower(plain["train"]), "generate": _slower(plain["generate"])}
 
 

@@ -1,6 +1,6 @@
 """The whole way from a recipe to a report, on one page.
 
-    recipe -> examples -> for every candidate: adapter -> predictions -> scores -> report
+    recipe -> examples -> for every candidate: adapter -> predictions -> scores, probe -> report
 
 Every step reads files and writes files in the run folder; a step whose files are there is skipped, so that the same
 command goes on wherever the last one stopped.
@@ -14,14 +14,25 @@ from pydantic import BaseModel
 
 from tunesmith.checking import check_methods, check_rows
 from tunesmith.data.prepare import prepare
+from tunesmith.data.probing import make_probe, wanted
 from tunesmith.data.templates import load_template
 from tunesmith.errors import DataError, UserError
 from tunesmith.metrics.scoring import expand_metrics, score_predictions
+from tunesmith.models.fetch import sha256
 from tunesmith.models.load import Loaded
 from tunesmith.opening import Run, base_model, begin, check_seal, open_run, same_sources, seal, timed
 from tunesmith.progress import say
-from tunesmith.recipe import train_settings
-from tunesmith.records import DataHealth, Example, Prediction, PredictResult, Split, TrainResult
+from tunesmith.recipe import ZERO_SHOT, train_settings
+from tunesmith.records import (
+    DataHealth,
+    Example,
+    Prediction,
+    PredictResult,
+    Probe,
+    ProbeResult,
+    Split,
+    TrainResult,
+)
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.report import write_report
 from tunesmith.rundir import CandidateDir, read_record, read_records, write_record, write_records
@@ -34,11 +45,13 @@ def run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | s
     """Do everything that a recipe asks for and that is not done yet; return what the report says."""
     with open_run(recipe_file, overrides=overrides, out=out) as job:
         job = prepare_data(job)
+        prepare_probe(job)
         check_methods(job.recipe, base_model(job))
         for name in job.recipe.candidates:
             train_candidate(job, name)
             predict_candidate(job, name)
             score_candidate(job, name)
+            probe_candidate(job, name)
         return report(job)
 
 
@@ -93,8 +106,7 @@ def predict_candidate(job: Run, name: str) -> None:
         return
     from tunesmith.inference.answer import answer, load_candidate
 
-    if job.recipe.candidates[name].method != "none" and not _is_tuned(where):
-        raise UserError(f'candidate "{name}" is not tuned yet. `tunesmith train` does that, or `tunesmith run` all.')
+    _check_tuned(job, name)
     asked = examples(job, "test")
     unasked = [task.name for task in job.recipe.tasks if task.name not in {example.task for example in asked}]
     if unasked:
@@ -107,6 +119,45 @@ def predict_candidate(job: Run, name: str) -> None:
         for task, predictions in found.predictions.items():
             write_records(where.predictions(task), predictions)
         write_record(where.predict_result, found.result)
+
+
+def probe_candidate(job: Run, name: str) -> None:
+    """Ask the base, and what was tuned from it, what both should know; unless it is asked already, or asked nothing."""
+    where, candidate = job.dir.candidate(name), job.recipe.candidates[name]
+    probe = prepare_probe(job)
+    if probe is None or (candidate.method == "none" and name != ZERO_SHOT):
+        return
+    digest = sha256(job.dir.probe)
+    if where.probe_result.exists() and read_record(where.probe_result, ProbeResult).probe == digest:
+        return
+    from tunesmith.inference.answer import load_candidate
+    from tunesmith.inference.probe import take_probe
+
+    _check_tuned(job, name)
+    begin(job, name)
+    check_seal(job, name)
+    with timed(job, f"probe {name}"):
+        loaded = load_candidate(job.recipe, name, model=base_model(job), adapter=where.adapter)
+        write_record(where.probe_result, take_probe(loaded, probe, name=name, digest=digest))
+
+
+def prepare_probe(job: Run) -> Probe | None:
+    """Return what is asked beside the tasks, made once for all candidates; None where the recipe wants none of it."""
+    recipe = job.recipe
+    if recipe.forgetting == "off":
+        return None
+    if job.dir.probe.exists():
+        made = read_record(job.dir.probe, Probe)
+        if made.wanted == wanted(recipe.forgetting):
+            return made
+    probe = make_probe(recipe.forgetting, split=recipe.split, data=recipe.data, seed=recipe.seed, base=job.base)
+    write_record(job.dir.probe, probe)
+    return probe
+
+
+def _check_tuned(job: Run, name: str) -> None:
+    if job.recipe.candidates[name].method != "none" and not _is_tuned(job.dir.candidate(name)):
+        raise UserError(f'candidate "{name}" is not tuned yet. `tunesmith train` does that, or `tunesmith run` all.')
 
 
 def _is_tuned(where: CandidateDir) -> bool:

@@ -44,6 +44,10 @@ class CandidateDir:
     def predict_result(self) -> Path:
         return self.root / "predict.json"
 
+    @property
+    def probe_result(self) -> Path:
+        return self.root / "probe.json"
+
     def predictions(self, task: str) -> Path:
         return self.root / "predictions" / f"{task}.jsonl"
 
@@ -88,6 +92,10 @@ class RunDir:
     @property
     def tasks(self) -> Path:
         return self.root / "data" / "tasks.jsonl"
+
+    @property
+    def probe(self) -> Path:
+        return self.root / "data" / "probe.json"
 
     def examples(self, split: str) -> Path:
         return self.root / "data" / f"{split}.jsonl"
