@@ -45,7 +45,6 @@ def run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | s
     """Do everything that a recipe asks for and that is not done yet; return what the report says."""
     with open_run(recipe_file, overrides=overrides, out=out) as job:
         job = prepare_data(job)
-        prepare_probe(job)
         check_methods(job.recipe, base_model(job))
         for name in job.recipe.candidates:
             train_candidate(job, name)
@@ -69,12 +68,14 @@ def prepare_data(job: Run) -> Run:
             for split in SPLITS:
                 write_records(job.dir.examples(split), found.examples[split])
             write_records(job.dir.tasks, found.tasks)
+            job.dir.probe.unlink(missing_ok=True)
             write_record(job.dir.health, found.health)  # last: its presence says that the step is done
         say_health(found.health)
     made = {task.name: task for task in read_records(job.dir.tasks, TaskSettings)}
     tasks = tuple(_with_metrics(made[task.name], task.metrics) for task in recipe.tasks)
     prepared = replace(job, recipe=recipe.model_copy(update={"tasks": tasks}))
     check_rows(prepared.recipe, {split: examples(prepared, split) for split in SPLITS})
+    prepare_probe(prepared)
     return prepared
 
 

@@ -10,7 +10,7 @@ from small_run import write_table
 from tunesmith.data.leakage import gram_sets, nearest
 from tunesmith.data.probing import Item, make_probe, shipped_items, shipped_prose, wanted
 from tunesmith.data.wording import normalised
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.records import Probe
 from tunesmith.settings import DataSettings, Forgetting, SplitSettings, TaskSettings
 
@@ -165,6 +165,15 @@ class TestWhatIsAsked:
         )
         with pytest.raises(DataError, match=re.escape(expected)):
             made((task,), tmp_path, train=1.0, validation=0.0, test=0.0)
+
+    def test_names_that_are_taken_are_refused_together(self, tmp_path: Path) -> None:
+        tasks = tuple(TaskSettings(name=name, source="chats.csv") for name in ("facts", "own", "own"))
+        with pytest.raises(RecipeError) as found:
+            made(tasks, tmp_path)
+        assert found.value.problems == [
+            'forgetting.0.name: "facts" is also the name of a skill of the shipped probe. Give it another.',
+            'forgetting.2.name: "own" is also the name of task 1 there (counting from 0). Give it another.',
+        ]
 
     def test_what_was_wanted_tells_recipes_apart(self) -> None:
         one, other = (TaskSettings(name=name, source="chats.csv") for name in ("one", "other"))

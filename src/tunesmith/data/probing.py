@@ -1,13 +1,13 @@
 """What is asked before and after tuning to see what was forgotten: the shipped probe, and tasks of the user's own."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from tunesmith.data.prepare import prepare
 from tunesmith.data.probe import ITEMS, PROSE
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.metrics.scoring import expand_metrics
 from tunesmith.records import Example, Paragraph, Probe, Record, Skill
 from tunesmith.settings import DataSettings, Forgetting, SplitSettings, TaskSettings
@@ -51,11 +51,13 @@ def make_probe(
         base: The folder that paths start from: the recipe's.
 
     Raises:
+        RecipeError: A task has the name of a shipped skill or of another task, or a template or metric is not known.
         DataError: Rows, columns, templates or splits of an own task cannot be used, or it has no test examples.
     """
     own = () if isinstance(forgetting, str) else forgetting
     items = shipped_items()
     skills = {item.skill: _skill(item) for item in items}
+    _check_names([task.name for task in own], skills)
     found = prepare(own, split=split, data=data, seed=seed, base=base) if own else None
     tasks, examples = (found.tasks, found.examples["test"]) if found else ((), ())
     _check_asked(tasks, examples)
@@ -72,6 +74,18 @@ def wanted(forgetting: Forgetting) -> str:
     if isinstance(forgetting, str):
         return forgetting
     return json.dumps([task.model_dump(mode="json") for task in forgetting], sort_keys=True)
+
+
+def _check_names(names: Sequence[str], skills: Collection[str]) -> None:
+    problems = [
+        f'forgetting.{number}.name: "{name}" is also the name of '
+        + ("a skill of the shipped probe" if name in skills else f"task {names.index(name)} there (counting from 0)")
+        + ". Give it another."
+        for number, name in enumerate(names)
+        if name in skills or names.index(name) < number
+    ]
+    if problems:
+        raise RecipeError(problems)
 
 
 def _check_asked(tasks: Sequence[TaskSettings], examples: Sequence[Example]) -> None:

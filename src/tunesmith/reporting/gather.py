@@ -11,6 +11,8 @@ from tunesmith.records import (
     Example,
     Prediction,
     PredictResult,
+    Probe,
+    ProbeResult,
     RunRecord,
     ScoreSheet,
     Split,
@@ -18,13 +20,15 @@ from tunesmith.records import (
     TrainResult,
 )
 from tunesmith.reporting.compare import compare_sheets, headline
-from tunesmith.reporting.contents import CandidateReport, Report
+from tunesmith.reporting.contents import ZERO_SHOT, CandidateReport, ForgettingReport, Report, TaskReport
+from tunesmith.reporting.forgotten import forgetting_report, headline_sentence
 from tunesmith.reporting.task import Answers, split_summary, task_report
 from tunesmith.rundir import R, RunDir, read_record, read_records
 from tunesmith.settings import Candidate, Recipe
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 CURVE_POINTS = 200
+NOT_PROBED = "the probe of what was forgotten is not taken"
 
 
 def gather(run: RunDir) -> Report:
@@ -38,24 +42,28 @@ def gather(run: RunDir) -> Report:
     record, recipe = _run_record(run)
     examples = {split: _examples(run, split) for split in SPLITS}
     tasks = tuple(dict.fromkeys(example.task for example in examples["test"]))
-    found = [_candidate(run, name, planned, tasks=tasks) for name, planned in recipe.candidates.items()]
+    probed = recipe.forgetting != "off"
+    found = [_candidate(run, name, one, tasks=tasks, probed=probed) for name, one in recipe.candidates.items()]
     sheets = [sheet for one in found for sheet in one.sheets]
     comparisons = compare_sheets(sheets, seed=recipe.seed)
+    reports = tuple(
+        task_report(
+            task,
+            [example for example in examples["test"] if example.task == task],
+            answers=[given for one in found for given in one.answers if given.task == task],
+            sheets=[sheet for sheet in sheets if sheet.task == task],
+            comparisons=[comparison for comparison in comparisons if comparison.task == task],
+        )
+        for task in tasks
+    )
+    forgetting = _forgetting(run, recipe, found, reports)
     return Report(
         run=record,
         recipe=run.recipe.read_text(encoding="utf-8"),
-        headline=headline(sheets, comparisons),
+        headline=(*headline(sheets, comparisons), *headline_sentence(forgetting, reports)),
         candidates=tuple(one.report for one in found),
-        tasks=tuple(
-            task_report(
-                task,
-                [example for example in examples["test"] if example.task == task],
-                answers=[given for one in found for given in one.answers if given.task == task],
-                sheets=[sheet for sheet in sheets if sheet.task == task],
-                comparisons=[comparison for comparison in comparisons if comparison.task == task],
-            )
-            for task in tasks
-        ),
+        tasks=reports,
+        forgetting=forgetting,
         health=read_record(run.health, DataHealth) if run.health.exists() else None,
         splits=tuple(
             split_summary(task, split, [example for example in examples[split] if example.task == task])
@@ -73,9 +81,21 @@ class _Found:
     report: CandidateReport
     answers: tuple[Answers, ...]  # one per task, empty where there are none yet
     sheets: tuple[ScoreSheet, ...]  # of the tasks that are scored
+    probe: ProbeResult | None  # None where it is not taken yet, or never will be
 
 
-def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[str]) -> _Found:
+def _forgetting(
+    run: RunDir, recipe: Recipe, found: Sequence[_Found], tasks: Sequence[TaskReport]
+) -> ForgettingReport | None:
+    """Return what was forgotten; None where the recipe wants nothing measured."""
+    if recipe.forgetting == "off":
+        return None
+    probe = read_record(run.probe, Probe) if run.probe.exists() else None
+    results = {one.report.name: one.probe for one in found if one.probe}
+    return forgetting_report(probe, results, tasks, seed=recipe.seed)
+
+
+def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[str], probed: bool) -> _Found:
     files = run.candidate(name)
     missing: list[str] = []
     points: list[TrainPoint] = []
@@ -92,6 +112,9 @@ def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[st
         absent = f'there are no scores for task "{task}"'
         sheet = _read_one(files.scores(task), ScoreSheet, absent=absent, missing=missing)
         sheets.extend([sheet] if sheet else [])
+    probe = None
+    if probed and (planned.method != "none" or name == ZERO_SHOT):
+        probe = _read_one(files.probe_result, ProbeResult, absent=NOT_PROBED, missing=missing)
     report = CandidateReport(
         name=name,
         method=planned.method,
@@ -103,7 +126,7 @@ def _candidate(run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[st
         validations=tuple(p for p in points if p.validation_loss is not None or p.validation_score is not None),
         events=tuple(f"step {point.step}: {point.note}" for point in points if point.note),
     )
-    return _Found(report, tuple(answers), tuple(sheets))
+    return _Found(report, tuple(answers), tuple(sheets), probe)
 
 
 def _read_one(path: Path, kind: type[R], *, absent: str, missing: list[str]) -> R | None:

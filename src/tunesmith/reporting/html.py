@@ -17,6 +17,7 @@ from tunesmith.reporting.browser import browser_json
 from tunesmith.reporting.charts import figure, marker, slot_class
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.figures import interval_bar, share_bar
+from tunesmith.reporting.forgotten_view import forgetting_view
 from tunesmith.reporting.side_by_side import COSTS
 from tunesmith.reporting.views import task_view, training_figures
 from tunesmith.rundir import write_text
@@ -46,6 +47,7 @@ def render(report: Report) -> str:
             report=report,
             tasks=[task_view(report, task) for task in report.tasks],
             training=training_figures(report),
+            forgetting=forgetting_view(report),
             slots={candidate.name: slot for slot, candidate in enumerate(report.candidates)},
             costs=COSTS,
             limit=LIST_LIMIT,
