@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from small_run import Command, as_process, write_table
 
-from tunesmith.data import probing
+from tunesmith.forgetting import asked
 from tunesmith.records import RunRecord
 from tunesmith.rundir import RunDir, read_record
 
@@ -169,8 +169,8 @@ class TestWhatWasForgotten:
     def test_own_tasks_are_kept_an_eye_on_too(
         self, finished: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        few = tuple(item for item in probing.shipped_items() if item.id.endswith("-01"))
-        monkeypatch.setattr(probing, "shipped_items", lambda: few)
+        few = tuple(item for item in asked.shipped_items() if item.id.endswith("-01"))
+        monkeypatch.setattr(asked, "shipped_items", lambda: few)
         assert tunesmith("run", finished, "--set", "forgetting=default").code == 0
         report = json.loads(tunesmith("run", finished, "--set", self.MOOD, "--json").out)
         lora = report["forgetting"]["changes"][0]
@@ -188,9 +188,8 @@ class TestWhatWasForgotten:
         self, small: Path, tunesmith: Command
     ) -> None:
         found = tunesmith("check", small, "--set", "forgetting=[{name: facts, source: chats.csv}]")
-        assert (found.code, found.err.splitlines()[-1]) == (
-            3, 'tunesmith: forgetting.0.name: "facts" is also the name of a skill of the shipped probe. Give it another.'
-        )  # fmt: skip
+        expected = 'forgetting.0.name: "facts" is also the name of a skill of the shipped probe. Give it another.'
+        assert (found.code, found.err.splitlines()[-1]) == (3, f"tunesmith: {expected}")
 
     @pytest.mark.parametrize("value", ["never", "3", "[{source: 3}]"])
     def test_what_is_neither_is_refused(self, small: Path, tunesmith: Command, value: str) -> None:

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from tunesmith.checking import check_methods, check_rows
 from tunesmith.data.prepare import prepare
-from tunesmith.data.probing import make_probe, wanted
 from tunesmith.data.templates import load_template
 from tunesmith.errors import DataError, UserError
+from tunesmith.forgetting.asked import make_probe, wanted
 from tunesmith.metrics.scoring import expand_metrics, score_predictions
 from tunesmith.models.fetch import sha256
 from tunesmith.models.load import Loaded

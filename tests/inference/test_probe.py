@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tunesmith.data.encode import Coder
-from tunesmith.data.probing import make_probe
 from tunesmith.errors import UserError
+from tunesmith.forgetting.asked import make_probe
 from tunesmith.inference.probe import take_probe
 from tunesmith.models.load import Loaded, load
 from tunesmith.records import Probe, ProbeResult, Skill

@@ -96,7 +96,9 @@ def test_many_questions_at_once_rank_as_each_alone(
 def test_what_prompts_share_is_read_once(tiny_causal: Path) -> None:
     loaded = load(tiny_causal)
     read: list[int] = []
-    hook = loaded.model.get_input_embeddings().register_forward_hook(lambda _, given, made: read.append(given[0].numel()))
+    hook = loaded.model.get_input_embeddings().register_forward_hook(
+        lambda _, given, made: read.append(given[0].numel())
+    )
     rank_all(loaded, ASKED, OFFERED)
     hook.remove()
     trunks = sum(len(prompt) - len(HEAD) for prompt in ASKED) + 1 + 2  # what all choices begin with: 9; 21, 22

@@ -4,12 +4,12 @@ from html import unescape
 import pytest
 from run_folder import HOSTILE, RECIPE, write_recipe
 
-from tunesmith.forgetting import Forgotten, SkillChange
+from tunesmith.forgetting.compared import Forgotten, SkillChange
 from tunesmith.records import ProbeResult
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.forgotten import gain_of, in_words
 from tunesmith.reporting.forgotten_view import forgetting_view
-from tunesmith.reporting.gather import gather
+from tunesmith.reporting.gather import NOT_PROBED, gather
 from tunesmith.reporting.html import render
 from tunesmith.rundir import RunDir, read_record, write_record
 
@@ -49,7 +49,7 @@ class TestWhatIsCompared:
         assert found.forgetting
         assert found.forgetting.changes == ()
         assert [one.missing for one in found.candidates] == [
-            ("the probe of what was forgotten is not taken",), (), *[("the probe of what was forgotten is not taken",)] * 2,
+            (NOT_PROBED,), (), (NOT_PROBED,), (NOT_PROBED,),
         ]  # fmt: skip
         assert "Nothing can be compared yet" in section(render(found))
 
@@ -77,8 +77,8 @@ class TestTheWords:
         gain, score = gain_of(report.tasks, "full")
         assert gain
         assert in_words(found.model_copy(update={"skills": found.skills[:2]}), gain, score) == (
-            f"full gained {gain.difference:.1f} ROUGE-1 points and lost 9 of 40 items of entities (p = 0.008, corrected "
-            "for 2 skills)."
+            f"full gained {gain.difference:.1f} ROUGE-1 points and lost 9 of 40 items of entities (p = 0.008, "
+            "corrected for 2 skills)."
         )
 
     def test_further_skills_are_counted(self, report: Report) -> None:
@@ -95,8 +95,8 @@ class TestTheWords:
         gain, score = gain_of(report.tasks, "lora")
         assert gain
         assert in_words(found, gain, score) == (
-            f"lora gained {gain.difference:.1f} ROUGE-1 points and lost nothing that the 80 probe items can show (2 lost, "
-            "0 won, p = 0.500)."
+            f"lora gained {gain.difference:.1f} ROUGE-1 points and lost nothing that the 80 probe items can show "
+            "(2 lost, 0 won, p = 0.500)."
         )
 
     def test_a_loss_over_all_skills_may_be_sure_where_no_single_one_is(self, report: Report) -> None:
@@ -135,7 +135,7 @@ class TestThePage:
         for change, said in zip(report.forgetting.changes, report.forgetting.sentences, strict=True):
             assert said in unescape(shown)
             for one in change.skills:
-                assert f'{one.skill}<small>{one.n} items' in shown
+                assert f"{one.skill}<small>{one.n} items" in shown
             for item in change.lost:
                 assert f"<td>{item.id}</td>" in shown
         assert shown.count("a blind guess: 25 %") >= 3

@@ -7,6 +7,7 @@ trunk, and what stands before it in its own branch: what it would see if the cho
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ def lay_out(prompt: Ids, choices: Sequence[Ids], *, shared: int) -> Question:
         ends.append(len(ids))
     visible = torch.zeros(len(ids), len(ids), dtype=torch.bool)
     visible[:, : len(trunk)] = True
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         visible[start:end, start:end] = True
     return Question(tuple(ids), tuple(positions), visible.tril(), tuple(predicting), last - common)
 

@@ -67,8 +67,8 @@ def answer_items(loaded: Loaded, skill: Skill, items: Sequence[Example], *, show
     sheet = score_predictions(items, predictions, candidate="", task=skill.name, metrics=(skill.metric,))
     if skill.metric not in sheet.per_example:
         raise UserError(
-            f'forgetting: {skill.metric} of task "{skill.name}" has a value for all answers together and none for each. '
-            "Name another metric first, such as rouge1 or accuracy."
+            f'forgetting: {skill.metric} of task "{skill.name}" has a value for all answers together and none for '
+            "each. Name another metric first, such as rouge1 or accuracy."
         )
     values = sheet.per_example[skill.metric]
     return [

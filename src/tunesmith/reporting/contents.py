@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from tunesmith.forgetting import Forgotten
+from tunesmith.forgetting.compared import Forgotten
 from tunesmith.records import (
     Comparison,
     DataHealth,

@@ -156,7 +156,9 @@ def gain_against_cost(gains: Sequence[Gain], column: Column) -> Markup:
     places = [(across(gain.trainable) if gain.trainable else none, up(gain.comparison.difference)) for gain in gains]
     # a name stands a little above its marker, and never on the zero line
     above = [up(0) - 5 if abs(y - up(0)) < 9 else y - 3 for _, y in places]
-    wishes = [(beside(x, one.name), y, name_room(one.name)) for one, (x, _), y in zip(gains, places, above, strict=True)]
+    wishes = [
+        (beside(x, one.name), y, name_room(one.name)) for one, (x, _), y in zip(gains, places, above, strict=True)
+    ]
     heights = settle(wishes, low=top - 6, high=bottom - 6)
     for gain, (x, y), wish, height in zip(gains, places, wishes, heights, strict=True):
         ends_at = up(gain.comparison.low), up(gain.comparison.high)

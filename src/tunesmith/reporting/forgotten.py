@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from tunesmith.forgetting import Forgotten, SkillChange, compare_results
+from tunesmith.forgetting.compared import Forgotten, SkillChange, compare_results
 from tunesmith.metrics.comparison import SURE, amount, decimals, is_sure
 from tunesmith.records import Comparison, Probe, ProbeResult, Score
 from tunesmith.reporting.contents import ZERO_SHOT, ForgettingReport, TaskReport

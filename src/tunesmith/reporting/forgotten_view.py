@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from tunesmith.forgetting import Forgotten, ProseChange, SkillChange
+from tunesmith.forgetting.compared import Forgotten, ProseChange, SkillChange
 from tunesmith.records import Comparison
 from tunesmith.reporting.charts import WIDTH, Scale, around, figure, marker, settle, slot_class, tag, tick_decimals
 from tunesmith.reporting.charts import x_axis as draw_x_axis

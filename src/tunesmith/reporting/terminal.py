@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.forgetting import Forgotten
+from tunesmith.forgetting.compared import Forgotten
 from tunesmith.reporting.contents import Report, TaskReport
 from tunesmith.reporting.forgotten_view import change_text, prose_text
 from tunesmith.reporting.side_by_side import COSTS, columns, rows
