@@ -135,7 +135,7 @@ class TestWhatWasForgotten:
     """The small recipe says `forgetting: off`; here it is turned on."""
 
     MOOD = (
-        "forgetting=[{name: kept, source: chats.csv, template: text-label, choices: [bad, good], "
+        "forgetting=[{name: mood, source: chats.csv, template: text-label, choices: [bad, good], "
         "columns: {text: dialogue, label: mood}}]"
     )
 
@@ -175,10 +175,10 @@ class TestWhatWasForgotten:
         report = json.loads(tunesmith("run", finished, "--set", self.MOOD, "--json").out)
         lora = report["forgetting"]["changes"][0]
         kept = lora["skills"][-1]
-        assert (kept["skill"], kept["metric"], kept["n"], kept["blind"]) == ("kept", "accuracy", 4, 50.0)
+        assert (kept["skill"], kept["metric"], kept["n"], kept["blind"]) == ("mood", "accuracy", 4, 50.0)
         assert lora["all"]["n"] == len(few)
         (base,) = [one for one in report["tasks"][1]["scores"]["zero-shot"] if one["metric"] == "accuracy"]
-        assert kept["before"] == base["value"]  # the same rows, asked the same way
+        assert kept["before"] == base["value"]  # the same examples, asked the same way
 
     def test_off_asks_nothing(self, finished: Path) -> None:
         assert not list(RUN.rglob("probe.json"))

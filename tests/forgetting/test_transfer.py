@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith.forgetting.sequence import average_score, backward_transfer, forward_transfer, sequence_forgetting
+from tunesmith.forgetting.transfer import average_score, backward_transfer, forward_transfer, sequence_forgetting
 
 WORSE = [[0.9, 0.3, 0.2], [0.8, 0.85, 0.25], [0.6, 0.7, 0.88]]
 BETTER = [[0.9, 0.3, 0.2], [0.8, 0.85, 0.25], [0.95, 0.9, 0.88]]
