@@ -101,3 +101,23 @@ def test_the_metric_of_a_skill_must_have_a_value_for_each_answer(probe: Probe, t
     )
     with pytest.raises(UserError, match=re.escape(expected)):
         take_probe(load(tiny_causal), asked, name="tiny", digest="")
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.usefixtures("users_home", "steady_torch")
+def test_the_built_in_model_has_every_skill_that_it_is_asked_for() -> None:
+    """What it does not have it cannot lose: one-sided binomial test against a blind guess, or one in twenty."""
+    from math import comb
+
+    from tunesmith.models.load import materialize
+
+    whole = make_probe("default", split=SplitSettings(), data=DataSettings(), seed=0, base=Path())
+    found = take_probe(load(materialize("smollm2-135m-instruct", base=Path())), whole, name="base", digest="")
+    values = {answer.item: answer.value for answer in found.answers}
+    for skill in whole.skills:
+        own = [item for item in whole.items if item.task == skill.name]
+        blind, n = 1 / len(own[0].choices) if own[0].choices else 0.05, len(own)
+        right = round(sum(values[item.id] for item in own) / 100)
+        p_value = sum(comb(n, k) * blind**k * (1 - blind) ** (n - k) for k in range(right, n + 1))
+        assert p_value < 0.01, f"{skill.name}: {right} of {n}"
