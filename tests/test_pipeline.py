@@ -219,10 +219,8 @@ def test_methods_that_add_run_beside_full_and_lora(small: Path, tunesmith: Comma
         where = RunDir(RUN).candidate(name)
         assert (where.adapter / "adapter_model.safetensors").is_file()
         assert where.nearest.is_file() == (name == "prompt")
-        assert [len(where.predictions(task).read_text("utf-8").splitlines()) for task in ("summarize", "mood")] == [
-            4,
-            4,
-        ]
+        for task in ("summarize", "mood"):
+            assert len(where.predictions(task).read_text(encoding="utf-8").splitlines()) == 4
     virtual = found["candidates"][3]["virtual"]
     assert [(one["task"], one["number"]) for one in virtual] == [
         (task, number) for task in ("summarize", "mood") for number in range(1, 21)
