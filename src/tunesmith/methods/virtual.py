@@ -51,14 +51,15 @@ class Made(Module):
 class Blank(Module):
     """Rows of zeros, where what follows from them is replaced at every layer."""
 
+    zeros: Tensor
+
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
         self.register_buffer("zeros", torch.zeros(rows, width), persistent=False)
 
     def forward(self) -> Tensor:
         """Return the rows, (N, D)."""
-        found: Tensor = self.zeros
-        return found
+        return self.zeros
 
 
 class VirtualTokens(Module):
