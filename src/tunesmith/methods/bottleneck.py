@@ -54,7 +54,8 @@ def blocks(settings: Settings, model: Any) -> dict[str, Any]:
         RecipeError: The model has no block of that kind, or none that we know, or a narrow place that is not narrow.
     """
     wanted = ("attention", "feed-forward") if settings.blocks == "both" else (settings.blocks,)
-    problems, found = [], {}
+    problems: list[str] = []
+    found: dict[str, Any] = {}
     for part in wanted:
         own = {name: block for name, block in model.named_modules() if name.split(".")[-1] in BLOCKS[part]}
         found.update(own)

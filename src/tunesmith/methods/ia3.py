@@ -49,7 +49,8 @@ def scaled_layers(settings: Settings, model: Any) -> tuple[dict[str, Any], dict[
     head = model.get_output_embeddings()
     linear = {name: layer for name, layer in model.named_modules() if isinstance(layer, Linear) and layer is not head}
     ends = sorted({name.split(".")[-1] for name in linear})
-    problems, found = [], []
+    problems: list[str] = []
+    found: list[dict[str, Any]] = []
     for part, wanted, usual in (("outputs", settings.outputs, OUTPUTS), ("inputs", settings.inputs, INPUTS)):
         names = usual if wanted == "auto" else wanted
         chosen = {name: layer for name, layer in linear.items() if name.split(".")[-1] in names}
