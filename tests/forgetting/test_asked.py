@@ -57,7 +57,7 @@ class TestWhatIsAsked:
         tasks = tuple(TaskSettings(name=name, source="chats.csv") for name in ("facts", "own", "own"))
         with pytest.raises(RecipeError) as found:
             made(tasks, tmp_path)
-        assert found.value.problems == [
+        assert list(found.value.problems) == [
             'forgetting.0.name: "facts" is also the name of a skill of the shipped probe. Give it another.',
             'forgetting.2.name: "own" is also the name of task 1 there (counting from 0). Give it another.',
         ]

@@ -82,7 +82,8 @@ class Row:
 
     def predicting(self) -> Tensor:
         """Return the places in the row whose logits are wanted, (N,)."""
-        places, start = [], len(self.shared)
+        places: list[int] = []
+        start = len(self.shared)
         for question in self.questions:
             places += range(start + question.start, start + len(question.ids))
             start += len(question.ids)
