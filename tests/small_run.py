@@ -28,11 +28,11 @@ tasks:
     choices: [bad, good]
 split: {train: 0.6, validation: 0.2, test: 0.2}
 train: {epochs: 1, max_tokens: 256, tokens_per_step: 1024, tokens_per_batch: 512}
-forgetting: off
 candidates:
   two-shot: {method: none, shots: 2}
   lora: {method: lora, rank: 2}
   full: {method: full}
+forgetting: off
 """
 THINGS = ("lamp", "chair", "table", "phone", "parcel", "clock", "book", "glass")
 TROUBLES = ("broken", "late", "lost", "wrong")

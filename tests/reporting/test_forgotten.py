@@ -110,7 +110,7 @@ class TestTheWords:
     def test_a_task_without_right_and_wrong_is_told_in_its_own_unit(self, report: Report) -> None:
         full = changed(report, "full")
         own = full.model_copy(update={"skills": (skill(full, "own-sums"),)})
-        assert in_words(own, None, None).startswith("full lost 9.0 points of 100 of rouge1 in own-sums (p < 0.001")
+        assert in_words(own, None, None).startswith("full lost 9.0 ROUGE-1 points in own-sums (p < 0.001")
 
     def test_a_gain_that_is_not_shown_or_is_a_loss_is_called_so(self, report: Report) -> None:
         full = changed(report, "full")
@@ -118,7 +118,7 @@ class TestTheWords:
         assert gain
         unsure = gain.model_copy(update={"low": -1.0, "p_value": 0.3})
         worse = gain.model_copy(update={"difference": -3.0, "low": -5.0, "high": -1.0, "p_value": 0.001})
-        assert in_words(full, unsure, score).startswith("full gained nothing that can be shown in rouge1 and lost ")
+        assert in_words(full, unsure, score).startswith("full gained nothing that can be shown in ROUGE-1 and lost ")
         assert in_words(full, worse, score).startswith("full lost 3.0 ROUGE-1 points and lost ")
 
     def test_the_headline_ends_with_the_tuned_candidate_that_gained_most(self, report: Report) -> None:

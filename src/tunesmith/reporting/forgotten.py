@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from tunesmith.forgetting.compared import Forgotten, SkillChange, compare_results
-from tunesmith.metrics.comparison import SURE, amount, decimals, is_sure
+from tunesmith.metrics.comparison import SURE, amount, decimals, is_sure, title
 from tunesmith.records import Comparison, Probe, ProbeResult, Score
 from tunesmith.reporting.contents import ZERO_SHOT, ForgettingReport, TaskReport
 from tunesmith.reporting.side_by_side import columns, compared
@@ -71,7 +71,7 @@ def _gained(gain: Comparison, score: Score) -> str:
     size = f"{fixed(abs(gain.difference), decimals(score))} {amount(score)}"
     if is_sure(gain):
         return f"gained {size}"
-    return f"lost {size}" if is_sure(turned) else f"gained nothing that can be shown in {score.metric}"
+    return f"lost {size}" if is_sure(turned) else f"gained nothing that can be shown in {title(score.metric)}"
 
 
 def _lost(change: Forgotten) -> str:
@@ -90,7 +90,8 @@ def _lost(change: Forgotten) -> str:
 
 def _amount_lost(skill: SkillChange) -> str:
     if skill.lost is None:
-        return f"lost {fixed(-skill.change, 1)} {skill.unit} of {skill.metric} in {skill.skill}"
+        unit = "points" if skill.unit == "points of 100" else skill.unit
+        return f"lost {fixed(-skill.change, 1)} {title(skill.metric)} {unit} in {skill.skill}"
     won = f" and won {skill.won}" if skill.won else ""
     return f"lost {skill.lost}{won} of {skill.n} items of {skill.skill}"
 
