@@ -32,6 +32,7 @@ candidates:
   two-shot: {method: none, shots: 2}
   lora: {method: lora, rank: 2}
   full: {method: full}
+forgetting: off
 """
 THINGS = ("lamp", "chair", "table", "phone", "parcel", "clock", "book", "glass")
 TROUBLES = ("broken", "late", "lost", "wrong")

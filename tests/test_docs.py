@@ -186,7 +186,7 @@ def test_the_page_about_methods_names_every_method() -> None:
 
 
 NOT_THERE = {
-    "forgot outside its task": "forgetting",
+    "one after the other": "sequence",
     "(`export`)": "export",
     "(`serve`)": "serve",
     "(`chat`)": "chat",

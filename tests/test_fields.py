@@ -177,6 +177,7 @@ MEASURES: list[tuple[str, str, list[str], str]] = [
 ]
 ELSEWHERE = {
     ("Recipe", "name"): "names the run folder: test_the_name_is_that_of_the_run_folder",
+    ("Recipe", "forgetting"): "test_pipeline.py: TestWhatWasForgotten",
     ("TaskSettings", "metrics"): "test_the_metrics_are_those_of_the_report",
     **{
         ("Recipe", part): "its fields are above" for part in ("tasks", "split", "data", "train", "generate", "measures")

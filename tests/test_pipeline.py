@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from small_run import Command, as_process, write_table
 
+from tunesmith.forgetting import asked
 from tunesmith.records import RunRecord
 from tunesmith.rundir import RunDir, read_record
 
@@ -128,6 +129,72 @@ class TestOtherCandidates:
         found = json.loads(tunesmith("run", finished, "--json").out)
         assert [one["name"] for one in found["candidates"]] == ["zero-shot", "two-shot", "lora"]
         assert found["notes"] == ["The folder candidates/full is not in the recipe and is left out."]
+
+
+class TestWhatWasForgotten:
+    """The small recipe says `forgetting: off`; here it is turned on."""
+
+    MOOD = (
+        "forgetting=[{name: mood, source: chats.csv, template: text-label, choices: [bad, good], "
+        "columns: {text: dialogue, label: mood}}]"
+    )
+
+    def test_turned_on_later_it_asks_the_base_and_what_was_tuned_and_redoes_nothing_else(
+        self, finished: Path, tunesmith: Command
+    ) -> None:
+        before = files()
+        on = ("--set", "forgetting=default")
+        found = tunesmith("run", finished, *on, "--json")
+        report = json.loads(found.out)
+        asked = [f"candidates/{name}/probe.json" for name in ("zero-shot", "lora", "full")]
+        assert changed(before) == {"data/probe.json", "run.json", *asked}
+        assert list(record().finished)[-3:] == ["probe zero-shot", "probe lora", "probe full"]
+        assert [one["candidate"] for one in report["forgetting"]["changes"]] == ["lora", "full"]
+        assert all(one["all"]["n"] >= 200 for one in report["forgetting"]["changes"])
+        assert [one["missing"] for one in report["candidates"]] == [[]] * 4
+        assert report["headline"][-1] in report["forgetting"]["sentences"]
+
+        before = files()
+        assert tunesmith("run", finished, *on).code == 0
+        assert changed(before) == set()
+
+        lost = RunDir(RUN).candidate("lora").probe_result
+        answers = json.loads(lost.read_text(encoding="utf-8"))
+        lost.unlink()
+        assert tunesmith("predict", finished, *on).code == 0
+        assert changed(before) == {"candidates/lora/probe.json", "run.json"}
+        again = json.loads(lost.read_text(encoding="utf-8"))
+        assert {**again, "seconds": 0} == {**answers, "seconds": 0}
+
+    def test_own_tasks_are_kept_an_eye_on_too(
+        self, finished: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        few = tuple(item for item in asked.shipped_items() if item.id.endswith("-01"))
+        monkeypatch.setattr(asked, "shipped_items", lambda: few)
+        assert tunesmith("run", finished, "--set", "forgetting=default").code == 0
+        report = json.loads(tunesmith("run", finished, "--set", self.MOOD, "--json").out)
+        lora = report["forgetting"]["changes"][0]
+        kept = lora["skills"][-1]
+        assert (kept["skill"], kept["metric"], kept["n"], kept["blind"]) == ("mood", "accuracy", 4, 50.0)
+        assert lora["all"]["n"] == len(few)
+        (base,) = [one for one in report["tasks"][1]["scores"]["zero-shot"] if one["metric"] == "accuracy"]
+        assert kept["before"] == base["value"]  # the same examples, asked the same way
+
+    def test_off_asks_nothing(self, finished: Path) -> None:
+        assert not list(RUN.rglob("probe.json"))
+        assert json.loads((RUN / "report.json").read_text(encoding="utf-8"))["forgetting"] is None
+
+    def test_an_own_task_that_cannot_be_used_is_refused_before_anything_heavy(
+        self, small: Path, tunesmith: Command
+    ) -> None:
+        found = tunesmith("check", small, "--set", "forgetting=[{name: facts, source: chats.csv}]")
+        expected = 'forgetting.0.name: "facts" is also the name of a skill of the shipped probe. Give it another.'
+        assert (found.code, found.err.splitlines()[-1]) == (3, f"tunesmith: {expected}")
+
+    def test_what_is_neither_is_refused(self, small: Path, tunesmith: Command) -> None:
+        assert tunesmith("check", small, "--set", "forgetting=never") == (
+            3, "", "tunesmith: --set: forgetting: \"never\" does not fit; it should be 'default' or 'off' or a list.\n"
+        )  # fmt: skip
 
 
 class TestStopping:

@@ -95,6 +95,7 @@ candidates:
     dora: true
     init: pissa
     train: {epochs: 2}
+forgetting: [{name: kept, source: k.csv}]
 """
 
 
@@ -164,7 +165,7 @@ class TestWhatIsWrong:
             'r.yaml:5: tasks.0.metric: there is no such key. Did you mean "metrics"? Known here: name, source, '
             "columns, template, forms, shots, references, choices, metrics, max_new_tokens.",
             'r.yaml:2: tsks: there is no such key. Did you mean "tasks"? Known here: name, seed, model, tasks, split, '
-            "data, train, generate, measures, candidates.",
+            "data, train, generate, measures, candidates, forgetting.",
         )
 
     def test_a_wrong_type(self) -> None:
@@ -372,7 +373,7 @@ class TestOverrides:
             ("tasks.²=3", '--set tasks.²=3: there is no entry "²"; there are 1, counted from 0.'),
             ("seed=x", '--set: seed: "x" does not fit; it should be a valid integer.'),
             ("sed=1", '--set: sed: there is no such key. Did you mean "seed"? Known here: name, seed, model, tasks, '
-             "split, data, train, generate, measures, candidates."),
+             "split, data, train, generate, measures, candidates, forgetting."),
             ("split={a: 1, a: 2}", '--set split={a: 1, a: 2}:1: "a" stands here twice (first in line 1). Keep one of '
              "them."),
         ],

@@ -177,16 +177,17 @@ def train(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = Fa
 @app.command()
 @_explained
 def predict(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = False) -> None:  # noqa: B006
-    """Answer the test examples with every candidate."""
+    """Answer the test examples, and the probe of what was forgotten, with every candidate."""
     from tunesmith.measuring import predict_perturbed
     from tunesmith.opening import open_run
-    from tunesmith.pipeline import predict_candidate, prepare_data
+    from tunesmith.pipeline import predict_candidate, prepare_data, probe_candidate
 
     with open_run(recipe, overrides=sets, out=out) as job:
         job = prepare_data(job)
         for name in job.recipe.candidates:
             predict_candidate(job, name)
             predict_perturbed(job, name)
+            probe_candidate(job, name)
 
 
 @app.command()

@@ -197,7 +197,8 @@ def _decisive(recipe: Recipe) -> dict[str, Any]:
     """Return what decides the answers of every candidate alike, as plain values."""
     plain = resolved(recipe.model_copy(update={"candidates": {}}))
     tasks = {task["name"]: {**task, "metrics": None} for task in plain["tasks"]}  # a new metric needs no new answers
-    light = {"tasks": tasks, "measures": None}  # what is measured beside the average is asked for on its own
+    # what is asked beside the tasks changes nothing about them, and is asked anew
+    light = {"tasks": tasks, "measures": None, "forgetting": None}
     return {**plain, **light, "train": _slower(plain["train"]), "generate": _slower(plain["generate"])}
 
 

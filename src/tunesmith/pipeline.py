@@ -1,6 +1,6 @@
 """The whole way from a recipe to a report, on one page.
 
-    recipe -> examples -> for every candidate: adapter -> predictions -> scores -> report
+    recipe -> examples -> for every candidate: adapter -> predictions -> scores, probe -> report
 
 Every step reads files and writes files in the run folder; a step whose files are there is skipped, so that the same
 command goes on wherever the last one stopped.
@@ -16,13 +16,16 @@ from tunesmith.checking import check_methods, check_rows
 from tunesmith.data.prepare import prepare
 from tunesmith.data.templates import load_template
 from tunesmith.errors import DataError, ResourceError, UserError
+from tunesmith.forgetting.asked import make_probe, wanted
 from tunesmith.measuring import measure_candidate, predict_perturbed
 from tunesmith.metrics.scoring import expand_metrics, score_predictions
+from tunesmith.models.fetch import sha256
 from tunesmith.models.load import Loaded
 from tunesmith.opening import Run, base_model, begin, check_seal, open_run, same_sources, seal, timed
 from tunesmith.plan_records import Plan
+from tunesmith.probe_records import Probe, ProbeResult
 from tunesmith.progress import say
-from tunesmith.recipe import train_settings
+from tunesmith.recipe import ZERO_SHOT, train_settings
 from tunesmith.records import DataHealth, Example, Prediction, PredictResult, Split, TrainResult
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.planned import outlook
@@ -44,6 +47,7 @@ def run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | s
             predict_candidate(job, name)
             predict_perturbed(job, name)
             score_candidate(job, name)
+            probe_candidate(job, name)
         return report(job)
 
 
@@ -61,12 +65,14 @@ def prepare_data(job: Run) -> Run:
             for split in SPLITS:
                 write_records(job.dir.examples(split), found.examples[split])
             write_records(job.dir.tasks, found.tasks)
+            job.dir.probe.unlink(missing_ok=True)
             write_record(job.dir.health, found.health)  # last: its presence says that the step is done
         say_health(found.health)
     made = {task.name: task for task in read_records(job.dir.tasks, TaskSettings)}
     tasks = tuple(_with_metrics(made[task.name], task.metrics) for task in recipe.tasks)
     prepared = replace(job, recipe=recipe.model_copy(update={"tasks": tasks}))
     check_rows(prepared.recipe, {split: examples(prepared, split) for split in SPLITS})
+    prepare_probe(prepared)
     return prepared
 
 
@@ -135,8 +141,7 @@ def predict_candidate(job: Run, name: str) -> None:
         return
     from tunesmith.inference.answer import answer, load_candidate
 
-    if job.recipe.candidates[name].method != "none" and not _is_tuned(where):
-        raise UserError(f'candidate "{name}" is not tuned yet. `tunesmith train` does that, or `tunesmith run` all.')
+    _check_tuned(job, name)
     asked = examples(job, "test")
     unasked = [task.name for task in job.recipe.tasks if task.name not in {example.task for example in asked}]
     if unasked:
@@ -156,6 +161,45 @@ def _is_over(job: Run, name: str) -> bool:
     where = job.dir.candidate(name)
     trained = job.recipe.candidates[name].method == "none" or _is_tuned(where)
     return trained and _is_done(where.predict_result, PredictResult)
+
+
+def probe_candidate(job: Run, name: str) -> None:
+    """Ask the base, and what was tuned from it, what both should know; unless it is asked already, or asked nothing."""
+    where, candidate = job.dir.candidate(name), job.recipe.candidates[name]
+    probe = prepare_probe(job)
+    if probe is None or (candidate.method == "none" and name != ZERO_SHOT):
+        return
+    digest = sha256(job.dir.probe)
+    if where.probe_result.exists() and read_record(where.probe_result, ProbeResult).probe == digest:
+        return
+    from tunesmith.inference.answer import load_candidate
+    from tunesmith.inference.probe import take_probe
+
+    _check_tuned(job, name)
+    begin(job, name)
+    check_seal(job, name)
+    with timed(job, f"probe {name}"):
+        loaded = load_candidate(job.recipe, name, model=base_model(job), adapter=where.adapter)
+        write_record(where.probe_result, take_probe(loaded, probe, name=name, digest=digest))
+
+
+def prepare_probe(job: Run) -> Probe | None:
+    """Return what is asked beside the tasks, made once for all candidates; None where the recipe wants none of it."""
+    recipe = job.recipe
+    if recipe.forgetting == "off":
+        return None
+    if job.dir.probe.exists():
+        made = read_record(job.dir.probe, Probe)
+        if made.wanted == wanted(recipe.forgetting):
+            return made
+    probe = make_probe(recipe.forgetting, split=recipe.split, data=recipe.data, seed=recipe.seed, base=job.base)
+    write_record(job.dir.probe, probe)
+    return probe
+
+
+def _check_tuned(job: Run, name: str) -> None:
+    if job.recipe.candidates[name].method != "none" and not _is_tuned(job.dir.candidate(name)):
+        raise UserError(f'candidate "{name}" is not tuned yet. `tunesmith train` does that, or `tunesmith run` all.')
 
 
 def _is_tuned(where: CandidateDir) -> bool:

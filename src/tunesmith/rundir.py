@@ -48,6 +48,10 @@ class CandidateDir:
     def predict_result(self) -> Path:
         return self.root / "predict.json"
 
+    @property
+    def probe_result(self) -> Path:
+        return self.root / "probe.json"
+
     def predictions(self, task: str) -> Path:
         return self.root / "predictions" / f"{task}.jsonl"
 
@@ -106,6 +110,10 @@ class RunDir:
     @property
     def perturbed(self) -> Path:
         return self.root / "data" / "perturbed.jsonl"
+
+    @property
+    def probe(self) -> Path:
+        return self.root / "data" / "probe.json"
 
     def examples(self, split: str) -> Path:
         return self.root / "data" / f"{split}.jsonl"

@@ -4,7 +4,7 @@ Settings of a tuning method stand in that method's own file (``methods/``); ``re
 YAML and says what is wrong with it.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -181,6 +181,9 @@ class Candidate(Settings):
     settings: Any = Field(None, description="The method's own settings; written beside `method`, without this word.")
 
 
+Forgetting: TypeAlias = Literal["default", "off"] | tuple[TaskSettings, ...]
+
+
 class Recipe(Settings):
     """The one file that a run depends on."""
 
@@ -199,4 +202,7 @@ class Recipe(Settings):
     measures: MeasureSettings = Field(MeasureSettings(), description="What is measured beside the average.")
     candidates: dict[str, Candidate] = Field(
         default_factory=dict, description='What is compared. The base with no shots, "zero-shot", is always among them.'
+    )
+    forgetting: Forgetting = Field(
+        "default", description="default: the shipped probe before and after tuning. A list: tasks to keep, beside it."
     )

@@ -7,6 +7,7 @@ from random import Random
 from tunesmith.metrics.measures import Measures, measure_sheet
 from tunesmith.metrics.scoring import score_predictions
 from tunesmith.metrics.worst import worst_cases
+from tunesmith.probe_records import Paragraph, Probe, ProbeAnswer, ProbeResult, ProseLoss, Skill
 from tunesmith.recipe import recipe_from_text, resolved
 from tunesmith.records import (
     Cut,
@@ -76,8 +77,11 @@ def write_run(root: Path, *, examples: int = 40, hostile: bool = True) -> RunDir
     write_record(run.health, _health(sizes, hostile))
     test = [_example(Random(f"test{row}"), "test", row, hostile) for row in range(examples)]
     write_records(run.examples("test"), test)
+    write_record(run.probe, _probe(hostile))
     for name in SKILL:
         write_candidate(run, name, test, hostile=hostile)
+        if name == "zero-shot" or name in TUNED:
+            write_record(run.candidate(name).probe_result, _probe_result(name, hostile))
     return run
 
 
@@ -241,6 +245,46 @@ def _predict_result(name: str, test: list[Example]) -> PredictResult:
         shots_fitting={"2": len(test) - 3, "1": 3} if shots else {},
         encoding=EncodingHealth(limit=1024, cut=(), too_long=(), prompt_tokens=30_000, target_tokens=0),
     )
+
+
+def _probe(hostile: bool) -> Probe:
+    """Two skills of 40 items, one of them forgotten by full tuning, and a task of the user's own."""
+    skills = (
+        Skill(name="entities", metric="accuracy", max_new_tokens=8),
+        Skill(name="facts", metric="accuracy", max_new_tokens=8),
+        Skill(name="own-sums", metric="rouge1", max_new_tokens=8, own=True),
+    )
+    items = [
+        Example(
+            id=f"{skill.name}-{row + 1:02d}", task=skill.name, split="test", target="right", references=("right",),
+            prompt=f"Question {row + 1}? " + (HOSTILE[row] if hostile and row < len(HOSTILE) else ""),
+            choices=() if skill.own else ("right", "wrong", "odd", "even"),
+        )
+        for skill in skills
+        for row in range(40)
+    ]  # fmt: skip
+    prose = tuple(Paragraph(id=f"history-{n}", field="history", text="Once.") for n in range(1, 31))
+    return Probe(wanted="default", skills=skills, items=tuple(items), prose=prose)
+
+
+LOST = {"zero-shot": 0, "lora": 2, "full": 9}  # items of "entities"
+
+
+def _probe_result(name: str, hostile: bool) -> ProbeResult:
+    answers = []
+    for item in _probe(hostile).items:
+        row = int(item.id.rpartition("-")[2]) - 1
+        right = row >= LOST[name] if item.task == "entities" else row % 8 > 0
+        bad = HOSTILE[row] if hostile and row < len(HOSTILE) else ""
+        value = 100.0 * right if item.choices else 30.0 + row % 5 - LOST[name]
+        text = "right" if right else f"wrong {bad}"
+        answers.append(ProbeAnswer(item=item.id, text=text, value=value))
+    random = Random(f"prose {name}")
+    losses = [
+        ProseLoss(paragraph=one.id, nats=120 * (2.9 + 0.012 * LOST[name]) + random.gauss(0, 2), tokens=120)
+        for one in _probe(hostile).prose
+    ]
+    return ProbeResult(probe="0f" * 32, seconds=41.5, answers=tuple(answers), prose=tuple(losses))
 
 
 def _health(sizes: dict[str, int], hostile: bool) -> DataHealth:

@@ -69,6 +69,7 @@ def test_a_candidate_that_was_not_begun_says_all_that_is_missing(run: RunDir) ->
         "answering is not finished",
         'there are no answers for task "summarize"',
         'there are no scores for task "summarize"',
+        "the probe of what was forgotten is not taken",
     )
 
 

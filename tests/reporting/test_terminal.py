@@ -24,12 +24,12 @@ def test_in_a_pipe_it_is_plain_lines_with_aligned_columns(report: Report) -> Non
     assert [line.split()[0] for line in lines[start + 1 : start + 5]] == ["zero-shot", "two-shot", "lora", "full"]
     assert lines[start].split()[:4] == ["candidate", "ROUGE-1", "ROUGE-2", "BLEU"]
     assert len({line.index(")") for line in lines[start + 1 : start + 5]}) == 1
-    assert lines[-1] == "* best; in brackets the 95 % interval"
+    assert lines[start + 5] == "* best; in brackets the 95 % interval"
     assert "\x1b" not in "".join(lines)
 
 
 def test_each_candidate_has_its_scores_intervals_and_costs(report: Report) -> None:
-    (lora,) = [line for line in printed(report).splitlines() if line.startswith("lora ")]
+    lora, _ = [line for line in printed(report).splitlines() if line.startswith("lora ")]
     score = report.tasks[0].scores["lora"][0]
     assert f"{score.value:.1f}" in lora
     assert f"({score.low:.1f} to {score.high:.1f})" in lora
@@ -60,3 +60,18 @@ def test_names_cannot_steer_the_terminal_or_the_markup(report: Report, terminal:
     text = printed(report.model_copy(update={"candidates": (bad,)}), terminal=terminal, width=200)
     assert "[red]x\N{REPLACEMENT CHARACTER}[2J" in text
     assert "\x1b[2J" not in text
+
+
+def test_what_was_forgotten_has_a_table_of_its_own(report: Report) -> None:
+    lines = printed(report).splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("forgotten"))
+    assert lines[start].split()[:5] == ["forgotten", "items", "before", "after", "change,"]
+    assert [line.split()[0] for line in lines[start + 1 :]] == ["lora", "full"]
+    full = report.forgetting.changes[1] if report.forgetting else None
+    assert full
+    assert lines[-1].split()[:7] == ["full", "80", "93.8", "%", "82.5", "%", "\N{MINUS SIGN}11.2"]
+    assert f"+{full.prose.change:.3f}" in lines[-1]
+
+
+def test_without_a_probe_there_is_no_such_table(report: Report) -> None:
+    assert "forgotten" not in printed(report.model_copy(update={"forgetting": None}))

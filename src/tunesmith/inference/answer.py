@@ -1,7 +1,7 @@
 """One candidate's answers to a set of examples."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -14,7 +14,7 @@ from tunesmith.environment import quiet_peft
 from tunesmith.errors import RecipeError
 from tunesmith.inference.few_shot import choose_shots, with_shots
 from tunesmith.inference.generate import generate
-from tunesmith.inference.rank import rank_choices
+from tunesmith.inference.rank import rank_all
 from tunesmith.machine import fastest_dtype, peak_memory, reset_peak
 from tunesmith.models.gguf import first_line
 from tunesmith.models.load import Loaded, check_adapter, load
@@ -195,21 +195,28 @@ def _generated(
 def _ranked(
     loaded: Loaded, examples: Sequence[Example], prompts: list[list[int]], coder: Coder, *, name: str
 ) -> list[Prediction]:
-    predictions = []
     with track(f"{name} ranks choices", len(examples)) as show:
-        for example, prompt in zip(examples, prompts, strict=True):
-            choices = [coder.target(example.model_copy(update={"target": choice})) for choice in example.choices]
-            logprobs = rank_choices(loaded, prompt, choices)
-            best = max(range(len(choices)), key=lambda n: logprobs[n])
-            predictions.append(
-                Prediction(
-                    example_id=example.id,
-                    text=example.choices[best],
-                    prompt_tokens=len(prompt),
-                    new_tokens=0,
-                    finish="choice",
-                    choice_logprobs=dict(zip(example.choices, logprobs, strict=True)),
-                )
-            )
-            show(len(predictions), f"{len(predictions)}/{len(examples)} examples")
-    return predictions
+        return choose(loaded, examples, prompts, coder, show=show)
+
+
+def choose(
+    loaded: Loaded, examples: Sequence[Example], prompts: Sequence[Sequence[int]], coder: Coder, *,
+    show: Callable[[float, str], None],
+) -> list[Prediction]:  # fmt: skip
+    """Return for each example the choice of highest likelihood."""
+    choices = [
+        [coder.target(example.model_copy(update={"target": choice})) for choice in example.choices]
+        for example in examples
+    ]
+    found = rank_all(loaded, prompts, choices, show=show)
+    return [
+        Prediction(
+            example_id=example.id,
+            text=example.choices[max(range(len(logprobs)), key=logprobs.__getitem__)],
+            prompt_tokens=len(prompt),
+            new_tokens=0,
+            finish="choice",
+            choice_logprobs=dict(zip(example.choices, logprobs, strict=True)),
+        )
+        for example, prompt, logprobs in zip(examples, prompts, found, strict=True)
+    ]

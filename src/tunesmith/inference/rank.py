@@ -1,12 +1,86 @@
 """Choices ranked by likelihood: a closed question answered without writing a word."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tunesmith.inference.branches import NAME, Question, Row, lay_out
+from tunesmith.inference.decode import shared_prefix
+from tunesmith.models.attention import attending, takes_ragged
 from tunesmith.models.load import Loaded
+
+TOKENS_AT_ONCE = 768  # bounds memory: each token that predicts one has a likelihood for every word of the vocabulary
+
+
+def rank_all(
+    loaded: Loaded, prompts: Sequence[Sequence[int]], choices: Sequence[Sequence[Sequence[int]]], *,
+    show: Callable[[float, str], None] = lambda done, text: None,
+) -> list[list[float]]:  # fmt: skip
+    """Return for each prompt the log-likelihoods of its choices, in nats, summed over their tokens.
+
+    Where the model allows it, many prompts are read in one row without padding, and what they begin with is read once.
+
+    Args:
+        loaded: Model and tokenizer.
+        prompts: Token ids.
+        choices: For each prompt the token ids of its choices, each with the token that ends an answer.
+        show: Is told how many prompts are done.
+    """
+    if loaded.kind == "causal" and takes_ragged(loaded.model):
+        return _in_rows(loaded, prompts, choices, show)
+    found: list[list[float]] = []
+    for prompt, own in zip(prompts, choices, strict=True):
+        found.append(rank_choices(loaded, prompt, own))
+        show(len(found), f"{len(found)}/{len(prompts)} questions")
+    return found
+
+
+@torch.inference_mode()
+def _in_rows(
+    loaded: Loaded, prompts: Sequence[Sequence[int]], choices: Sequence[Sequence[Sequence[int]]],
+    show: Callable[[float, str], None],
+) -> list[list[float]]:  # fmt: skip
+    shared = shared_prefix([tuple(prompt) for prompt in prompts])
+    laid = [lay_out(prompt, own, shared=shared) for prompt, own in zip(prompts, choices, strict=True)]
+    found: list[list[float]] = [[] for _ in laid]
+    done = 0
+    with attending(loaded.model, NAME):
+        for places in _rows(laid):
+            row = Row(tuple(prompts[0][:shared]), tuple(laid[place] for place in places))
+            logprobs = _read_row(loaded.model, row)
+            start = 0
+            for place, question in zip(places, row.questions, strict=True):
+                for choice, predicting in zip(choices[place], question.predicting, strict=True):
+                    at = torch.tensor(predicting) - question.start + start
+                    found[place].append(float(logprobs[at, torch.tensor(choice)].sum()))
+                start += len(question.ids) - question.start
+            done += len(places)
+            show(done, f"{done}/{len(prompts)} questions")
+    return found
+
+
+def _rows(laid: Sequence[Question]) -> list[list[int]]:
+    """Cut questions, in their order, into rows of at most ``TOKENS_AT_ONCE`` tokens, or of one question."""
+    rows: list[list[int]] = []
+    filled = 0
+    for place, question in enumerate(laid):
+        if not rows or filled + len(question.ids) > TOKENS_AT_ONCE:
+            rows.append([])
+            filled = 0
+        rows[-1].append(place)
+        filled += len(question.ids)
+    return rows
+
+
+def _read_row(model: Any, row: Row) -> Tensor:
+    """Return log-likelihoods (N, V) of what follows each place of the row that predicts something."""
+    logits = model(
+        input_ids=row.ids(), position_ids=row.positions(), use_cache=False, logits_to_keep=row.predicting(), row=row
+    ).logits
+    logprobs: Tensor = logits[0].float().log_softmax(-1)
+    return logprobs
 
 
 @torch.inference_mode()

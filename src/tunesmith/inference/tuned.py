@@ -15,7 +15,7 @@ from tunesmith.data.templates import draw_phrasing, load_template
 from tunesmith.errors import DataError, RecipeError, UsageError
 from tunesmith.inference.answer import context_room, load_tuned
 from tunesmith.inference.generate import generate
-from tunesmith.inference.rank import rank_choices
+from tunesmith.inference.rank import rank_all
 from tunesmith.machine import fastest_dtype
 from tunesmith.models.fused.stack import keep_fused
 from tunesmith.models.load import Loaded, materialize, quiet
@@ -91,7 +91,9 @@ class Tuned:
         coder = Coder(self.loaded.tokenizer, self.loaded.kind, limit, self.loaded.virtual)
         ids, _ = encode_prompts(examples, coder)
         if choices and template.asked == "zero-shot":
-            return [self._choose(prompt, choices, coder, examples[0]) for prompt in ids]
+            targets = [coder.target(examples[0].model_copy(update={"target": choice})) for choice in choices]
+            found = rank_all(self.loaded, ids, [targets] * len(ids))
+            return [choices[max(range(len(choices)), key=logprobs.__getitem__)] for logprobs in found]
         answers = generate(self.loaded, ids, settings=GenerateSettings(), max_new_tokens=settings.max_new_tokens)
         return [found.text(self.loaded) for found in answers]
 
@@ -102,11 +104,6 @@ class Tuned:
         if name not in tasks:
             raise UsageError(f"task: say which of {', '.join(tasks)} these rows are.")
         return TaskSettings.model_validate(tasks[name], strict=False)
-
-    def _choose(self, prompt: list[int], choices: tuple[str, ...], coder: Coder, like: Example) -> str:
-        targets = [coder.target(like.model_copy(update={"target": choice})) for choice in choices]
-        logprobs = rank_choices(self.loaded, prompt, targets)
-        return choices[max(range(len(choices)), key=lambda n: logprobs[n])]
 
 
 def _renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from tunesmith.forgetting.compared import Forgotten
 from tunesmith.metrics.worst import WorstCase
 from tunesmith.plan_records import CandidatePlan
 from tunesmith.records import (
@@ -143,6 +144,14 @@ class SplitSummary(Record):
     target_words: tuple[float, float]
 
 
+class ForgettingReport(Record):
+    """What the tuned candidates forgot outside the tasks of the recipe."""
+
+    changes: tuple[Forgotten, ...]  # of every tuned candidate that took the probe, in the order of the recipe
+    sentences: tuple[str, ...]  # one for each of them
+    stale: tuple[str, ...]  # candidates whose probe is not the one that the base took
+
+
 class Report(Record):
     """Everything the page of a run shows."""
 
@@ -154,6 +163,7 @@ class Report(Record):
     headline: tuple[str, ...]
     candidates: tuple[CandidateReport, ...]
     tasks: tuple[TaskReport, ...]
+    forgetting: ForgettingReport | None  # None = the recipe says off
     health: DataHealth | None
     splits: tuple[SplitSummary, ...]
     notes: tuple[str, ...]  # what the report could not use, in words

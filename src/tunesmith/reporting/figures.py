@@ -105,7 +105,7 @@ def curves(lines: Sequence[Curve], *, x: Axis, y: Axis, label: str) -> Markup:
     """Return a plot of ``lines``, each named at its end; the kept checkpoint wears a ring."""
     top, bottom, left = 10, 200, 42
     named = [line for line in lines if line.points and (line.bold or not _has_bold(lines, line.name))]
-    right = WIDTH - 14 - max((_room(line.name) for line in named), default=0)
+    right = WIDTH - 14 - max((name_room(line.name) for line in named), default=0)
     xs = [point[0] for line in lines for point in line.points]
     ys = [point[1] for line in lines for point in line.points]
     across = Scale(min([0.0, *xs]), max([*xs, 1e-9]), start=left, end=right)
@@ -114,9 +114,9 @@ def curves(lines: Sequence[Curve], *, x: Axis, y: Axis, label: str) -> Markup:
     parts = [y_axis(up, left=left, right=right, text=y.text or _plain_text(up))]
     for line in lines:
         parts.extend(_line(line, across, up))
-    ends = [(across(line.points[-1][0]) + 10, up(line.points[-1][1]), _room(line.name)) for line in named]
+    ends = [(across(line.points[-1][0]) + 10, up(line.points[-1][1]), name_room(line.name)) for line in named]
     for line, end, height in zip(named, ends, settle(ends, low=top + 4, high=bottom - 6), strict=True):
-        parts.append(_label(line.name, line.slot, x=end[0], y=height + 4))
+        parts.append(name_tag(line.name, line.slot, x=end[0], y=height + 4))
     parts.append(x_axis(across, bottom, text=x.text or _plain_text(across), title=x.title))
     return figure(parts, label=label, height=bottom + 40)
 
@@ -156,13 +156,15 @@ def gain_against_cost(gains: Sequence[Gain], column: Column) -> Markup:
     places = [(across(gain.trainable) if gain.trainable else none, up(gain.comparison.difference)) for gain in gains]
     # a name stands a little above its marker, and never on the zero line
     above = [up(0) - 5 if abs(y - up(0)) < 9 else y - 3 for _, y in places]
-    wishes = [(_beside(x, one.name), y, _room(one.name)) for one, (x, _), y in zip(gains, places, above, strict=True)]
+    wishes = [
+        (beside(x, one.name), y, name_room(one.name)) for one, (x, _), y in zip(gains, places, above, strict=True)
+    ]
     heights = settle(wishes, low=top - 6, high=bottom - 6)
     for gain, (x, y), wish, height in zip(gains, places, wishes, heights, strict=True):
         ends_at = up(gain.comparison.low), up(gain.comparison.high)
         parts.append(tag("line", x1=x, x2=x, y1=ends_at[0], y2=ends_at[1], class_=f"interval {slot_class(gain.slot)}"))
         parts.append(marker(gain.slot, x, y))
-        parts.append(_label(gain.name, gain.slot, x=wish[0], y=height))
+        parts.append(name_tag(gain.name, gain.slot, x=wish[0], y=height))
     parts.append(tag("text", "0", x=none, y=bottom + 17, class_="tick", text_anchor="middle"))
     parts.append(tag("line", x1=left, x2=none + 20, y1=bottom, y2=bottom, class_="axis"))
     parts.append(x_axis(across, bottom, text=count, title="trainable parameters"))
@@ -182,21 +184,23 @@ def _name(name: str, x: float, y: float) -> Markup:
     return tag("text", tag("title", name), short(name, NAME_CHARACTERS), x=x, y=y, text_anchor="end")
 
 
-def _label(name: str, slot: int, *, x: float, y: float) -> Markup:
+def name_tag(name: str, slot: int, *, x: float, y: float) -> Markup:
+    """Return the name of a candidate in its colour."""
     return tag("text", tag("title", name), short(name, NAME_CHARACTERS), x=x, y=y, class_=f"label {slot_class(slot)}")
 
 
-def _room(name: str) -> float:
+def name_room(name: str) -> float:
+    """Return how wide a name is when it is written."""
     return CHARACTER * min(len(name), NAME_CHARACTERS)
 
 
 def _names_room(names: Sequence[str]) -> float:
-    return 16 + max((_room(name) for name in names), default=0)
+    return 16 + max((name_room(name) for name in names), default=0)
 
 
-def _beside(x: float, name: str) -> float:
+def beside(x: float, name: str) -> float:
     """Return where a label beside ``x`` begins: on its right, or on its left where it would leave the drawing."""
-    return x + 9 if x + 9 + _room(name) <= WIDTH else x - 9 - _room(name)
+    return x + 9 if x + 9 + name_room(name) <= WIDTH else x - 9 - name_room(name)
 
 
 def _line(line: Curve, across: Scale, up: Scale) -> list[Markup]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tunesmith.errors import RecipeError, UserError
 from tunesmith.metrics.measures import Measures
 from tunesmith.plan_records import CandidatePlan, Plan
+from tunesmith.probe_records import Probe, ProbeResult
 from tunesmith.records import (
     DataHealth,
     Example,
@@ -23,13 +24,22 @@ from tunesmith.records import (
 )
 from tunesmith.reporting.beyond import beyond_average
 from tunesmith.reporting.compare import compare_sheets, headline
-from tunesmith.reporting.contents import Beyond, CandidateReport, Report
+from tunesmith.reporting.contents import (
+    ZERO_SHOT,
+    Beyond,
+    CandidateReport,
+    ForgettingReport,
+    Report,
+    TaskReport,
+)
+from tunesmith.reporting.forgotten import forgetting_report, headline_sentence
 from tunesmith.reporting.task import Answers, split_summary, task_report
 from tunesmith.rundir import CandidateDir, R, RunDir, read_record, read_records
 from tunesmith.settings import Candidate, Recipe
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 CURVE_POINTS = 200
+NOT_PROBED = "the probe of what was forgotten is not taken"
 
 
 def gather(run: RunDir) -> Report:
@@ -44,26 +54,31 @@ def gather(run: RunDir) -> Report:
     examples = {split: _examples(run, split) for split in SPLITS}
     tasks = tuple(dict.fromkeys(example.task for example in examples["test"]))
     plans, unread = _plans(run)
+    probed = recipe.forgetting != "off"
     found = [
-        _candidate(run, name, planned, tasks=tasks, plan=plans.get(name)) for name, planned in recipe.candidates.items()
+        _candidate(run, name, planned, tasks=tasks, plan=plans.get(name), probed=probed)
+        for name, planned in recipe.candidates.items()
     ]
     sheets = [sheet for one in found for sheet in one.sheets]
     comparisons = compare_sheets(sheets, seed=recipe.seed)
+    reports = tuple(
+        task_report(
+            task,
+            [example for example in examples["test"] if example.task == task],
+            answers=[given for one in found for given in one.answers if given.task == task],
+            sheets=[sheet for sheet in sheets if sheet.task == task],
+            comparisons=[comparison for comparison in comparisons if comparison.task == task],
+        ).model_copy(update={"beyond": _beyond(task, examples["test"], found, seed=recipe.seed)})
+        for task in tasks
+    )
+    forgetting = _forgetting(run, recipe, found, reports)
     return Report(
         run=record,
         recipe=run.recipe.read_text(encoding="utf-8"),
-        headline=headline(sheets, comparisons),
+        headline=(*headline(sheets, comparisons), *headline_sentence(forgetting, reports)),
         candidates=tuple(one.report for one in found),
-        tasks=tuple(
-            task_report(
-                task,
-                [example for example in examples["test"] if example.task == task],
-                answers=[given for one in found for given in one.answers if given.task == task],
-                sheets=[sheet for sheet in sheets if sheet.task == task],
-                comparisons=[comparison for comparison in comparisons if comparison.task == task],
-            ).model_copy(update={"beyond": _beyond(task, examples["test"], found, seed=recipe.seed)})
-            for task in tasks
-        ),
+        tasks=reports,
+        forgetting=forgetting,
         health=read_record(run.health, DataHealth) if run.health.exists() else None,
         splits=tuple(
             split_summary(task, split, [example for example in examples[split] if example.task == task])
@@ -82,10 +97,22 @@ class _Found:
     answers: tuple[Answers, ...]  # one per task, empty where there are none yet
     sheets: tuple[ScoreSheet, ...]  # of the tasks that are scored
     measures: tuple[Measures, ...]  # of the tasks that are measured beside the average
+    probe: ProbeResult | None  # None where it is not taken yet, or never will be
+
+
+def _forgetting(
+    run: RunDir, recipe: Recipe, found: Sequence[_Found], tasks: Sequence[TaskReport]
+) -> ForgettingReport | None:
+    """Return what was forgotten; None where the recipe wants nothing measured."""
+    if recipe.forgetting == "off":
+        return None
+    probe = read_record(run.probe, Probe) if run.probe.exists() else None
+    results = {one.report.name: one.probe for one in found if one.probe}
+    return forgetting_report(probe, results, tasks, seed=recipe.seed)
 
 
 def _candidate(
-    run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[str], plan: CandidatePlan | None
+    run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[str], plan: CandidatePlan | None, probed: bool
 ) -> _Found:
     files = run.candidate(name)
     missing: list[str] = []
@@ -107,6 +134,9 @@ def _candidate(
             measured = _read_one(files.measures(task), Measures, absent="", missing=missing)
             measures.extend([measured] if measured else [])
     virtual = _virtual(files, missing)
+    probe = None
+    if probed and (planned.method != "none" or name == ZERO_SHOT):
+        probe = _read_one(files.probe_result, ProbeResult, absent=NOT_PROBED, missing=missing)
     report = CandidateReport(
         name=name,
         method=planned.method,
@@ -122,7 +152,7 @@ def _candidate(
         virtual=virtual,
         events=tuple(f"step {point.step}: {point.note}" for point in points if point.note),
     )
-    return _Found(report, tuple(answers), tuple(sheets), tuple(measures))
+    return _Found(report, tuple(answers), tuple(sheets), tuple(measures), probe)
 
 
 def _beyond(task: str, examples: Sequence[Example], found: Sequence[_Found], *, seed: int) -> Beyond:

@@ -6,8 +6,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tunesmith.forgetting.compared import Forgotten
 from tunesmith.reporting.contents import Report, TaskReport
+from tunesmith.reporting.forgotten_view import change_text, prose_text
 from tunesmith.reporting.side_by_side import COSTS, columns, rows
+from tunesmith.reporting.wording import probability
 
 
 def print_summary(report: Report, console: Console) -> None:
@@ -27,6 +30,9 @@ def print_summary(report: Report, console: Console) -> None:
         if len(report.tasks) > 1:
             console.print(Text(_printable(task.task)))
         _print_table(report, task, console)
+    if report.forgetting and report.forgetting.changes:
+        console.print()
+        _print_forgotten(report.forgetting.changes, console)
 
 
 def _print_table(report: Report, task: TaskReport, console: Console) -> None:
@@ -42,6 +48,17 @@ def _print_table(report: Report, task: TaskReport, console: Console) -> None:
     print_rows([header, *lines], console)
     if len(task.scores) > 1:
         console.print(Text("* best; in brackets the 95 % interval"))
+
+
+def _print_forgotten(changes: Sequence[Forgotten], console: Console) -> None:
+    """Print what each tuned candidate forgot: items of the probe, and loss on prose in nats per token."""
+    lines = [["forgotten", "items", "before", "after", "change, %", "lost", "won", "test", "prose, nats per token"]]
+    for one in changes:
+        (change, interval), (nats, spread) = change_text(one.all), prose_text(one.prose)
+        right = [f"{share:.1f} %" for share in (one.all.before, one.all.after)]
+        flips = [str(one.all.lost), str(one.all.won), probability(one.all.p_value)]
+        lines.append([one.candidate, str(one.all.n), *right, f"{change} ({interval})", *flips, f"{nats} ({spread})"])
+    print_rows(lines, console)
 
 
 def print_rows(lines: Sequence[Sequence[str]], console: Console) -> None:

@@ -1,0 +1,164 @@
+"""What the page's part on forgetting is given: rows of text, and the plot of gain against forgetting."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from tunesmith.forgetting.compared import Forgotten, ProseChange, SkillChange
+from tunesmith.records import Comparison
+from tunesmith.reporting.charts import WIDTH, Scale, around, figure, marker, settle, slot_class, tag, tick_decimals
+from tunesmith.reporting.charts import x_axis as draw_x_axis
+from tunesmith.reporting.charts import y_axis as draw_y_axis
+from tunesmith.reporting.contents import Report
+from tunesmith.reporting.figures import beside, name_room, name_tag
+from tunesmith.reporting.forgotten import gain_of, is_forgotten
+from tunesmith.reporting.side_by_side import columns
+from tunesmith.reporting.wording import NONE, fixed, probability, signed
+
+POINTS = 1  # decimals of a share in %
+NATS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRow:
+    """One line of a table: before, after, change."""
+
+    name: str
+    note: str  # number of items, what a blind guess gets
+    before: str
+    after: str
+    change: str
+    interval: str
+    lost: str
+    won: str
+    probability: str
+    forgotten: bool  # a loss that may be claimed
+
+
+@dataclass(frozen=True, slots=True)
+class ForgottenView:
+    """One candidate."""
+
+    report: Forgotten
+    slot: int
+    sentence: str
+    all: ChangeRow
+    prose: ChangeRow
+    skills: tuple[ChangeRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgettingView:
+    """All tuned candidates, and the plot; the plot is empty where nothing was compared."""
+
+    candidates: tuple[ForgottenView, ...]
+    plot: Markup
+    gained: str  # what the plot's upright axis counts
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """What one candidate gained and what it forgot."""
+
+    name: str
+    slot: int
+    gain: Comparison
+    forgotten: SkillChange  # all items together
+
+
+def forgetting_view(report: Report) -> ForgettingView | None:
+    """Return tables and plot; None where the recipe wants nothing measured."""
+    if report.forgetting is None:
+        return None
+    slots = {candidate.name: slot for slot, candidate in enumerate(report.candidates)}
+    found = report.forgetting
+    views = tuple(
+        ForgottenView(
+            report=change,
+            slot=slots[change.candidate],
+            sentence=said,
+            all=_skill_row(change.all, tested=change.all.p_value),
+            prose=_prose_row(change.prose),
+            skills=tuple(_skill_row(skill, tested=skill.p_holm) for skill in change.skills),
+        )
+        for change, said in zip(found.changes, found.sentences, strict=True)
+    )
+    trades = [
+        Trade(change.candidate, slots[change.candidate], gain, change.all)
+        for change in found.changes
+        if (gain := gain_of(report.tasks, change.candidate)[0])
+    ]
+    if not trades:
+        return ForgettingView(views, Markup(""), "")
+    (column,) = [one for one in columns(report.tasks[0]) if one.metric == trades[0].gain.metric]
+    gained = f"gain in {column.title}, {column.unit_of_difference}"
+    return ForgettingView(views, gain_against_forgetting(trades, gained), gained)
+
+
+def change_text(change: SkillChange) -> tuple[str, str]:
+    """Return a change and its interval as text."""
+    return signed(change.change, POINTS), f"{fixed(change.low, POINTS)} to {fixed(change.high, POINTS)}"
+
+
+def prose_text(prose: ProseChange) -> tuple[str, str]:
+    """Return the change of the loss and its interval as text."""
+    return signed(prose.change, NATS), f"{fixed(prose.low, NATS)} to {fixed(prose.high, NATS)}"
+
+
+def gain_against_forgetting(trades: Sequence[Trade], gained: str) -> Markup:
+    """Return gain over zero-shot, upwards, against what was forgotten, to the right; both with 95 % intervals."""
+    top, bottom, left, right = 16, 216, 46, WIDTH - 16
+    sideways = [-end for one in trades for end in (one.forgotten.low, one.forgotten.high)]
+    upwards = [end for one in trades for end in (one.gain.low, one.gain.high)]
+    across = Scale(*around([0.0, *sideways]), start=left, end=right)
+    up = Scale(*around([0.0, *upwards]), start=bottom, end=top)
+    places = tick_decimals(up.ticks())
+    parts = [draw_y_axis(up, left=left, right=right, text=lambda value: signed(value, places))]
+    parts.append(tag("line", x1=left, x2=right, y1=up(0), y2=up(0), class_="zero"))
+    parts.append(tag("line", x1=across(0), x2=across(0), y1=top, y2=bottom, class_="zero"))
+    at = [(across(-one.forgotten.change), up(one.gain.difference)) for one in trades]
+    wishes = [(beside(x, one.name), y - 8, name_room(one.name)) for one, (x, y) in zip(trades, at, strict=True)]
+    heights = settle(wishes, low=top - 6, high=bottom - 6)
+    for one, (x, y), wish, height in zip(trades, at, wishes, heights, strict=True):
+        ends = across(-one.forgotten.high), across(-one.forgotten.low)
+        drawn = f"interval {slot_class(one.slot)}"
+        parts.append(tag("line", x1=ends[0], x2=ends[1], y1=y, y2=y, class_=drawn))
+        parts.append(tag("line", x1=x, x2=x, y1=up(one.gain.low), y2=up(one.gain.high), class_=drawn))
+        parts.append(marker(one.slot, x, y))
+        parts.append(name_tag(one.name, one.slot, x=wish[0], y=height))
+    steps = tick_decimals(across.ticks())
+    title = "forgotten: items right before, less items right after, % of all"
+    parts.append(draw_x_axis(across, bottom, text=lambda value: signed(value, steps), title=title))
+    words = "; ".join(
+        f"{one.name}: gain {signed(one.gain.difference, POINTS)}, forgotten {signed(-one.forgotten.change, POINTS)} %"
+        for one in trades
+    )
+    return figure(parts, label=f"{gained}, against items forgotten. {words}.", height=bottom + 40)
+
+
+def _skill_row(change: SkillChange, *, tested: float) -> ChangeRow:
+    text, interval = change_text(change)
+    blind = "" if change.blind is None else f"; a blind guess: {fixed(change.blind, 0)} %"
+    unit = "" if change.unit == "%" else f"; {change.metric}, {change.unit}"
+    return ChangeRow(
+        name=change.skill,
+        note=f"{change.n} items{blind}{unit}",
+        before=fixed(change.before, POINTS),
+        after=fixed(change.after, POINTS),
+        change=text,
+        interval=interval,
+        lost=NONE if change.lost is None else str(change.lost),
+        won=NONE if change.won is None else str(change.won),
+        probability=probability(tested),
+        forgotten=is_forgotten(change),
+    )
+
+
+def _prose_row(prose: ProseChange) -> ChangeRow:
+    text, interval = prose_text(prose)
+    return ChangeRow(
+        name="general prose", note=f"{prose.n} paragraphs", before=fixed(prose.before, NATS),
+        after=fixed(prose.after, NATS), change=text, interval=interval, lost=NONE, won=NONE,
+        probability=probability(prose.p_value), forgotten=prose.low > 0,
+    )  # fmt: skip
