@@ -1,8 +1,9 @@
 """A probe put to a loaded model: what it still knows, and what general prose costs it.
 
 Prompts are put as any other, in the model's chat template, and answered greedily or by likelihood. Prose is text as it
-is, without a template. Virtual tokens that all tasks share stand before both: what was tuned is asked as it answers. A causal model is asked for every token of a paragraph after the first. An encoder-decoder reads
-the first half of the words and is asked for the second, since that is how it meets text.
+is, without a template. Virtual tokens that all tasks share stand before both: what was tuned is asked as it answers.
+A causal model is asked for every token of a paragraph after the first. An encoder-decoder reads the first half of the
+words and is asked for the second, since that is how it meets text.
 """
 
 from collections.abc import Callable, Sequence
