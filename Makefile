@@ -14,7 +14,7 @@ demo: .venv/installed ## tune the built-in model on the shipped chats, and say w
 	@echo "The report: $(CURDIR)/runs/demo/report.html"
 
 test: lint types .venv/installed ## style, types, layers, and every test that needs no network and no patience
-	@$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered $(TEST_FLAGS)
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile --cov --cov-report=term:skip-covered $(TEST_FLAGS)
 
 lint: .venv/installed ## style and layers
 	@$(BIN)/ruff check --quiet .

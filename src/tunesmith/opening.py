@@ -12,8 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
-from safetensors import SafetensorError
-
 from tunesmith import __version__
 from tunesmith.data.templates import load_template
 from tunesmith.errors import DataError, RecipeError, RefusedError, ResourceError, UsageError, UserError
@@ -21,7 +19,7 @@ from tunesmith.machine import device_name, need_space, usable_cores
 from tunesmith.metrics.scoring import expand_metrics
 from tunesmith.models.catalog import check_name, fingerprint
 from tunesmith.models.fetch import sha256
-from tunesmith.models.load import materialize, quiet
+from tunesmith.models.load import explained, materialize, quiet
 from tunesmith.models.sizes import parameters_on_disk
 from tunesmith.recipe import changes, load_recipe, resolved, train_settings
 from tunesmith.records import DataHealth, Record, RunRecord
@@ -265,10 +263,8 @@ def _with_model(job: Run, record: RunRecord) -> RunRecord:
             f"model: {folder} has changed since {job.dir.root} was begun with it. Give --out another folder, or delete "
             f"{job.dir.root} to start afresh."
         )
-    try:
+    with explained(folder):
         size = parameters_on_disk(folder)
-    except SafetensorError as error:
-        raise RecipeError(f"model: the weights in {folder} are damaged: {error}. Copy or fetch them again.") from None
     return record.model_copy(update={"model_hash": found, "parameters": size})
 
 

@@ -134,7 +134,7 @@ def load(folder: Path, *, dtype: Any = None, quantize: bool = False) -> Loaded:
     dtype = dtype or torch.float32
     # Where the rest of a run computes; left to itself, transformers takes a graphics card for quantised weights alone.
     four_bits = {"quantization_config": nf4(dtype), "device_map": {"": "cpu"}} if quantize else {}
-    with _explained(folder):
+    with explained(folder):
         model, loading = auto.from_pretrained(
             folder,
             dtype=dtype,
@@ -158,7 +158,7 @@ def skeleton(folder: Path) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     check_folder(folder)
-    with _explained(folder), torch.device("meta"):
+    with explained(folder), torch.device("meta"):
         config = AutoConfig.from_pretrained(folder)
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         model = auto.from_config(config)
@@ -177,7 +177,7 @@ def _heads_differ(folder: Path) -> bool:
 
     found: dict[str, Any] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
+        with explained(folder), safe_open(path, "pt") as file:
             names = [name for name in file.keys() if name in (HEAD, *WORDS)]  # noqa: SIM118
             found |= {"head" if name == HEAD else "words": file.get_slice(name)[:1] for name in names}
     return len(found) == 2 and not bool((found["head"] == found["words"]).all())
@@ -188,7 +188,7 @@ def load_tokenizer(folder: Path) -> tuple[Any, Kind]:
     from transformers import AutoConfig, AutoTokenizer
 
     check_folder(folder)
-    with _explained(folder):
+    with explained(folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
@@ -197,12 +197,19 @@ def load_tokenizer(folder: Path) -> tuple[Any, Kind]:
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def explained(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong in reading a model folder into a message that names the folder and the mend.
+
+    Raises:
+        RecipeError: Its weights are damaged, or it is nothing that transformers knows.
+    """
     from safetensors import SafetensorError
 
     try:
         yield
-    except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
+    except SafetensorError as error:
+        raise RecipeError(f"model: the weights in {folder} are damaged: {error}. Copy or fetch them again.") from None
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
         raise RecipeError(
             f"model: {folder} cannot be loaded: {first_line(error)} Is it a language model that the "
             "installed transformers knows, with its tokenizer beside it?"
