@@ -99,8 +99,9 @@ def measure(where: Path, recipe: str, home: Path) -> dict[str, Any]:
 def alone(where: Path, step: str) -> None:
     """Plan and train, or answer, in this process and with one candidate."""
     from tunesmith.environment import calm
+    from tunesmith.foresight import plan_ahead
     from tunesmith.opening import open_run
-    from tunesmith.pipeline import plan_ahead, predict_candidate, prepare_data, train_candidate
+    from tunesmith.pipeline import predict_candidate, prepare_data, train_candidate
 
     calm()
     with open_run(where / "recipe.yaml", out=where / "run") as job:

@@ -163,8 +163,9 @@ def plan(
 def train(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = False) -> None:  # noqa: B006
     """Tune every candidate that is not tuned yet."""
     from tunesmith.checking import check_methods
+    from tunesmith.foresight import plan_ahead
     from tunesmith.opening import base_model, open_run
-    from tunesmith.pipeline import plan_ahead, prepare_data, train_candidate
+    from tunesmith.pipeline import prepare_data, train_candidate
 
     with open_run(recipe, overrides=sets, out=out) as job:
         job = prepare_data(job)
@@ -180,7 +181,8 @@ def predict(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = 
     """Answer the test examples, and the probe of what was forgotten, with every candidate."""
     from tunesmith.measuring import predict_perturbed
     from tunesmith.opening import open_run
-    from tunesmith.pipeline import predict_candidate, prepare_data, probe_candidate
+    from tunesmith.pipeline import predict_candidate, prepare_data
+    from tunesmith.probing import probe_candidate
 
     with open_run(recipe, overrides=sets, out=out) as job:
         job = prepare_data(job)

@@ -10,30 +10,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from tunesmith.checking import check_methods, check_rows
 from tunesmith.data.prepare import prepare
 from tunesmith.data.templates import load_template
-from tunesmith.errors import DataError, ResourceError, UserError
-from tunesmith.forgetting.asked import make_probe, wanted
+from tunesmith.errors import DataError, UserError
+from tunesmith.foresight import plan_ahead, planned
 from tunesmith.measuring import measure_candidate, predict_perturbed
 from tunesmith.metrics.scoring import expand_metrics, score_predictions
-from tunesmith.models.fetch import sha256
 from tunesmith.models.load import Loaded
 from tunesmith.opening import Run, base_model, begin, check_seal, open_run, same_sources, seal, timed
 from tunesmith.plan_records import Plan
-from tunesmith.probe_records import Probe, ProbeResult
+from tunesmith.probing import prepare_probe, probe_candidate
 from tunesmith.progress import say
-from tunesmith.recipe import ZERO_SHOT, train_settings
-from tunesmith.records import DataHealth, Example, Prediction, PredictResult, Split, TrainResult
+from tunesmith.recipe import train_settings
+from tunesmith.records import DataHealth, Prediction, PredictResult
 from tunesmith.reporting.contents import Report
-from tunesmith.reporting.planned import outlook
 from tunesmith.reporting.report import write_report
-from tunesmith.rundir import CandidateDir, read_record, read_records, write_record, write_records
+from tunesmith.rundir import read_records, write_record, write_records
 from tunesmith.settings import TaskSettings
-
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+from tunesmith.steps import SPLITS, check_tuned, examples, is_done, is_tuned
 
 
 def run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | str | None = None) -> Report:
@@ -90,33 +85,10 @@ def plan_run(job: Run) -> Plan:
     return make_plan(job.recipe, base_model(job), {split: examples(job, split) for split in SPLITS}, table=True)
 
 
-def plan_ahead(job: Run) -> None:
-    """Say what is left to do will take, and keep it, so that the report can set it beside what was taken."""
-    left = [name for name in job.recipe.candidates if not _is_over(job, name)]
-    if all(job.recipe.candidates[name].method == "none" or _is_tuned(job.dir.candidate(name)) for name in left):
-        return  # answering alone is soon done
-    from tunesmith.planning.plan import make_plan
-
-    try:
-        found = make_plan(job.recipe, base_model(job), {split: examples(job, split) for split in SPLITS}, names=left)
-    except ResourceError as error:
-        say(f"{error} The run goes on without a plan.")
-        return
-    say(outlook(found))
-    known = planned(job)
-    kept = [one for one in known.candidates if one.name not in left] if known else []
-    write_record(job.dir.plan, found.model_copy(update={"candidates": (*kept, *found.candidates)}))
-
-
-def planned(job: Run) -> Plan | None:
-    """Return what was planned for this run, if anything was."""
-    return read_record(job.dir.plan, Plan) if job.dir.plan.exists() else None
-
-
 def train_candidate(job: Run, name: str) -> None:
     """Tune one candidate, unless it is the base or is tuned already."""
     where = job.dir.candidate(name)
-    if job.recipe.candidates[name].method == "none" or _is_tuned(where):
+    if job.recipe.candidates[name].method == "none" or is_tuned(where):
         return
     from tunesmith.planning.room import check_room
     from tunesmith.training.tune import Ingredients, tune
@@ -137,11 +109,11 @@ def predict_candidate(job: Run, name: str) -> None:
     """Answer the test examples with one candidate."""
     where = job.dir.candidate(name)
     files = [where.predictions(task.name) for task in job.recipe.tasks]
-    if _is_done(where.predict_result, PredictResult) and all(path.exists() for path in files):
+    if is_done(where.predict_result, PredictResult) and all(path.exists() for path in files):
         return
     from tunesmith.inference.answer import answer, load_candidate
 
-    _check_tuned(job, name)
+    check_tuned(job, name)
     asked = examples(job, "test")
     unasked = [task.name for task in job.recipe.tasks if task.name not in {example.task for example in asked}]
     if unasked:
@@ -154,61 +126,6 @@ def predict_candidate(job: Run, name: str) -> None:
         for task, predictions in found.predictions.items():
             write_records(where.predictions(task), predictions)
         write_record(where.predict_result, found.result)
-
-
-def _is_over(job: Run, name: str) -> bool:
-    """Tell whether a candidate is trained and has answered."""
-    where = job.dir.candidate(name)
-    trained = job.recipe.candidates[name].method == "none" or _is_tuned(where)
-    return trained and _is_done(where.predict_result, PredictResult)
-
-
-def probe_candidate(job: Run, name: str) -> None:
-    """Ask the base, and what was tuned from it, what both should know; unless it is asked already, or asked nothing."""
-    where, candidate = job.dir.candidate(name), job.recipe.candidates[name]
-    probe = prepare_probe(job)
-    if probe is None or (candidate.method == "none" and name != ZERO_SHOT):
-        return
-    digest = sha256(job.dir.probe)
-    if where.probe_result.exists() and read_record(where.probe_result, ProbeResult).probe == digest:
-        return
-    from tunesmith.inference.answer import load_candidate
-    from tunesmith.inference.probe import take_probe
-
-    _check_tuned(job, name)
-    begin(job, name)
-    check_seal(job, name)
-    with timed(job, f"probe {name}"):
-        loaded = load_candidate(job.recipe, name, model=base_model(job), adapter=where.adapter)
-        write_record(where.probe_result, take_probe(loaded, probe, name=name, digest=digest))
-
-
-def prepare_probe(job: Run) -> Probe | None:
-    """Return what is asked beside the tasks, made once for all candidates; None where the recipe wants none of it."""
-    recipe = job.recipe
-    if recipe.forgetting == "off":
-        return None
-    if job.dir.probe.exists():
-        made = read_record(job.dir.probe, Probe)
-        if made.wanted == wanted(recipe.forgetting):
-            return made
-    probe = make_probe(recipe.forgetting, split=recipe.split, data=recipe.data, seed=recipe.seed, base=job.base)
-    write_record(job.dir.probe, probe)
-    return probe
-
-
-def _check_tuned(job: Run, name: str) -> None:
-    if job.recipe.candidates[name].method != "none" and not _is_tuned(job.dir.candidate(name)):
-        raise UserError(f'candidate "{name}" is not tuned yet. `tunesmith train` does that, or `tunesmith run` all.')
-
-
-def _is_tuned(where: CandidateDir) -> bool:
-    return where.adapter.is_dir() and _is_done(where.train_result, TrainResult)
-
-
-def _is_done(path: Path, kind: type[BaseModel]) -> bool:
-    """Tell whether a step has left its record; a damaged one is refused rather than taken for the end of the step."""
-    return path.exists() and bool(read_record(path, kind))
 
 
 def score_candidate(job: Run, name: str) -> None:
@@ -230,14 +147,6 @@ def score_candidate(job: Run, name: str) -> None:
 def report(job: Run) -> Report:
     """Write report.html and report.json from the files of the run folder."""
     return write_report(job.dir)
-
-
-def examples(job: Run, split: Split) -> list[Example]:
-    """Read the examples of one split."""
-    path = job.dir.examples(split)
-    if not path.exists():
-        raise DataError(f"{path} is not there yet. `tunesmith check` or `tunesmith run` prepares the data.")
-    return list(read_records(path, Example))
 
 
 def say_health(health: DataHealth) -> None:

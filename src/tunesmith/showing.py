@@ -6,7 +6,8 @@ from rich.text import Text
 from tunesmith.data.encode import Coder, encode_training
 from tunesmith.models.load import load_tokenizer
 from tunesmith.opening import Run, base_model
-from tunesmith.pipeline import examples, prepare_data
+from tunesmith.pipeline import prepare_data
+from tunesmith.steps import examples
 
 
 def show_examples(job: Run, count: int, console: Console) -> None:
