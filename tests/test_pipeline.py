@@ -278,7 +278,7 @@ def test_methods_that_add_run_beside_full_and_lora(small: Path, tunesmith: Comma
     added = "  prompt: {method: soft-prompt, per_task: true, train: {epochs: 1, keep_best: rouge1, validations: 2}}\n"
     added += "  ia3: {method: ia3, train: {epochs: 1}}\n  bottleneck: {method: bottleneck, width: 8}\n"
     text = small.read_text(encoding="utf-8").replace("  two-shot: {method: none, shots: 2}\n", "")
-    small.write_text(text + added, encoding="utf-8")
+    small.write_text(text.replace("forgetting: off", added + "forgetting: off"), encoding="utf-8")
     found = json.loads(tunesmith("run", small, "--json").out)
     assert [one["name"] for one in found["candidates"]] == ["zero-shot", "lora", "full", "prompt", "ia3", "bottleneck"]
     assert [one["missing"] for one in found["candidates"]] == [[]] * 6

@@ -1,71 +1,16 @@
-"""The commands: read the arguments, call one function, print. Data goes to stdout, everything else to stderr."""
+"""Commands that work with a recipe and its run folder, from the table to the report."""
 
-import json
-import os
-import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tunesmith import __version__
+from tunesmith.cli.app import AsJson, Out, Quiet, RecipeArg, Sets, app, console, explained, print_json
 from tunesmith.errors import UsageError
-
-app = typer.Typer(
-    name="tunesmith",
-    help="Adapt a language model to your own table of examples, and see what it brought.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-RecipeArg = Annotated[Path, typer.Argument(metavar="RECIPE", help="The YAML file of the run.")]
-Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one field of the recipe.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Run folder; default runs/NAME.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no remarks.")]
-
-
-def main() -> None:
-    """Run the command that the arguments name; the process ends with 0, or with the code of what went wrong."""
-    from tunesmith.environment import calm
-
-    calm()
-    app(prog_name="tunesmith")
-
-
-def _explained(command: Callable[..., None]) -> Callable[..., None]:
-    """Apply --quiet before a command runs, and say in words what ended it."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **options: Any) -> None:
-        from tunesmith.environment import explained
-        from tunesmith.progress import be_quiet
-
-        be_quiet(bool(options.get("quiet")))
-        with explained():
-            command(*args, **options)
-
-    return wrapped
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps({"schema": 1, **value}, indent=1, ensure_ascii=False))
-
-
-@app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    """Print the version."""
-    if show:
-        print(__version__)
-        raise typer.Exit
 
 
 @app.command()
-@_explained
+@explained
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE or TABLE", help="A recipe, or a table to make one from.")],
     sets: Sets = [],  # noqa: B006
@@ -81,7 +26,7 @@ def run(
 
 
 @app.command()
-@_explained
+@explained
 def init(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="csv, tsv, jsonl, json or parquet.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Default: NAME.yaml here.")] = None,
@@ -94,7 +39,7 @@ def init(
 
 
 @app.command()
-@_explained
+@explained
 def check(
     recipe: RecipeArg, sets: Sets = [], out: Out = None, as_json: AsJson = False, quiet: Quiet = False  # noqa: B006
 ) -> None:  # fmt: skip
@@ -109,13 +54,13 @@ def check(
         prepare_data(job)
         health = read_record(job.dir.health, DataHealth)
         if as_json:
-            _print_json(health.model_dump())
+            print_json(health.model_dump())
         else:
-            print_health(health, _console())
+            print_health(health, console())
 
 
 @app.command()
-@_explained
+@explained
 def show(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE or TEMPLATE", help="A recipe, or a name of the catalog.")],
     count: Annotated[int | None, typer.Option("-n", help="Default: 3 examples, or all phrasings.", min=1)] = None,
@@ -131,16 +76,16 @@ def show(
 
         if sets or out:
             raise UsageError(f"show: {recipe} is a template, and takes no --set and no --out. Leave them out.")
-        return show_template(catalog()[str(recipe)], _console(), count)
+        return show_template(catalog()[str(recipe)], console(), count)
     from tunesmith.opening import open_run
     from tunesmith.showing import show_examples
 
     with open_run(recipe, overrides=sets, out=out) as job:
-        show_examples(job, count or 3, _console())
+        show_examples(job, count or 3, console())
 
 
 @app.command()
-@_explained
+@explained
 def plan(
     recipe: RecipeArg, sets: Sets = [], out: Out = None, as_json: AsJson = False, quiet: Quiet = False  # noqa: B006
 ) -> None:  # fmt: skip
@@ -153,13 +98,13 @@ def plan(
     with open_run(recipe, overrides=sets, out=out) as job:
         found = plan_run(job)
         if as_json:
-            _print_json({**found.model_dump(), "parts": PARTS})
+            print_json({**found.model_dump(), "parts": PARTS})
         else:
-            print_plan(found, _console())
+            print_plan(found, console())
 
 
 @app.command()
-@_explained
+@explained
 def train(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = False) -> None:  # noqa: B006
     """Tune every candidate that is not tuned yet."""
     from tunesmith.checking import check_methods
@@ -176,7 +121,7 @@ def train(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = Fa
 
 
 @app.command()
-@_explained
+@explained
 def predict(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = False) -> None:  # noqa: B006
     """Answer the test examples, and the probe of what was forgotten, with every candidate."""
     from tunesmith.measuring import predict_perturbed
@@ -193,7 +138,7 @@ def predict(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = 
 
 
 @app.command()
-@_explained
+@explained
 def score(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Predictions from anywhere: csv, tsv, jsonl, json.")],
     *,
@@ -209,13 +154,13 @@ def score(
 
     found = score_file(file, references=tuple(reference), predictions=tuple(prediction), metrics=tuple(metric))
     if as_json:
-        _print_json(found.model_dump())
+        print_json(found.model_dump())
     else:
-        print_file_scores(found, _console())
+        print_file_scores(found, console())
 
 
 @app.command()
-@_explained
+@explained
 def report(
     recipe: RecipeArg, sets: Sets = [], out: Out = None, as_json: AsJson = False, quiet: Quiet = False  # noqa: B006
 ) -> None:  # fmt: skip
@@ -238,64 +183,4 @@ def _show_report(found: Any, as_json: bool) -> None:
     else:
         from tunesmith.reporting.terminal import print_summary
 
-        print_summary(found, _console())
-
-
-def _console() -> Any:
-    """Return what prints tables: as wide as the terminal; as wide as it takes, without colours, into a pipe."""
-    from rich.console import Console
-
-    colours: Any = None if os.environ.get("NO_COLOR") else "auto"
-    width = None if sys.stdout.isatty() else 1000
-    return Console(highlight=False, markup=False, emoji=False, color_system=colours, width=width)
-
-
-@app.command("ls")
-@_explained
-def list_things(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="models, methods, templates, metrics or runs.")],
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """What there is to choose from."""
-    from tunesmith.listing import listing
-
-    rows = listing(what)
-    if as_json:
-        _print_json({what: rows})
-    else:
-        width = max((len(row["name"]) for row in rows), default=0)
-        for row in rows:
-            print(f"{row['name']:<{width}}  {row['about']}")
-
-
-@app.command()
-@_explained
-def pull(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Catalog name, hub id or .gguf file.")],
-    quiet: Quiet = False,
-) -> None:
-    """Fetch a model's weights, and convert them where needed; prints the folder."""
-    from tunesmith.models.load import materialize
-    from tunesmith.models.load import quiet as hush
-
-    hush()
-    print(materialize(model, base=Path.cwd()))
-
-
-@app.command()
-@_explained
-def doctor(as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """This machine: cores, memory, number formats, versions."""
-    from tunesmith.listing import diagnose
-
-    found = diagnose()
-    if as_json:
-        _print_json(found)
-    else:
-        for name, value in found.items():
-            print(f"{name:<22} {value}")
-
-
-if __name__ == "__main__":
-    main()
+        print_summary(found, console())
