@@ -82,10 +82,8 @@ class TestDamage:
         path = folder / "model.safetensors"
         path.write_bytes(path.read_bytes()[:-1000])
         problem = refusal(RecipeError, folder)
-        assert problem.startswith(f"model: {folder} cannot be loaded: ")
-        assert problem.endswith(
-            " Is it a language model that the installed transformers knows, with its tokenizer beside it?"
-        )
+        assert problem.startswith(f"model: the weights in {folder} are damaged: ")
+        assert problem.endswith(". Copy or fetch them again.")
 
     def test_weights_that_are_not_there_are_never_made_up(self, folder: Path) -> None:
         path = folder / "model.safetensors"

@@ -41,7 +41,7 @@ def ranked(report: Report) -> tuple[Report, Beyond]:
     beyond = beyond_average(examples, answers, measures, seed=0)
     task = task_report("t", examples, answers=answers, sheets=[], comparisons=[])
     both = tuple(one for one in report.candidates if one.name in ("zero-shot", "lora"))
-    changed = {"candidates": both, "tasks": (task.model_copy(update={"beyond": beyond}),)}
+    changed = {"candidates": both, "tasks": (task.model_copy(update={"beyond": beyond}),), "forgetting": None}
     return report.model_copy(update=changed), beyond
 
 
