@@ -32,7 +32,7 @@ check-long: .venv/installed ## the tests that `make test` leaves out: slow ones,
 	@$(BIN)/python -m pytest -q -m "slow or network" $(TEST_FLAGS)
 
 bench: .venv/extras ## measure; every script writes benchmarks/results/<its name>.json
-	@for script in $(filter-out benchmarks/keeping.py,$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in $(filter-out benchmarks/keeping.py benchmarks/cells.py,$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
 clean: ## remove the environment and what the tools keep
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage

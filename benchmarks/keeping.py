@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.machine import device_name
+from tunesmith.rundir import write_text
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def keep(name: str, found: Mapping[str, Any], *, packages: Sequence[str]) -> None:
+def keep(
+    name: str, found: Mapping[str, Any], *, packages: Sequence[str], folder: Path = RESULTS, show: bool = True
+) -> None:
     """Write ``results/NAME.json``: the figures, then versions, device, commit and day; and print it."""
     versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}
     where = {"versions": versions, "device": device_name(), "commit": commit(), "date": time.strftime("%Y-%m-%d")}
     text = json.dumps({**found, **where}, indent=1)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    write_text(folder / f"{name}.json", text + "\n")
+    if show:
+        print(text)
 
 
 def commit() -> str:

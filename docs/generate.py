@@ -13,6 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+import sweeps
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -230,6 +231,7 @@ def gains(result: dict[str, Any]) -> str:
 
 
 FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
+    **sweeps.FOUND,
     "demo": lambda r: f"{gains(r)}; {r['seconds'] / 60:.1f} minutes from the clone to the report",
     "dialogsum": gains,
     "start_time": lambda r: f"{r['median']['tunesmith --help']:.2f} s until `tunesmith --help` has answered",
@@ -260,6 +262,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "layers": layers,
     "measured": measured,
+    **sweeps.parts(table),
     "memory-parts": lambda: table(("part", "how it is found"), ((f"`{n}`", text) for n, text in MEMORY.items())),
 }
 """Name of a generated part -> what makes it."""

@@ -14,12 +14,12 @@ from tunesmith.reporting.figures import (
     Gain,
     curves,
     forest,
-    gain_against_cost,
     interval_bar,
     length_histograms,
     share_bar,
 )
 from tunesmith.reporting.side_by_side import Cell, Column
+from tunesmith.reporting.tradeoff import gain_against_cost
 from tunesmith.reporting.wording import MINUS
 
 COLUMN = Column("rouge1", "ROUGE-1", "points of 100", "higher", "sig", decimals=1, low=20.0, high=40.0)
@@ -98,6 +98,39 @@ def test_equal_gains_at_equal_cost_have_names_that_do_not_cover_each_other() -> 
     figure = gain_against_cost([gain("a", 1), gain("b", 1)], COLUMN)
     heights = [float(e.attrib["y"]) for e in drawn(figure).iter("text") if "label" in e.attrib.get("class", "")]
     assert abs(heights[0] - heights[1]) >= 15
+
+
+def test_many_gains_are_numbered_from_the_largest_and_named_below_with_their_parameters() -> None:
+    many = [gain(f"way-{n}", n, slot=n + 1, trainable=10**n) for n in range(12)]
+    found = texts(gain_against_cost(many, COLUMN))
+    assert found.count("1way-11") == 0
+    names = [one for one in found if "way-" in one]
+    assert len(names) == 12
+    numbers = [int("".join(e.itertext())[: len(str(n))]) for n in range(1, 13) for e in labels(many, str(n))]
+    assert numbers == [n for n in range(1, 13) for _ in range(2)], "once beside the marker, once in the key"
+    assert {"10 G", "100 G"} <= set(found)
+
+
+def labels(gains: list[Gain], text: str) -> list[ElementTree.Element]:
+    """Return the labels with this text; the title that a browser shows over it left out."""
+    named = [e for e in drawn(gain_against_cost(gains, COLUMN)).iter("text") if "label" in e.attrib.get("class", "")]
+    return [e for e in named if (e[0].tail or "") == text]
+
+
+@pytest.mark.parametrize("count", [6, 21])
+def test_labels_of_crowded_gains_cover_neither_each_other_nor_a_marker(count: int) -> None:
+    crowd = [gain(f"w{n}", 15 + n % 3, trainable=4_000_000 + 90_000 * n) for n in range(count)]
+    figure = gain_against_cost([gain("low", 0.1, trainable=10), *crowd], COLUMN)
+    places = marker_places(figure)[: count + 1]
+    boxes = []
+    for element in drawn(figure).iter("text"):
+        x, y = float(element.attrib["x"]), float(element.attrib["y"])
+        if "label" in element.attrib.get("class", "") and y < 280:
+            boxes.append((x, y - 11, x + 7 * len(element[0].tail or ""), y + 4))
+    assert len(boxes) == count + 1
+    for place, (left, top, right, bottom) in enumerate(boxes):
+        assert not any(left < b[2] and b[0] < right and top < b[3] and b[1] < bottom for b in boxes[:place])
+        assert not any(left < x < right and top < y < bottom for x, y in places)
 
 
 def test_the_kept_checkpoint_wears_a_ring_on_the_validation_line() -> None:

@@ -24,7 +24,7 @@ from tunesmith.reporting.charts import (
 )
 from tunesmith.reporting.contents import TaskReport
 from tunesmith.reporting.side_by_side import Cell, Column, difference_text
-from tunesmith.reporting.wording import count, fixed, signed
+from tunesmith.reporting.wording import fixed, signed
 
 NAME_CHARACTERS = 15
 
@@ -142,36 +142,6 @@ def length_histograms(task: TaskReport, slots: dict[str, int]) -> Markup:
     parts.append(x_axis(x, bottom, text=lambda v: fixed(v, 0), title="words in the answer; outline: in the target"))
     words = "; ".join(f"{one.candidate} median {fixed(one.median, 0)}" for one in task.lengths)
     return figure(parts, label=f"Words per answer. {words}.", height=bottom + 40)
-
-
-def gain_against_cost(gains: Sequence[Gain], column: Column) -> Markup:
-    """Return gain over zero-shot against trainable parameters; what trains nothing stands left of the break."""
-    top, bottom, left, right, none = 16, 200, 46, WIDTH - 16, 78
-    trained = [gain.trainable for gain in gains if gain.trainable] or [1000, 1_000_000]
-    across = Scale(min(trained) / 3, max(trained) * 3, start=none + 34, end=right, log=True)
-    ends = [end for gain in gains for end in (gain.comparison.low, gain.comparison.high)]
-    up = Scale(*around([0.0, *ends]), start=bottom, end=top)
-    parts = [y_axis(up, left=left, right=right, text=lambda v: signed(v, tick_decimals(up.ticks())))]
-    parts.append(tag("line", x1=left, x2=right, y1=up(0), y2=up(0), class_="zero"))
-    places = [(across(gain.trainable) if gain.trainable else none, up(gain.comparison.difference)) for gain in gains]
-    # a name stands a little above its marker, and never on the zero line
-    above = [up(0) - 5 if abs(y - up(0)) < 9 else y - 3 for _, y in places]
-    wishes = [
-        (beside(x, one.name), y, name_room(one.name)) for one, (x, _), y in zip(gains, places, above, strict=True)
-    ]
-    heights = settle(wishes, low=top - 6, high=bottom - 6)
-    for gain, (x, y), wish, height in zip(gains, places, wishes, heights, strict=True):
-        ends_at = up(gain.comparison.low), up(gain.comparison.high)
-        parts.append(tag("line", x1=x, x2=x, y1=ends_at[0], y2=ends_at[1], class_=f"interval {slot_class(gain.slot)}"))
-        parts.append(marker(gain.slot, x, y))
-        parts.append(name_tag(gain.name, gain.slot, x=wish[0], y=height))
-    parts.append(tag("text", "0", x=none, y=bottom + 17, class_="tick", text_anchor="middle"))
-    parts.append(tag("line", x1=left, x2=none + 20, y1=bottom, y2=bottom, class_="axis"))
-    parts.append(x_axis(across, bottom, text=count, title="trainable parameters"))
-    words = "; ".join(f"{gain.name}: {difference_text(gain.comparison, column.decimals)[0]}" for gain in gains)
-    return figure(
-        parts, label=f"{column.title}: gain over zero-shot against trainable parameters. {words}.", height=bottom + 40
-    )
 
 
 def share_bar(part: float, whole: float) -> Markup:

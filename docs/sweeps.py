@@ -1,0 +1,159 @@
+"""What the sweeps of benchmarks/ have found, as tables for the pages. `generate.py` puts them there."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tunesmith.registry import METHODS
+from tunesmith.reporting.wording import count, duration, fixed, share, signed, size
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+Table = Callable[[Sequence[str], Iterator[Sequence[str]]], str]
+
+COSTS = ("learns", "on disk", "training", "highest memory")
+SCORES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
+SERIES = {"lora": "LoRA", "lora-long": "LoRA, as many steps as with 600", "full": "full tuning"}
+
+
+def parts(table: Table) -> dict[str, Callable[[], str]]:
+    """Return name of a generated part -> what makes it.
+
+    Args:
+        table: Makes a table of Markdown from a header and rows.
+    """
+    made: dict[str, Callable[[], str]] = {
+        f"measured-{name}": lambda name=name: of_method(table, name)  # type: ignore[misc]
+        for name in METHODS
+    }
+    made["measured-methods"] = lambda: whole(table, "methods", by_gain=True)
+    made["measured-lengths"] = lambda: whole(table, "prompt_length")
+    made["measured-ranks"] = lambda: whole(table, "rank")
+    made["measured-examples"] = lambda: curve(table)
+    return made
+
+
+def of_method(table: Table, method: str) -> str:
+    """Return the rows of one method, of all that was measured of them."""
+    found = read("methods")
+    if not found:
+        return unmeasured("methods")
+    names = [name for name, candidate in found["candidates"].items() if candidate["method"] == method]
+    return table(header(), (row(found, name) for name in names)) if names else unmeasured("methods")
+
+
+def whole(table: Table, name: str, *, by_gain: bool = False) -> str:
+    """Return all rows of a sweep under a line that says what they were measured on."""
+    found = read(name)
+    if not found:
+        return unmeasured(name)
+    names = sorted(found["candidates"], key=lambda one: place(found, one, by_gain=by_gain))
+    return f"{measured_on(name, found)}\n\n{table(header(), (row(found, one) for one in names))}"
+
+
+def curve(table: Table) -> str:
+    """Return the gain for each number of examples, a column for each way to learn from them."""
+    found = read("examples")
+    if not found:
+        return unmeasured("examples")
+    numbers = sorted({int(name.rpartition("-")[2]) for name in found["candidates"]})
+    rows = ([str(n), *(gain(found, f"{one}-{n}") for one in SERIES)] for n in numbers)
+    return f"{measured_on('examples', found)}\n\n{table(('examples', *SERIES.values()), rows)}"
+
+
+def place(found: dict[str, Any], name: str, *, by_gain: bool) -> tuple[Any, ...]:
+    """Return what a row is sorted by: its gain, the largest first, or the number in its name."""
+    if by_gain:
+        known = found["cells"].get(name)
+        return (-known["gain"]["rouge1"]["value"],) if known else (float("inf"),)
+    kind, _, number = name.partition("-")
+    kinds = [one.partition("-")[0] for one in found["candidates"]]
+    return kinds.index(kind), float(number) if re.match(r"\d", number) else 0.0
+
+
+def header() -> tuple[str, ...]:
+    """Return the head of a table of candidates."""
+    return ("candidate", *SCORES.values(), "gain in ROUGE-1", *COSTS)
+
+
+def row(found: dict[str, Any], name: str) -> list[str]:
+    """Return one candidate: its scores, its gain and its costs; or why there are none."""
+    settings = found["candidates"][name]
+    told = f"`{flow(settings)}`"
+    one = found["cells"].get(name)
+    if one is None:
+        return [told, gain(found, name), *[""] * (len(SCORES) + len(COSTS))]
+    return [
+        told,
+        *(fixed(one["scores"][metric]["value"], 1) + between(one["scores"][metric]) for metric in SCORES),
+        gain(found, name),
+        f"{count(one['trainable'])}, {share(one['share'], 1)}",
+        size(one["adapter_bytes"]),
+        duration(one["seconds"]["training"]),
+        size(max(one["peak_bytes"].values())),
+    ]
+
+
+def gain(found: dict[str, Any], name: str) -> str:
+    """Return the gain of a cell in ROUGE-1 over the base, or why it is not known."""
+    if name in found["failed"]:
+        return found["failed"][name]["why"]
+    if name not in found["cells"]:
+        return "not measured yet" if name in found["candidates"] else ""
+    known = found["cells"][name]["gain"]["rouge1"]
+    return signed(known["value"], 1) + between(known)
+
+
+def between(one: dict[str, float]) -> str:
+    """Return an interval in brackets."""
+    return f" ({fixed(one['low'], 1)} to {fixed(one['high'], 1)})"
+
+
+def flow(value: Any) -> str:
+    """Return a candidate as YAML has it on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, str) and not re.fullmatch(r"[a-z][a-z0-9-]*", value):
+        return json.dumps(value)
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+
+def measured_on(name: str, found: dict[str, Any]) -> str:
+    """Return what was tested, on how many rows, how far the sweep is, and where the rest stands."""
+    base = found["cells"]["zero-shot"]
+    done, all_of_them = len(found["cells"]) - 1, len(found["candidates"])
+    rows = base["rows"]
+    most = max(one["rows"]["train"] for one in found["cells"].values())
+    epochs = "each method's own number of epochs" if isinstance(found["epochs"], str) else f"{found['epochs']:g} epochs"
+    return (
+        f"SmolLM2-135M-Instruct on DialogSum, {most} dialogues to learn from, {epochs}, tested on {rows['test']} "
+        f"({found['tested on']}); the base has {fixed(base['scores']['rouge1']['value'], 1)} ROUGE-1. In brackets are "
+        f"95 % intervals. {done} of {all_of_them} are measured, on {found['device']}, {found['date']}: "
+        f"[{name}.json](../benchmarks/results/{name}.json)."
+    )
+
+
+def unmeasured(name: str) -> str:
+    """Return what stands where nothing is known."""
+    return f"Not measured yet; [benchmarks/{name}.py](../benchmarks/{name}.py) does it."
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """Return a result, if there is one."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def in_a_line(result: dict[str, Any]) -> str:
+    """Return the gains of a sweep, the largest first, in one line."""
+    cells = {name: one["gain"]["rouge1"]["value"] for name, one in result["cells"].items() if name != "zero-shot"}
+    ranked = sorted(cells, key=lambda name: -cells[name])
+    said = [f"{name} {gain(result, name)}" for name in ranked[:3]]
+    return f"ROUGE-1 points over zero-shot: {', '.join(said)}; {len(cells)} of {len(result['candidates'])} measured"
+
+
+FOUND = dict.fromkeys(("methods", "prompt_length", "rank", "examples"), in_a_line)
+"""Name of a result -> what it found, in one line."""

@@ -1,0 +1,120 @@
+"""The tables that pages show of a sweep: what was measured, what failed, what is still missing."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pages import ROOT
+
+SCORE = {"value": 40.04, "low": 38.96, "high": 41.2}
+GAIN = {"value": 15.9, "low": 14.7, "high": 17.12}
+
+
+def cell(**changes: Any) -> dict[str, Any]:
+    found = {
+        "rows": {"train": 540, "validation": 60, "test": 200},
+        "scores": dict.fromkeys(("rouge1", "rouge2", "rougeL"), SCORE), "gain": {"rouge1": GAIN},
+        "method": "lora", "trainable": 4884480, "share": 0.0363, "adapter_bytes": 19595024,
+        "seconds": {"training": 1721.0, "answering": 455.0},
+        "peak_bytes": {"training": 2525343744, "answering": 2371063808},
+    }  # fmt: skip
+    return {**found, **changes}
+
+
+@pytest.fixture
+def sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    monkeypatch.delitem(sys.modules, "sweeps", raising=False)
+    module = __import__("sweeps")
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    return module
+
+
+def write(folder: Path, name: str, candidates: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    found = {
+        "question": "What?", "tested on": "200 rows, chosen by seed", "epochs": "those of each method",
+        "candidates": candidates, "missing": [], "failed": {}, "device": "a machine", "date": "2026-11-25",
+        "cells": {"zero-shot": cell(gain={}, trainable=0)},
+    }  # fmt: skip
+    result = {**found, **changes}
+    (folder / f"{name}.json").write_text(json.dumps(result), encoding="utf-8")
+    return result
+
+
+def lines(sweeps: Any, part: str) -> list[str]:
+    def table(header: Any, rows: Any) -> str:
+        return "\n".join(" | ".join(line) for line in [header, *rows])
+
+    return str(sweeps.parts(table)[part]()).splitlines()
+
+
+@pytest.mark.parametrize("part", ["measured-lora", "measured-methods", "measured-ranks", "measured-examples"])
+def test_without_a_result_a_part_says_so(part: str, sweeps: Any) -> None:
+    (line,) = lines(sweeps, part)
+    assert line.startswith("Not measured yet; [benchmarks/")
+
+
+def test_a_method_has_its_rows_and_says_which_are_missing_or_failed(sweeps: Any, tmp_path: Path) -> None:
+    candidates = {"lora": {"method": "lora"}, "dora": {"method": "lora", "dora": True}, "full": {"method": "full"},
+                  "bitfit": {"method": "bitfit"}}  # fmt: skip
+    known = {"zero-shot": cell(gain={}, trainable=0), "lora": cell()}
+    write(tmp_path, "methods", candidates, cells=known, missing=["dora", "full"],
+          failed={"bitfit": {"why": "refused: no biases"}})  # fmt: skip
+    head, lora, dora = lines(sweeps, "measured-lora")
+    assert head == (
+        "candidate | ROUGE-1 | ROUGE-2 | ROUGE-L | gain in ROUGE-1 | learns | on disk | training | highest memory"
+    )
+    score = "40.0 (39.0 to 41.2)"
+    assert lora == (
+        f"`{{method: lora}}` | {score} | {score} | {score} | +15.9 (14.7 to 17.1) | 4.88 M, 3.6 % | 19.6 MB | "
+        "28 min 41 s | 2.53 GB"
+    )
+    assert dora.startswith("`{method: lora, dora: true}` | not measured yet | ")
+    assert lines(sweeps, "measured-bitfit")[1].startswith("`{method: bitfit}` | refused: no biases | ")
+    assert lines(sweeps, "measured-ia3")[0].startswith("Not measured yet")
+
+
+def test_the_whole_table_begins_with_the_largest_gain_and_says_what_it_was_measured_on(
+    sweeps: Any, tmp_path: Path
+) -> None:
+    better = cell(gain={"rouge1": {"value": 17.0, "low": 16.0, "high": 18.0}})
+    candidates = {name: {"method": name} for name in ("ia3", "lora", "full")}
+    known = {"zero-shot": cell(gain={}), "lora": cell(), "full": better}
+    result = write(tmp_path, "methods", candidates, cells=known, missing=["ia3"])
+    said, _, _, *rows = lines(sweeps, "measured-methods")
+    assert [row.split("`")[1] for row in rows] == ["{method: full}", "{method: lora}", "{method: ia3}"]
+    assert "540 dialogues to learn from" in said
+    assert "tested on 200 (200 rows, chosen by seed)" in said
+    assert "2 of 3 are measured" in said
+    assert sweeps.in_a_line(result) == (
+        "ROUGE-1 points over zero-shot: full +17.0 (16.0 to 18.0), lora +15.9 (14.7 to 17.1); 2 of 3 measured"
+    )
+
+
+def test_ranks_and_lengths_stand_in_the_order_of_their_numbers(sweeps: Any, tmp_path: Path) -> None:
+    write(tmp_path, "rank", {f"rank-{r}": {"method": "lora", "rank": r} for r in (16, 1, 64, 4)})
+    assert [row.split("`")[1] for row in lines(sweeps, "measured-ranks")[3:]] == [
+        f"{{method: lora, rank: {r}}}" for r in (1, 4, 16, 64)
+    ]
+    prompts = {"tokens-20": {"method": "soft-prompt", "tokens": 20}, "tokens-5": {"method": "soft-prompt", "tokens": 5},
+               "init-random": {"method": "soft-prompt", "init": "random"},
+               "rate-0.1": {"method": "soft-prompt", "train": {"learning_rate": 0.1}},
+               "rate-0.001": {"method": "soft-prompt", "train": {"learning_rate": 0.001}}}  # fmt: skip
+    write(tmp_path, "prompt_length", prompts)
+    assert [row.split("`")[1] for row in lines(sweeps, "measured-lengths")[3:]] == [
+        "{method: soft-prompt, tokens: 5}", "{method: soft-prompt, tokens: 20}", "{method: soft-prompt, init: random}",
+        "{method: soft-prompt, train: {learning_rate: 0.001}}", "{method: soft-prompt, train: {learning_rate: 0.1}}",
+    ]  # fmt: skip
+
+
+def test_the_learning_curve_has_a_line_for_each_number_of_examples(sweeps: Any, tmp_path: Path) -> None:
+    names = ("lora-50", "lora-long-50", "full-50", "lora-600", "full-600")
+    known = {"zero-shot": cell(gain={}), "lora-600": cell(rows={"train": 600, "validation": 0, "test": 200})}
+    write(tmp_path, "examples", {name: {"method": "lora"} for name in names}, cells=known)
+    said, _, head, few, many = lines(sweeps, "measured-examples")
+    assert "600 dialogues to learn from" in said
+    assert head.split(" | ")[0] == "examples"
+    assert few == "50 | not measured yet | not measured yet | not measured yet"
+    assert many == "600 | +15.9 (14.7 to 17.1) |  | not measured yet"
