@@ -133,8 +133,6 @@ def _problems(recipe: Recipe, mixture: MixtureSettings | None, key: Key, documen
                 f"{did_you_mean(one, known)} Known here: {', '.join(known)}."
             )
     place = f"{document.place(key)}: {'.'.join(map(str, key))}"
-    if mixture.weights and (both := [name for name in ("temperature",) if mixture.temperature != 1]):
-        yield f"{place}: weights stand in place of sizes, so that {', '.join(both)} has no effect. Keep one of the two."
     for one in (one for one in mixture.weights if one in out):
         yield f'{place}: task "{one}" has a weight and is held out. Keep one of the two.'
     if not tuned_on(recipe.tasks, mixture):

@@ -6,6 +6,7 @@ Every step reads files and writes files in the run folder; a step whose files ar
 command goes on wherever the last one stopped.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +19,14 @@ from tunesmith.errors import DataError, UserError
 from tunesmith.foresight import plan_ahead, planned
 from tunesmith.measuring import measure_candidate, predict_perturbed
 from tunesmith.metrics.scoring import expand_metrics, score_predictions
-from tunesmith.mixtures import of_tuned_tasks
+from tunesmith.mixtures import mixtures, of_tuned_tasks
 from tunesmith.models.load import Loaded
 from tunesmith.opening import Run, base_model, begin, check_seal, open_run, same_sources, seal, timed
 from tunesmith.plan_records import Plan
 from tunesmith.probing import prepare_probe, probe_candidate
 from tunesmith.progress import say
 from tunesmith.recipe import train_settings
-from tunesmith.records import DataHealth, Prediction, PredictResult
+from tunesmith.records import DataHealth, Mixture, Prediction, PredictResult
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.report import write_report
 from tunesmith.rundir import read_records, write_record, write_records
@@ -79,6 +80,11 @@ def prepare_data(job: Run) -> Run:
 def _with_metrics(made: TaskSettings, asked: tuple[str, ...]) -> TaskSettings:
     """Return a prepared task with the metrics that the recipe names now: they need no new data and no new answers."""
     return made.model_copy(update={"metrics": asked or load_template(made).metrics})
+
+
+def mixtures_of(job: Run) -> tuple[Mixture, ...]:
+    """Return how the tasks of a prepared run share the training of its candidates; nothing where no mixture is set."""
+    return mixtures(job.recipe, Counter(example.task for example in examples(job, "train")))
 
 
 def plan_run(job: Run) -> Plan:

@@ -130,10 +130,13 @@ class MixtureSettings(Settings):
 
     cap: int = Field(3000, ge=1, description="Examples of a task beyond this many add nothing to its share.")
     temperature: float = Field(
-        1.0, gt=0, description="Shares are the capped sizes to the power of 1/temperature; large: all tasks alike."
+        1.0,
+        gt=0,
+        description="Shares are the capped sizes, or weights, to the power of 1/temperature; large: all alike.",
     )
     weights: dict[str, Part] = Field(
-        default_factory=dict, description="Task -> its part, in place of sizes; a task that is not named takes none."
+        default_factory=dict,
+        description="Task -> its part, in place of its capped size; a task that is not named takes none.",
     )
     examples: int | None = Field(None, ge=1, description="Of one epoch. None: the sum of the capped sizes.")
     limit: int | None = Field(

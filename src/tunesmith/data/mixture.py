@@ -82,9 +82,9 @@ def mix(
 ) -> tuple[MixtureShare, ...]:
     """Return what each task adds to an epoch.
 
-    A task with n training examples has the rate min(n, cap) ** (1 / temperature), or its weight. The examples of an
-    epoch are divided in proportion to the rates, and what is left over by rounding down goes to the largest remainders;
-    of equals, to the task that comes first.
+    A task with n training examples has the rate min(n, cap) ** (1 / temperature); a weight stands in place of
+    min(n, cap). The examples of an epoch are divided in proportion to the rates, and what is left over by rounding down
+    goes to the largest remainders; of equals, to the task that comes first.
 
     Args:
         tasks: Of the recipe.
@@ -95,8 +95,9 @@ def mix(
     there = {task.name: counts.get(task.name, 0) if task.name in tuned else 0 for task in tasks}
     given = mixture or MixtureSettings(cap=max(1, *there.values()))
     sizes = {name: min(count, given.cap) for name, count in there.items()}
-    scaled = {name: size ** (1 / given.temperature) if size else 0.0 for name, size in sizes.items()}
-    rates = {name: given.weights.get(name, rate) if rate else 0.0 for name, rate in scaled.items()}
+    rates = {
+        name: given.weights.get(name, size) ** (1 / given.temperature) if size else 0.0 for name, size in sizes.items()
+    }
     quotas = apportioned(given.examples or sum(sizes.values()), rates)
     out = held_out(tasks, mixture)
     return tuple(
