@@ -240,6 +240,9 @@ FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
         f"{name}: at worst {one['measured / planned']:.2f} of the plan ({one['setting']})"
         for name, one in r["worst"].items()
     ),
+    "mixture_memory": lambda r: (
+        f"at most {r['peak bytes'] / 2**30:.2f} GiB for {r['rows']:,} rows, {r['seconds'] / 60:.1f} minutes"
+    ),
     "leakage": lambda r: (
         f"{r['recall']['copies']:.0%} of {r['planted']['copies']} planted copies, {r['recall']['edits']:.0%} of "
         f"{r['planted']['edits of 0.8 to 0.95']} near copies, among {r['rows']:,} rows in {r['seconds']:.1f} s"

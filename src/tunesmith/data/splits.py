@@ -128,15 +128,19 @@ def _given(rows: Rows, settings: SplitSettings, notes: list[str]) -> list[Split 
             notes.append(f'task "{rows.task.name}": files give the split; column {settings.column} is not used')
         return [row.split for row in rows.rows]
     column = settings.column or SPLIT_COLUMN
-    found = [SPLITS.get(str(row.values.get(column)).strip().lower()) for row in rows.rows]
+    if settings.column is None and any(_said(row, column) is None for row in rows.rows):
+        return [None] * len(rows.rows)
+    found = [_said(row, column) for row in rows.rows]
     if settings.column is None:
-        if None in found:
-            return [None] * len(found)
         notes.append(f'task "{rows.task.name}": column {SPLIT_COLUMN} gives the split')
     elif None in found:
         unknown = [row for row, side in zip(rows.rows, found, strict=True) if side is None]
         raise DataError(_unknown_sides(rows.task.name, column, unknown))
     return found
+
+
+def _said(row: Row, column: str) -> Split | None:
+    return SPLITS.get(str(row.values.get(column)).strip().lower())
 
 
 def _unknown_sides(task: str, column: str, unknown: Sequence[Row]) -> list[str]:
