@@ -5,7 +5,7 @@
 FOLDER holds the files of the data sets as their authors give them: DialogSum, Alexa reviews, Bitext intents, GSM8K,
 MMLU, Multi30k, CoLA, WNUT-17, RTE, CommitmentBank, BoolQ, MRPC. Their licences differ, so that none is kept here. The
 base and one model for each number of tuning tasks answer the test rows of families that are held out (Wei et al., 2022,
-arXiv 2109.01652, figure 7). The same command goes on with a run that was interrupted; a cell that is done is not done
+arXiv 2109.01652). The same command goes on with a run that was interrupted; a cell that is done is not done
 again. ``--limit`` takes N examples for tuning and N test rows of a task, to try the script itself: the result is
 printed and not kept, as with ``--cells`` or ``--model``. About an hour and a half on two cores.
 """
