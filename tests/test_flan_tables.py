@@ -94,10 +94,8 @@ def test_every_set_becomes_rows_of_its_template(flan: ModuleType, data: Path, tm
 def test_the_recipe_takes_these_tables(flan: ModuleType, data: Path, tmp_path: Path) -> None:
     flan.write_tables(data, tmp_path / "tables")
     recipe, _ = load_recipe(BENCHMARKS / "flan.yaml")
-    found = prepare(
-        recipe.tasks, split=SplitSettings(train=1, validation=0, test=0), data=DataSettings(folder=str(tmp_path / "tables")),
-        seed=0, base=BENCHMARKS, mixture=recipe.mixture,
-    )  # fmt: skip
+    split, where = SplitSettings(train=1, validation=0, test=0), DataSettings(folder=str(tmp_path / "tables"))
+    found = prepare(recipe.tasks, split=split, data=where, seed=0, base=BENCHMARKS, mixture=recipe.mixture)
     assert {one.task for one in found.examples["test"]} == {"rte", "cb", "mrpc", "boolq"}
     assert {one.task for one in found.examples["train"]} == {task.name for task in recipe.tasks[:8]}
     assert all(one.choices for one in found.examples["test"])

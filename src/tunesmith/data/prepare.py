@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tunesmith.data.leakage import find_leaks
-from tunesmith.data.mixture import family_of, in_forms, own_split
+from tunesmith.data.mixture import family_of, held_out, in_forms, own_split
 from tunesmith.data.rendering import Target, render_prompts, render_targets
 from tunesmith.data.rows import check_share, excerpt, set_aside
 from tunesmith.data.sandbox import Failure
@@ -44,6 +44,7 @@ class _Read:
     task: TaskSettings
     template: Template
     split: SplitSettings
+    needed: tuple[Split, ...]  # sides that must have rows
     placed: tuple[Placed, ...]
     rows: int  # that were read, those that are set aside among them
     set_aside: tuple[SetAside, ...]
@@ -86,7 +87,14 @@ def prepare(
     """
     splits = {task.name: own_split(task, tasks, split, mixture) for task in tasks}
     forms = mixture.forms if mixture else {}
-    read = _each(tasks, lambda task: _read(in_forms(task, forms), splits[task.name], data, seed=seed, base=base))
+    out = held_out(tasks, mixture)
+    read = _each(
+        tasks,
+        lambda task: _read(
+            in_forms(task, forms), splits[task.name], data, seed=seed, base=base,
+            needed=("test",) if task.name in out else SIDES,
+        ),
+    )  # fmt: skip
     placed = [item for part in read for item in part.placed]
     leaks = find_leaks(placed, similarity=data.leak_similarity)
     moved = {leak.moved_id for leak in leaks} if data.leaks == "move" else set()
@@ -108,13 +116,15 @@ def prepare(
     return Prepared(by_side, health, tuple(part.task for part in rendered))
 
 
-def _read(task: TaskSettings, split: SplitSettings, data: DataSettings, *, seed: int, base: Path) -> _Read:
+def _read(
+    task: TaskSettings, split: SplitSettings, data: DataSettings, *, seed: int, base: Path, needed: tuple[Split, ...]
+) -> _Read:
     rows = read_rows(task, data, base=base)
     template = load_template(rows.task)
-    placed, notes = assign_split(rows, split, inputs=template.inputs, seed=seed)
+    placed, notes = assign_split(rows, split, inputs=template.inputs, seed=seed, needed=needed)
     count = len(rows.rows) + len(rows.set_aside)
     guessed = rows.task.model_copy(update={"family": family_of(task)})
-    return _Read(guessed, template, split, placed, count, rows.set_aside, (*rows.notes, *notes), rows.files)
+    return _Read(guessed, template, split, needed, placed, count, rows.set_aside, (*rows.notes, *notes), rows.files)
 
 
 def _each(items: Sequence[T], step: Callable[[T], R]) -> list[R]:
@@ -243,7 +253,8 @@ def _check(read: Sequence[_Read], rendered: Sequence[_Rendered], *, data: DataSe
         bad = [*part.set_aside, *done.set_aside]
         try:
             check_share(part.task.name, bad, read=part.rows, allowed=data.allow_bad)
-            check_sides(part.task.name, left, settings=part.split, after=" without leaks and rows set aside")
+            after = " without leaks and rows set aside"
+            check_sides(part.task.name, left, settings=part.split, after=after, needed=part.needed)
         except DataError as error:
             problems += error.problems
     if problems:

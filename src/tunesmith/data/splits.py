@@ -5,7 +5,7 @@ the validation part the next, so a larger training share takes no row out of the
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -34,7 +34,7 @@ class Placed:
 
 
 def assign_split(
-    rows: Rows, settings: SplitSettings, *, inputs: Sequence[str], seed: int
+    rows: Rows, settings: SplitSettings, *, inputs: Sequence[str], seed: int, needed: Collection[Split] = ORDER
 ) -> tuple[tuple[Placed, ...], tuple[str, ...]]:
     """Give every row its side.
 
@@ -46,6 +46,7 @@ def assign_split(
         settings: Shares, group column, split column, limits.
         inputs: Columns whose text is the group key when no group column is named.
         seed: Of the recipe.
+        needed: Sides that must have rows if they have a share.
 
     Returns:
         The placed rows in the order of ``rows``, and notes.
@@ -75,12 +76,14 @@ def assign_split(
         )
     placed = kept.all()
     _note_crossing(placed, notes)
-    check_sides(rows.task.name, placed, settings=settings)
+    check_sides(rows.task.name, placed, settings=settings, needed=needed)
     notes += kept.notes(rows.task.name)
     return placed, tuple(notes)
 
 
-def check_sides(task: str, placed: Sequence[Placed], *, settings: SplitSettings, after: str = "") -> None:
+def check_sides(
+    task: str, placed: Sequence[Placed], *, settings: SplitSettings, after: str = "", needed: Collection[Split] = ORDER
+) -> None:
     """Raise a DataError for each side that should have rows and has none."""
     shares: dict[Split, float] = {"train": settings.train, "validation": settings.validation, "test": settings.test}
     counted = Counter(item.split for item in placed)
@@ -90,7 +93,7 @@ def check_sides(task: str, placed: Sequence[Placed], *, settings: SplitSettings,
         f"{_many(groups, 'group')}, and a share of {shares[side]:g}. Add rows, raise `split.{side}`, choose another "
         f"seed, or give a file for it: `source: {{{side}: FILE}}`."
         for side in reversed(ORDER)
-        if shares[side] > 0 and not counted[side] and settings.limit.get(side) != 0
+        if side in needed and shares[side] > 0 and not counted[side] and settings.limit.get(side) != 0
     ]
     if problems:
         raise DataError(problems)
