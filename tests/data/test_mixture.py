@@ -3,8 +3,20 @@ from typing import Any
 
 import pytest
 
-from tunesmith.data.mixture import Draw, apportioned, family_of, held_out, in_forms, mix, own_split, scored, tuned_on
+from tunesmith.data.mixture import (
+    Draw,
+    apportioned,
+    check_forms,
+    family_of,
+    held_out,
+    in_forms,
+    mix,
+    own_split,
+    scored,
+    tuned_on,
+)  # fmt: skip
 from tunesmith.data.templates import draw_form, load_template
+from tunesmith.errors import RecipeError
 from tunesmith.settings import MixtureSettings, SplitSettings, TaskSettings, TemplateSettings
 
 INLINE = TemplateSettings(prompt="{{ a }}", target="{{ b }}")
@@ -49,9 +61,6 @@ class TestShares:
 
     def test_a_task_without_examples_has_no_share(self) -> None:
         assert quotas({**COUNTS, "cb": 0}, examples=100, weights={"cb": 9.0, "own": 1.0})["own"] == 100
-
-    def test_without_a_mixture_an_epoch_has_all(self) -> None:
-        assert {share.task: share.per_epoch for share in mix(TASKS, None, COUNTS)} == COUNTS
 
     def test_what_is_left_over_goes_to_the_largest_remainders(self) -> None:
         assert apportioned(10, {"a": 5.0, "b": 3.0, "c": 2.0}) == {"a": 5, "b": 3, "c": 2}
@@ -102,6 +111,16 @@ class TestForms:
     def test_a_task_that_names_its_forms_takes_no_others(self) -> None:
         named = TASKS[0].model_copy(update={"forms": ("zero-shot",)})
         assert in_forms(named, {"zero-shot": 1.0, "few-shot": 1.0}).forms == ("zero-shot",)
+
+    def test_a_share_of_a_form_that_no_task_has_is_refused(self) -> None:
+        shares: dict[Any, float] = {"zero-shot": 1.0, "chain-of-thought": 1.0}
+        check_forms([in_forms(task, shares) for task in TASKS], shares)
+        with pytest.raises(RecipeError) as error:
+            check_forms([in_forms(TASKS[2], shares)], shares)
+        assert error.value.problems == (
+            "mixture.forms: no task has a phrasing of the form chain-of-thought that it may use. Leave it out, or add "
+            "it to the template or to the `forms` of a task.",
+        )
 
     def test_forms_are_drawn_in_their_shares(self) -> None:
         shares: dict[Any, float] = {"zero-shot": 5.0, "few-shot": 3.0, "chain-of-thought": 2.0}

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tunesmith.data.templates import catalog, count_forms, load_template
+from tunesmith.errors import RecipeError
 from tunesmith.forms import Form
 from tunesmith.records import MixtureShare
 from tunesmith.settings import MixtureSettings, SplitSettings, TaskSettings
@@ -77,9 +78,27 @@ def in_forms(task: TaskSettings, shares: Mapping[Form, float]) -> TaskSettings:
     return task.model_copy(update={"forms": tuple(dict.fromkeys((template.asked, *wanted)))})
 
 
-def mix(
-    tasks: Sequence[TaskSettings], mixture: MixtureSettings | None, counts: Mapping[str, int]
-) -> tuple[MixtureShare, ...]:
+def check_forms(tasks: Sequence[TaskSettings], shares: Mapping[Form, float]) -> None:
+    """Refuse a share of a form in which no task can be asked.
+
+    Args:
+        tasks: Those of ``in_forms``.
+        shares: Of the forms.
+
+    Raises:
+        RecipeError: Naming each such form.
+    """
+    problems = [
+        f"mixture.forms: no task has a phrasing of the form {form} that it may use. Leave it out, or add it to the "
+        "template or to the `forms` of a task."
+        for form in shares
+        if not any(form in task.forms for task in tasks)
+    ]
+    if problems:
+        raise RecipeError(problems)
+
+
+def mix(tasks: Sequence[TaskSettings], mixture: MixtureSettings, counts: Mapping[str, int]) -> tuple[MixtureShare, ...]:
     """Return what each task adds to an epoch.
 
     A task with n training examples has the rate min(n, cap) ** (1 / temperature); a weight stands in place of
@@ -88,17 +107,17 @@ def mix(
 
     Args:
         tasks: Of the recipe.
-        mixture: Of a candidate; None: an epoch has every example once.
+        mixture: Of a candidate.
         counts: Training examples of each task.
     """
     tuned = tuned_on(tasks, mixture)
     there = {task.name: counts.get(task.name, 0) if task.name in tuned else 0 for task in tasks}
-    given = mixture or MixtureSettings(cap=max(1, *there.values()))
-    sizes = {name: min(count, given.cap) for name, count in there.items()}
+    sizes = {name: min(count, mixture.cap) for name, count in there.items()}
     rates = {
-        name: given.weights.get(name, size) ** (1 / given.temperature) if size else 0.0 for name, size in sizes.items()
+        name: mixture.weights.get(name, size) ** (1 / mixture.temperature) if size else 0.0
+        for name, size in sizes.items()
     }
-    quotas = apportioned(given.examples or sum(sizes.values()), rates)
+    quotas = apportioned(mixture.examples or sum(sizes.values()), rates)
     out = held_out(tasks, mixture)
     return tuple(
         MixtureShare(

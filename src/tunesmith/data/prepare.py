@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tunesmith.data.leakage import find_leaks
-from tunesmith.data.mixture import family_of, held_out, in_forms, own_split
+from tunesmith.data.mixture import check_forms, family_of, held_out, in_forms, own_split
 from tunesmith.data.rendering import Target, render_prompts, render_targets
 from tunesmith.data.rows import check_share, excerpt, set_aside
 from tunesmith.data.sandbox import Failure
@@ -88,13 +88,13 @@ def prepare(
     splits = {task.name: own_split(task, tasks, split, mixture) for task in tasks}
     forms = mixture.forms if mixture else {}
     out = held_out(tasks, mixture)
+    needed: dict[str, tuple[Split, ...]] = {task.name: ("test",) if task.name in out else SIDES for task in tasks}
+    formed = _each(tasks, lambda task: in_forms(task, forms))
+    check_forms(formed, forms)
     read = _each(
-        tasks,
-        lambda task: _read(
-            in_forms(task, forms), splits[task.name], data, seed=seed, base=base,
-            needed=("test",) if task.name in out else SIDES,
-        ),
-    )  # fmt: skip
+        formed,
+        lambda task: _read(task, splits[task.name], data, seed=seed, base=base, needed=needed[task.name]),
+    )
     placed = [item for part in read for item in part.placed]
     leaks = find_leaks(placed, similarity=data.leak_similarity)
     moved = {leak.moved_id for leak in leaks} if data.leaks == "move" else set()

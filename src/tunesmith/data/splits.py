@@ -214,7 +214,7 @@ class _Kept:
     def notes(self, task: str) -> list[str]:
         """Say where a limit let rows go."""
         return [
-            f'task "{task}": split.limit keeps {self._limits[side]} of {self._counts[side]} rows for {side}'
+            f'task "{task}": the limit keeps {self._limits[side]} of {self._counts[side]} rows for {side}'
             for side in ORDER
             if self._limits.get(side, self._counts[side]) < self._counts[side]
         ]
