@@ -183,8 +183,8 @@ def test_check_and_show_say_the_shares(mixed: Path, tunesmith: Command) -> None:
     lines = tunesmith("check", mixed).out.splitlines()
     said = [line for line in lines if "epoch" in line or "held out" in line]
     assert said[0] == "mixture of one: 10 examples in an epoch"
-    assert said[2] == "  back   held out (moods-of-summaries)"
-    assert said[3] == "mixture of both: 10 examples in an epoch"
+    assert said[3] == "  back   held out (moods-of-summaries)"
+    assert said[4] == "mixture of both: 10 examples in an epoch"
     assert tunesmith("show", mixed, "-n", "2").out.startswith("mixture of one: 10 examples in an epoch\n")
     as_json = json.loads(tunesmith("check", mixed, "--json").out)["mixtures"]
     assert [one["candidates"] for one in as_json] == [["one"], ["both"]]

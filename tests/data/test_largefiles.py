@@ -145,7 +145,7 @@ def test_memory_grows_with_the_limit_and_not_with_the_rows(tmp_path: Path, monke
     in_parts(monkeypatch, rows=200)
     monkeypatch.setattr(splits, "SPARE", 10)
     peaks = []
-    for count in (4_000, 16_000):
+    for count in (2_000, 8_000):
         (tmp_path / f"{count}.jsonl").write_text(sentences(count))
         tracemalloc.start()
         made = prepared(tmp_path, f"{count}.jsonl", limit={"validation": 20, "test": 20})
