@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_run import Command, write_table
+from small_run import Command, chats, write_table
 
+from tunesmith.data.prepare import prepare
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.mixtures import mixture_draw, mixture_settings, mixtures, of_tuned_tasks, tuned_tasks
 from tunesmith.recipe import recipe_from_text
@@ -231,3 +232,26 @@ def test_the_plan_counts_the_steps_of_the_mixture(mixed: Path, tunesmith: Comman
         if plan["train"]:
             done = json.loads(Path(f"runs/mixed/candidates/{plan['name']}/train.json").read_text(encoding="utf-8"))
             assert plan["train"]["steps"] == done["steps"]
+
+
+def test_a_form_is_left_out_where_a_table_has_no_column_for_it(tmp_path: Path) -> None:
+    table = ("dialogue", "summary", "mood", "why")
+    rows = [(*row, "Because of it." if number % 2 else "") for number, row in enumerate(chats())]
+    write_table(tmp_path / "with.csv", header=table, rows=rows)
+    write_table(tmp_path / "without.csv")
+    recipe = recipe_from_text("""\
+name: mixed
+tasks:
+  - {name: with, source: with.csv, template: question-answer,
+     columns: {question: dialogue, answer: mood, rationale: why}}
+  - {name: without, source: without.csv, template: question-answer, columns: {question: dialogue, answer: mood}}
+mixture: {forms: {zero-shot: 1, chain-of-thought: 1e9}}
+""")
+    made = prepare(
+        recipe.tasks, split=recipe.split, data=recipe.data, seed=0, base=tmp_path, mixture=recipe.mixture
+    )  # fmt: skip
+    forms = {task: {one.form for one in made.examples["train"] if one.task == task} for task in ("with", "without")}
+    assert forms == {"with": {"zero-shot", "chain-of-thought"}, "without": {"zero-shot"}}
+    named = recipe.tasks[1].model_copy(update={"forms": ("zero-shot", "chain-of-thought")})
+    with pytest.raises(DataError, match='there is no column "rationale"'):
+        prepare([named], split=recipe.split, data=recipe.data, seed=0, base=tmp_path, mixture=recipe.mixture)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunesmith.data.mixture import Draw, family_of, held_out, mix, tuned_on
@@ -99,11 +99,13 @@ def mixtures(recipe: Recipe, counts: Mapping[str, int]) -> tuple[Mixture, ...]:
 
 def mixture_problems(recipe: Recipe, document: Document) -> list[str]:
     """Return one line for each thing that a mixture asks for and that cannot be."""
-    problems = list(_problems(recipe, recipe.mixture, ("mixture",), document)) if recipe.mixture else []
+    if recipe.mixture and (problems := _problems(recipe, recipe.mixture, ("mixture",), document)):
+        return problems  # those of the candidates would be the same
+    problems = []
     for name, candidate in recipe.candidates.items():
         key: Key = ("candidates", name, "mixture")
         settings = mixture_settings(recipe, name)
-        if candidate.mixture:
+        if candidate.mixture and settings:
             problems += _problems(recipe, settings, key, document)
         own = getattr(candidate.settings, "per_task", False)
         untuned = [task.name for task in recipe.tasks if task.name not in tuned_on(recipe.tasks, settings)]
@@ -115,27 +117,36 @@ def mixture_problems(recipe: Recipe, document: Document) -> list[str]:
     return problems
 
 
-def _problems(recipe: Recipe, mixture: MixtureSettings | None, key: Key, document: Document) -> Iterator[str]:
-    if mixture is None:
-        return
+def _problems(recipe: Recipe, mixture: MixtureSettings, key: Key, document: Document) -> list[str]:
+    place = f"{document.place(key)}: {'.'.join(map(str, key))}"
+    out = held_out(recipe.tasks, mixture)
+    problems = _unknown_names(recipe, mixture, key, document)
+    problems += [
+        f'{place}: task "{one}" has a weight and is held out. Keep one of the two.'
+        for one in mixture.weights
+        if one in out
+    ]
+    if problems:
+        return problems
+    if not tuned_on(recipe.tasks, mixture):
+        problems.append(f"{place}: no task is left to tune on. Hold out fewer.")
+    if mixture.scored == "held-out" and not out:
+        problems.append(f"{place}.scored: only held-out tasks are to be scored, and none is. Name them in held_out.")
+    return problems
+
+
+def _unknown_names(recipe: Recipe, mixture: MixtureSettings, key: Key, document: Document) -> list[str]:
     names = [task.name for task in recipe.tasks]
     families = sorted({family_of(task) for task in recipe.tasks} - {*names})
-    out = held_out(recipe.tasks, mixture)
-    for field, said, known in (
-        ("weights", tuple(mixture.weights), names),
-        ("limits", tuple(mixture.limits), names),
-        ("held_out", mixture.held_out, [*names, *families]),
-    ):
-        for one in (one for one in said if one not in known):
-            kinds = "task or family" if field == "held_out" else "task"
-            yield (
-                f'{document.place((*key, field))}: {".".join(map(str, key))}.{field}: there is no {kinds} "{one}".'
-                f"{did_you_mean(one, known)} Known here: {', '.join(known)}."
-            )
-    place = f"{document.place(key)}: {'.'.join(map(str, key))}"
-    for one in (one for one in mixture.weights if one in out):
-        yield f'{place}: task "{one}" has a weight and is held out. Keep one of the two.'
-    if not tuned_on(recipe.tasks, mixture):
-        yield f"{place}: no task is left to tune on. Hold out fewer."
-    if mixture.scored == "held-out" and not out:
-        yield f"{place}.scored: only held-out tasks are to be scored, and none is. Name them in held_out."
+    said = (
+        ("weights", "task", tuple(mixture.weights), names),
+        ("limits", "task", tuple(mixture.limits), names),
+        ("held_out", "task or family", mixture.held_out, [*names, *families]),
+    )
+    return [
+        f'{document.place((*key, field))}: {".".join(map(str, key))}.{field}: there is no {kind} "{one}".'
+        f"{did_you_mean(one, known)} Known here: {', '.join(known)}."
+        for field, kind, ones, known in said
+        for one in ones
+        if one not in known
+    ]

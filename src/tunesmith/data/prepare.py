@@ -38,13 +38,22 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class _Order:
+    """What is wanted of one task."""
+
+    task: TaskSettings  # in the forms that it is to be put in
+    split: SplitSettings
+    needed: tuple[Split, ...]  # sides that must have rows
+    spare: frozenset[str]  # columns that only forms need which are taken where rows have them
+
+
+@dataclass(frozen=True, slots=True)
 class _Read:
     """What is used of the rows of one task, on their sides."""
 
-    task: TaskSettings
+    order: _Order
+    task: TaskSettings  # with guessed columns
     template: Template
-    split: SplitSettings
-    needed: tuple[Split, ...]  # sides that must have rows
     placed: tuple[Placed, ...]
     rows: int  # that were read, those that are set aside among them
     set_aside: tuple[SetAside, ...]
@@ -85,16 +94,10 @@ def prepare(
         RefusedError: A template asks for what the sandbox forbids.
         UserError: A package that a format needs is not installed.
     """
-    splits = {task.name: own_split(task, tasks, split, mixture) for task in tasks}
     forms = mixture.forms if mixture else {}
-    out = held_out(tasks, mixture)
-    needed: dict[str, tuple[Split, ...]] = {task.name: ("test",) if task.name in out else SIDES for task in tasks}
-    formed = _each(tasks, lambda task: in_forms(task, forms))
-    check_forms(formed, forms)
-    read = _each(
-        formed,
-        lambda task: _read(task, splits[task.name], data, seed=seed, base=base, needed=needed[task.name]),
-    )
+    orders = _each(tasks, lambda task: _order(task, tasks, split, mixture))
+    check_forms([order.task for order in orders], forms)
+    read = _each(orders, lambda order: _read(order, data, seed=seed, base=base))
     placed = [item for part in read for item in part.placed]
     leaks = find_leaks(placed, similarity=data.leak_similarity)
     moved = {leak.moved_id for leak in leaks} if data.leaks == "move" else set()
@@ -116,15 +119,22 @@ def prepare(
     return Prepared(by_side, health, tuple(part.task for part in rendered))
 
 
-def _read(
-    task: TaskSettings, split: SplitSettings, data: DataSettings, *, seed: int, base: Path, needed: tuple[Split, ...]
-) -> _Read:
-    rows = read_rows(task, data, base=base)
+def _order(
+    task: TaskSettings, tasks: Sequence[TaskSettings], split: SplitSettings, mixture: MixtureSettings | None
+) -> _Order:
+    formed = in_forms(task, mixture.forms if mixture else {})
+    spare = frozenset(load_template(formed).columns) - frozenset(load_template(task).columns)
+    needed: tuple[Split, ...] = ("test",) if task.name in held_out(tasks, mixture) else SIDES
+    return _Order(formed, own_split(task, tasks, split, mixture), needed, spare)
+
+
+def _read(order: _Order, data: DataSettings, *, seed: int, base: Path) -> _Read:
+    rows = read_rows(order.task, data, base=base, spare=order.spare)
     template = load_template(rows.task)
-    placed, notes = assign_split(rows, split, inputs=template.inputs, seed=seed, needed=needed)
+    placed, notes = assign_split(rows, order.split, inputs=template.inputs, seed=seed, needed=order.needed)
     count = len(rows.rows) + len(rows.set_aside)
-    guessed = rows.task.model_copy(update={"family": family_of(task)})
-    return _Read(guessed, template, split, needed, placed, count, rows.set_aside, (*rows.notes, *notes), rows.files)
+    guessed = rows.task.model_copy(update={"family": family_of(order.task)})
+    return _Read(order, guessed, template, placed, count, rows.set_aside, (*rows.notes, *notes), rows.files)
 
 
 def _each(items: Sequence[T], step: Callable[[T], R]) -> list[R]:
@@ -254,7 +264,7 @@ def _check(read: Sequence[_Read], rendered: Sequence[_Rendered], *, data: DataSe
         try:
             check_share(part.task.name, bad, read=part.rows, allowed=data.allow_bad)
             after = " without leaks and rows set aside"
-            check_sides(part.task.name, left, settings=part.split, after=after, needed=part.needed)
+            check_sides(part.task.name, left, settings=part.order.split, after=after, needed=part.order.needed)
         except DataError as error:
             problems += error.problems
     if problems:

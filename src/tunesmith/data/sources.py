@@ -1,6 +1,6 @@
 """Files to rows: read them, give columns their names, set aside what cannot be used and say why."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class _Part:
     notes: tuple[str, ...] = ()
 
 
-def read_rows(task: TaskSettings, data: DataSettings, *, base: Path) -> Rows:
+def read_rows(task: TaskSettings, data: DataSettings, *, base: Path, spare: Collection[str] = ()) -> Rows:
     """Read everything that a task names.
 
     The rows of large files are not held: what is returned reads them again, with the same result.
@@ -36,6 +36,7 @@ def read_rows(task: TaskSettings, data: DataSettings, *, base: Path) -> Rows:
         task: Source, columns, template and references decide what a row must have.
         data: How many bad rows may be set aside, and how large a row may be.
         base: The folder that paths start from: the recipe's.
+        spare: Columns that may be missing: only forms need them that are taken where rows have them.
 
     Raises:
         DataError: Files are missing, empty or broken, columns are not there, too many rows are bad; all problems of
@@ -51,7 +52,7 @@ def read_rows(task: TaskSettings, data: DataSettings, *, base: Path) -> Rows:
         notes += more
         large = False  # they were held for the guess
     template = load_template(task)
-    _check_columns(task, template, parts)
+    _check_columns(task, template, parts, spare=spare)
     bad = [fault for part in parts for fault in part.faults]
     kept: list[Row] = []
     count = 0
@@ -143,7 +144,9 @@ def _without_template(
     return task, converted, notes
 
 
-def _check_columns(task: TaskSettings, template: Template, parts: Sequence[_Part]) -> None:
+def _check_columns(
+    task: TaskSettings, template: Template, parts: Sequence[_Part], *, spare: Collection[str] = ()
+) -> None:
     """Raise what each file lacks: columns that the recipe renames, references, columns of the template."""
     problems: list[str] = []
     has_choices = bool(task.choices or template.choices)
@@ -159,7 +162,7 @@ def _check_columns(task: TaskSettings, template: Template, parts: Sequence[_Part
                 if name not in columns
             ]
         renamed_away = {name for name, column in task.columns.items() if column not in columns}
-        known = {*columns, *renamed_away}
+        known = {*columns, *renamed_away, *spare}
         problems += missing_columns(template, known, file=part.name, has_choices=has_choices)
     if problems:
         raise DataError(problems)
