@@ -33,7 +33,7 @@ PART = re.compile(r"(<!-- generated: ([a-z0-9-]+) -->\n).*?(<!-- end of \2 -->)"
 SECTIONS = {
     "TaskSettings": "task", "TemplateSettings": "template", "Phrasing": "phrasing", "SourceSettings": "source",
     "SplitSettings": "split", "DataSettings": "data", "TrainSettings": "train", "GenerateSettings": "generate",
-    "MeasureSettings": "measures", "Candidate": "candidate",
+    "MeasureSettings": "measures", "MixtureSettings": "mixture", "Candidate": "candidate",
 }  # fmt: skip
 """Class of settings -> its section in recipe.md."""
 
@@ -241,6 +241,15 @@ FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
     "plan_accuracy": lambda r: "; ".join(
         f"{name}: at worst {one['measured / planned']:.2f} of the plan ({one['setting']})"
         for name, one in r["worst"].items()
+    ),
+    "mixture_memory": lambda r: (
+        f"at most {r['peak bytes'] / 2**30:.2f} GiB for {r['rows']:,} rows, {r['seconds'] / 60:.1f} minutes"
+    ),
+    "flan": lambda r: "; ".join(
+        f"{number} tasks {one['over the base']['difference']:+.1f} points ({one['over the base']['low']:.1f} to "
+        f"{one['over the base']['high']:.1f})"
+        for number, one in r["accuracy by number of tuning tasks"]["all held-out tasks"].items()
+        if number != "0"
     ),
     "leakage": lambda r: (
         f"{r['recall']['copies']:.0%} of {r['planted']['copies']} planted copies, {r['recall']['edits']:.0%} of "

@@ -13,6 +13,7 @@ from tunesmith import settings as all_settings
 from tunesmith.data.prepare import prepare
 from tunesmith.errors import UserError
 from tunesmith.measuring import perturbed_copies
+from tunesmith.mixtures import mixtures
 from tunesmith.opening import Run
 from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example, Split
@@ -91,11 +92,26 @@ DATA: list[tuple[str, str, list[str], str]] = [
     ("SplitSettings", "group", [], "split.group=customer"),
     ("SplitSettings", "column", [], "split.column=side"),
     ("SplitSettings", "limit", [], "split.limit={train: 3}"),
+    ("DataSettings", "folder", [], "data.folder=nowhere"),
     ("DataSettings", "allow_bad", ["tasks.0.source=holes.csv", "data.allow_bad=0"], "data.allow_bad=0.9"),
     ("DataSettings", "max_row_bytes", ["data.allow_bad=0.9"], "data.max_row_bytes=125"),
     ("DataSettings", "leak_similarity", [], "data.leak_similarity=0.2"),
     ("DataSettings", "leaks", ["data.leak_similarity=0.2"], KEPT),
+    ("MixtureSettings", "limit", [], "mixture.limit=3"),
+    ("MixtureSettings", "limits", [], "mixture.limits={summarize: 4}"),
+    ("MixtureSettings", "forms", [], "mixture.forms={inverted: 0.5, few-shot: 0.5}"),
+    ("MixtureSettings", "scored", [TWO_TASKS, "mixture.held_out=[other]"], "mixture.scored=held-out"),
 ]  # fmt: skip
+SHARES: list[tuple[str, str, list[str], str]] = [
+    ("MixtureSettings", "cap", [TWO_TASKS], "mixture.cap=10"),
+    ("MixtureSettings", "temperature", [TWO_TASKS, "mixture.cap=100"], "mixture.temperature=2"),
+    ("MixtureSettings", "weights", [TWO_TASKS], "mixture.weights={other: 1}"),
+    ("MixtureSettings", "examples", [TWO_TASKS], "mixture.examples=7"),
+    ("MixtureSettings", "held_out", [TWO_TASKS], "mixture.held_out=[other]"),
+    ("MixtureSettings", "tasks", [TWO_TASKS], "mixture.tasks=1"),
+    ("TaskSettings", "family", [TWO_TASKS, "mixture.held_out=[other]"], "tasks.0.family=some"),
+    ("Candidate", "mixture", [TWO_TASKS], "candidates.tuned.mixture={cap: 5}"),
+]
 TRAINING: list[tuple[str, str, list[str], str]] = [
     ("Recipe", "model", [], "model=another"),
     ("TrainSettings", "epochs", [], "train.epochs=1"),
@@ -180,7 +196,8 @@ ELSEWHERE = {
     ("Recipe", "forgetting"): "test_pipeline.py: TestWhatWasForgotten",
     ("TaskSettings", "metrics"): "test_the_metrics_are_those_of_the_report",
     **{
-        ("Recipe", part): "its fields are above" for part in ("tasks", "split", "data", "train", "generate", "measures")
+        ("Recipe", part): "its fields are above"
+        for part in ("tasks", "split", "data", "mixture", "train", "generate", "measures")
     },
     ("Recipe", "candidates"): "its fields are above",
     ("Candidate", "settings"): "the method's own fields, above",
@@ -192,7 +209,7 @@ def test_no_field_is_left_out() -> None:
              if isinstance(kind, type) and issubclass(kind, Settings) and kind is not Settings}  # fmt: skip
     kinds |= {name: resolve("method", name, METHODS).Settings for name in METHODS}
     fields = {(kind, field) for kind in kinds for field in kinds[kind].model_fields}
-    shown = [(kind, field) for kind, field, _, _ in (*DATA, *TRAINING, *ANSWERS, *MEASURES)]
+    shown = [(kind, field) for kind, field, _, _ in (*DATA, *SHARES, *TRAINING, *ANSWERS, *MEASURES)]
     assert len(shown) == len(set(shown))
     assert set(shown) | ELSEWHERE.keys() == fields
     assert set(shown) & ELSEWHERE.keys() == set()
@@ -229,12 +246,20 @@ def test_a_field_of_the_data_changes_the_examples(
 ) -> None:
     def probe(recipe: Recipe) -> str:
         try:
-            made = prepare(recipe.tasks, split=recipe.split, data=recipe.data, seed=recipe.seed, base=tables)
+            made = prepare(
+                recipe.tasks, split=recipe.split, data=recipe.data, seed=recipe.seed, base=tables,
+                mixture=recipe.mixture,
+            )  # fmt: skip
         except UserError as error:
             return str(error)
         return json.dumps([[example.model_dump() for example in made.examples[side]] for side in made.examples])
 
     assert differ(probe, both, changed)
+
+
+@pytest.mark.parametrize(("kind", "field", "both", "changed"), SHARES, ids=lambda value: str(value)[:20])
+def test_a_field_of_the_mixture_changes_the_shares(kind: str, field: str, both: list[str], changed: str) -> None:
+    assert differ(lambda recipe: mixtures(recipe, {"summarize": 40, "other": 20}), both, changed)
 
 
 def examples(split: Split, rows: slice) -> list[Example]:

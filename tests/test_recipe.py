@@ -40,6 +40,7 @@ seed: 7
 model: flan-t5-small
 tasks:
   - name: summarize
+    family: chats
     source: {train: [a.csv, b.csv], validation: c.csv, test: [d.csv]}
     columns: {dialogue: text}
     template:
@@ -58,7 +59,7 @@ tasks:
     max_new_tokens: 64
   - {name: label, source: [a.csv, b.csv], template: dialogue-summary, choices: targets}
 split: {train: 0.7, validation: 0.2, test: 0.15, group: who, column: part, limit: {train: 5, validation: 2, test: 3}}
-data: {allow_bad: 0.5, max_row_bytes: 2000, leak_similarity: 0.9, leaks: keep}
+data: {folder: tables, allow_bad: 0.5, max_row_bytes: 2000, leak_similarity: 0.9, leaks: keep}
 train:
   epochs: 1.5
   max_steps: 12
@@ -80,6 +81,17 @@ train:
   patience: 3
   checkpoint_minutes: 1
   keep_checkpoints: 5
+mixture:
+  cap: 50
+  temperature: 2
+  weights: {summarize: 3}
+  examples: 40
+  limit: 70
+  limits: {summarize: 60}
+  forms: {few-shot: 0.5, zero-shot: 0.5}
+  held_out: [label]
+  tasks: 1
+  scored: held-out
 generate: {beams: 4, temperature: 0.7, top_p: 0.9, tokens_per_batch: 512}
 measures: {robustness: true, fairness: true, rows: 20}
 candidates:
@@ -95,6 +107,7 @@ candidates:
     dora: true
     init: pissa
     train: {epochs: 2}
+    mixture: {examples: 20}
 forgetting: [{name: kept, source: k.csv}]
 """
 
@@ -162,10 +175,10 @@ class TestWhatIsWrong:
 
     def test_an_unknown_key_at_the_top_and_in_a_list(self) -> None:
         assert problems("name: a\ntsks: 3\ntasks:\n  - source: x.csv\n    metric: [rouge]\n") == (
-            'r.yaml:5: tasks.0.metric: there is no such key. Did you mean "metrics"? Known here: name, source, '
-            "columns, template, forms, shots, references, choices, metrics, max_new_tokens.",
+            'r.yaml:5: tasks.0.metric: there is no such key. Did you mean "metrics"? Known here: name, family, '
+            "source, columns, template, forms, shots, references, choices, metrics, max_new_tokens.",
             'r.yaml:2: tsks: there is no such key. Did you mean "tasks"? Known here: name, seed, model, tasks, split, '
-            "data, train, generate, measures, candidates, forgetting.",
+            "data, mixture, train, generate, measures, candidates, forgetting.",
         )
 
     def test_a_wrong_type(self) -> None:
@@ -274,7 +287,7 @@ class TestCandidates:
     def test_an_unknown_setting_of_a_method(self) -> None:
         assert problems(SMALL + "candidates:\n  x:\n    method: lora\n    rnak: 3\n") == (
             'r.yaml:7: candidates.x.rnak: there is no such key. Did you mean "rank"? '
-            "Known here: method, shots, train, rank, alpha, dropout, targets, rslora, dora, init.",
+            "Known here: method, shots, train, mixture, rank, alpha, dropout, targets, rslora, dora, init.",
         )
 
     def test_a_setting_out_of_bounds_or_of_the_wrong_type(self) -> None:
@@ -373,7 +386,7 @@ class TestOverrides:
             ("tasks.²=3", '--set tasks.²=3: there is no entry "²"; there are 1, counted from 0.'),
             ("seed=x", '--set: seed: "x" does not fit; it should be a valid integer.'),
             ("sed=1", '--set: sed: there is no such key. Did you mean "seed"? Known here: name, seed, model, tasks, '
-             "split, data, train, generate, measures, candidates, forgetting."),
+             "split, data, mixture, train, generate, measures, candidates, forgetting."),
             ("split={a: 1, a: 2}", '--set split={a: 1, a: 2}:1: "a" stands here twice (first in line 1). Keep one of '
              "them."),
         ],

@@ -107,7 +107,8 @@ def same_sources(job: Run) -> bool:
     """
     known = set(read_record(job.dir.health, DataHealth).files.values())
     sources = [source for task in job.recipe.tasks for source in task.paths()]
-    files = [job.base / Path(source).expanduser() for source in sources]
+    folder = job.base / Path(job.recipe.data.folder).expanduser()
+    files = [folder / Path(source).expanduser() for source in sources]
     changed = [path for path in dict.fromkeys(files) if path.is_file() and sha256(path) not in known]
     if changed and _begun(job.dir):
         raise DataError(

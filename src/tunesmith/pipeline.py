@@ -6,24 +6,27 @@ Every step reads files and writes files in the run folder; a step whose files ar
 command goes on wherever the last one stopped.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.checking import check_methods, check_rows
+from tunesmith.data.mixture import scored
 from tunesmith.data.prepare import prepare
 from tunesmith.data.templates import load_template
 from tunesmith.errors import DataError, UserError
 from tunesmith.foresight import plan_ahead, planned
 from tunesmith.measuring import measure_candidate, predict_perturbed
 from tunesmith.metrics.scoring import expand_metrics, score_predictions
+from tunesmith.mixtures import mixtures, of_tuned_tasks
 from tunesmith.models.load import Loaded
 from tunesmith.opening import Run, base_model, begin, check_seal, open_run, same_sources, seal, timed
 from tunesmith.plan_records import Plan
 from tunesmith.probing import prepare_probe, probe_candidate
 from tunesmith.progress import say
 from tunesmith.recipe import train_settings
-from tunesmith.records import DataHealth, Prediction, PredictResult
+from tunesmith.records import DataHealth, Mixture, Prediction, PredictResult
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.report import write_report
 from tunesmith.rundir import read_records, write_record, write_records
@@ -56,7 +59,10 @@ def prepare_data(job: Run) -> Run:
     files = (job.dir.health, job.dir.tasks, *map(job.dir.examples, SPLITS))
     if not all(path.exists() for path in files) or not same_sources(job):
         with timed(job, "data"):
-            found = prepare(recipe.tasks, split=recipe.split, data=recipe.data, seed=recipe.seed, base=job.base)
+            found = prepare(
+                recipe.tasks, split=recipe.split, data=recipe.data, seed=recipe.seed, base=job.base,
+                mixture=recipe.mixture,
+            )  # fmt: skip
             for split in SPLITS:
                 write_records(job.dir.examples(split), found.examples[split])
             write_records(job.dir.tasks, found.tasks)
@@ -74,6 +80,11 @@ def prepare_data(job: Run) -> Run:
 def _with_metrics(made: TaskSettings, asked: tuple[str, ...]) -> TaskSettings:
     """Return a prepared task with the metrics that the recipe names now: they need no new data and no new answers."""
     return made.model_copy(update={"metrics": asked or load_template(made).metrics})
+
+
+def mixtures_of(job: Run) -> tuple[Mixture, ...]:
+    """Return how the tasks of a prepared run share the training of its candidates; nothing where no mixture is set."""
+    return mixtures(job.recipe, Counter(example.task for example in examples(job, "train")))
 
 
 def plan_run(job: Run) -> Plan:
@@ -108,14 +119,15 @@ def train_candidate(job: Run, name: str) -> None:
 def predict_candidate(job: Run, name: str) -> None:
     """Answer the test examples with one candidate."""
     where = job.dir.candidate(name)
-    files = [where.predictions(task.name) for task in job.recipe.tasks]
+    tasks = scored(job.recipe.tasks, job.recipe.mixture)
+    files = [where.predictions(task) for task in tasks]
     if is_done(where.predict_result, PredictResult) and all(path.exists() for path in files):
         return
     from tunesmith.inference.answer import answer, load_candidate
 
     check_tuned(job, name)
     asked = examples(job, "test")
-    unasked = [task.name for task in job.recipe.tasks if task.name not in {example.task for example in asked}]
+    unasked = sorted({*tasks} - {example.task for example in asked})
     if unasked:
         raise DataError(f"there are no test examples for {', '.join(unasked)}. Give split.test a share of the rows.")
     begin(job, name)
@@ -131,7 +143,7 @@ def predict_candidate(job: Run, name: str) -> None:
 def score_candidate(job: Run, name: str) -> None:
     """Score one candidate's predictions; needs no model, and can be done again at any time."""
     where = job.dir.candidate(name)
-    for task in job.recipe.tasks:
+    for task in (task for task in job.recipe.tasks if task.name in scored(job.recipe.tasks, job.recipe.mixture)):
         if not where.predictions(task.name).exists():
             raise UserError(f'candidate "{name}" has no predictions for task {task.name} yet. Run `tunesmith predict`.')
         own = [example for example in examples(job, "test") if example.task == task.name]
@@ -163,7 +175,7 @@ def say_health(health: DataHealth) -> None:
 def _validation_score(job: Run, name: str, metric: str) -> Callable[[Loaded], float]:
     from tunesmith.inference.answer import answer
 
-    asked, training = examples(job, "validation"), examples(job, "train")
+    asked, training = of_tuned_tasks(job.recipe, name, examples(job, "validation")), examples(job, "train")
 
     def score(loaded: Loaded) -> float:
         found = answer(job.recipe, name, loaded, examples=asked, training=training)

@@ -12,13 +12,14 @@ from pydantic import ValidationError
 
 from tunesmith.errors import RecipeError
 from tunesmith.findings import dotted, explain
+from tunesmith.mixtures import ROWS, mixture_problems
 from tunesmith.registry import METHODS, resolve
-from tunesmith.settings import Candidate, Recipe, TrainSettings
+from tunesmith.settings import Candidate, MixtureSettings, Recipe, TrainSettings
 from tunesmith.yamlfile import Document, Key, parse_yaml, read_yaml, scalar
 
 ZERO_SHOT = "zero-shot"
 NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
-COMMON = ("method", "shots", "train")
+COMMON = ("method", "shots", "train", "mixture")
 """What every candidate may say; the rest belongs to its method."""
 
 
@@ -71,7 +72,10 @@ def build_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
     if problems or recipe is None:
         raise RecipeError(problems)
     candidates = {name: _with_tasks(candidate, recipe) for name, candidate in candidates.items()}
-    return recipe.model_copy(update={"candidates": {ZERO_SHOT: Candidate(), **candidates}})
+    recipe = recipe.model_copy(update={"candidates": {ZERO_SHOT: Candidate(), **candidates}})
+    if problems := mixture_problems(recipe, document):
+        raise RecipeError(problems)
+    return recipe
 
 
 def train_settings(recipe: Recipe, name: str) -> TrainSettings:
@@ -209,16 +213,23 @@ def _candidate(key: Key, body: dict[str, Any], document: Document) -> tuple[Cand
             settings = method.Settings.model_validate_json(json.dumps(own))
         except ValidationError as error:
             problems += explain(error, document, model=method.Settings, start=key, also=COMMON)
-    for word in () if method else (*own, *(["train"] if candidate.train else [])):
+    for word in () if method else (*own, *(word for word in ("train", "mixture") if common.get(word))):
         way = (*key, word)
         problems.append(
             f"{document.place(way)}: {dotted(way)}: the base is not tuned (method: none) and takes no {word}. "
             f"Name a method or delete it."
         )
-    try:
-        TrainSettings.model_validate_json(json.dumps(candidate.train))
-    except ValidationError as error:
-        problems += explain(error, document, model=TrainSettings, start=(*key, "train"))
+    for word, kind in (("train", TrainSettings), ("mixture", MixtureSettings)):
+        try:
+            kind.model_validate_json(json.dumps(getattr(candidate, word)))
+        except ValidationError as error:
+            problems += explain(error, document, model=kind, start=(*key, word))
+    problems += [
+        f"{document.place((*key, 'mixture', word))}: {dotted(key)}.mixture.{word}: this shapes the rows of all "
+        "candidates alike. Write it into the mixture of the recipe."
+        for word in ROWS
+        if word in candidate.mixture
+    ]
     return candidate.model_copy(update={"settings": settings}), problems
 
 

@@ -91,6 +91,28 @@ class DataHealth(Record):
     notes: tuple[str, ...] = ()  # what was guessed: shapes, columns, encodings
 
 
+class MixtureShare(Record):
+    """What one task adds to the training of a candidate."""
+
+    task: str
+    family: str
+    rows: int  # training examples that there are
+    per_epoch: int  # of them in an epoch; more than ``rows`` = some stand in it more than once
+    held_out: bool
+
+
+class Mixture(Record):
+    """How tasks share the training of some candidates."""
+
+    candidates: tuple[str, ...]
+    shares: tuple[MixtureShare, ...]  # of every task, in the order of the recipe
+
+    @property
+    def examples(self) -> int:
+        """How many an epoch has."""
+        return sum(share.per_epoch for share in self.shares)
+
+
 class EncodingHealth(Record):
     """What the token limit did to the examples of one candidate."""
 

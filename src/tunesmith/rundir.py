@@ -133,10 +133,15 @@ def flush_folder(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` so that ``path`` is never seen half written."""
+    write_lines(path, (text,))
+
+
+def write_lines(path: Path, texts: Iterable[str]) -> None:
+    """Write texts one after the other so that ``path`` is never seen half written; they are not held together."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with staged.open("w", encoding="utf-8") as file:
-        file.write(text)
+        file.writelines(texts)
         file.flush()
         os.fsync(file.fileno())
     staged.replace(path)
@@ -150,7 +155,7 @@ def write_record(path: Path, record: BaseModel) -> None:
 
 def write_records(path: Path, records: Iterable[BaseModel]) -> None:
     """Write records as JSON lines."""
-    write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
+    write_lines(path, (record.model_dump_json() + "\n" for record in records))
 
 
 def read_record(path: Path, kind: type[R]) -> R:

@@ -4,7 +4,7 @@ Settings of a tuning method stand in that method's own file (``methods/``); ``re
 YAML and says what is wrong with it.
 """
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -59,6 +59,11 @@ class TaskSettings(Settings):
         pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
         description="Of the task; its files are called so. No two tasks share one.",
     )
+    family: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
+        description="Kind of task, for `mixture.held_out`. None: the catalog name of its template, or its own name.",
+    )
     source: str | tuple[str, ...] | SourceSettings = Field(
         description="File, files, support (the shipped chats), hub:org/name, or {train:, validation:, test:}."
     )
@@ -105,14 +110,50 @@ class SplitSettings(Settings):
 
 
 class DataSettings(Settings):
-    """What is let through."""
+    """Where tables lie, and what is let through."""
 
+    folder: str = Field("", description="Folder that sources start from, seen from the recipe's. Empty: the recipe's.")
     allow_bad: float = Field(0.01, ge=0, le=1, description="Share of rows that may be set aside before it stops.")
     max_row_bytes: int = Field(1_000_000, ge=1, description="A larger row is set aside.")
     leak_similarity: float = Field(
         0.8, gt=0, le=1, description="Word 5-gram Jaccard from which two rows count as near duplicates."
     )
     leaks: Literal["move", "keep"] = Field("move", description="move: out of training. keep: only reported.")
+
+
+Part: TypeAlias = Annotated[float, Field(gt=0)]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+
+
+class MixtureSettings(Settings):
+    """How several tasks share the training. Without it an epoch has every example of every task once."""
+
+    cap: int = Field(3000, ge=1, description="Examples of a task beyond this many add nothing to its share.")
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="Shares are the capped sizes, or weights, to the power of 1/temperature; large: all alike.",
+    )
+    weights: dict[str, Part] = Field(
+        default_factory=dict,
+        description="Task -> its part, in place of its capped size; a task that is not named takes none.",
+    )
+    examples: int | None = Field(None, ge=1, description="Of one epoch. None: the sum of the capped sizes.")
+    limit: int | None = Field(
+        30_000, ge=1, description="Training rows of a task that are used, chosen by seed; no more are held in memory."
+    )
+    limits: dict[str, Count] = Field(default_factory=dict, description="Task -> its own `limit`.")
+    forms: dict[Form, Part] = Field(
+        default_factory=dict,
+        description="Form -> its share of the training prompts, where a template and a row have it.",
+    )
+    held_out: tuple[str, ...] = Field((), description="Families or tasks that nothing is tuned on.")
+    tasks: int | None = Field(
+        None,
+        ge=1,
+        description="Tune on the first so many of the other tasks, in the order of the recipe. None: on all.",
+    )
+    scored: Literal["all", "held-out"] = Field("all", description="Tasks whose test rows are answered and scored.")
 
 
 class TrainSettings(Settings):
@@ -178,6 +219,9 @@ class Candidate(Settings):
     method: str = Field("none", description="none, or a name from `tunesmith ls methods`.")
     shots: int = Field(0, ge=0, description="Worked examples before the prompt, from the training split.")
     train: dict[str, Any] = Field(default_factory=dict, description="Overrides of `train` for this candidate.")
+    mixture: dict[str, Any] = Field(
+        default_factory=dict, description="Overrides of `mixture` for this candidate, but of what shapes the rows."
+    )
     settings: Any = Field(None, description="The method's own settings; written beside `method`, without this word.")
 
 
@@ -197,6 +241,7 @@ class Recipe(Settings):
     tasks: tuple[TaskSettings, ...] = Field(min_length=1, description="At least one.")
     split: SplitSettings = Field(SplitSettings(), description="How rows become train, validation and test.")
     data: DataSettings = Field(DataSettings(), description="What is let through.")
+    mixture: MixtureSettings | None = Field(None, description="How tasks share the training. None: in full, each.")
     train: TrainSettings = Field(TrainSettings(), description="How candidates are trained.")
     generate: GenerateSettings = Field(GenerateSettings(), description="How answers are written.")
     measures: MeasureSettings = Field(MeasureSettings(), description="What is measured beside the average.")

@@ -148,7 +148,7 @@ def test_every_row_is_accounted_for(tmp_path: Path):
     write(tmp_path / "a.jsonl", *rows)
     made = run(tmp_path, task("a.jsonl"), limit={"train": 50})
     (note,) = made.health.notes
-    assert note.startswith('task "t": split.limit keeps 50 of ')
+    assert note.startswith('task "t": the limit keeps 50 of ')
     dropped = int(note.split(" of ")[1].split(" ")[0]) - 50
     in_use = sum(made.health.rows_per_split.values())
     assert made.health.rows_read == in_use + len(made.health.set_aside) + len(made.health.leaks) + dropped == 201

@@ -182,5 +182,5 @@ def test_limits_keep_the_same_rows_in_any_order_and_are_said():
     assert (counted["train"], counted["test"]) == (20, 5)
     said = notes(table(*rows), limit={"train": 20, "test": 5000})
     whole = sum(item.split == "train" for item in split(table(*rows)))
-    assert said == (f'task "t": split.limit keeps 20 of {whole} rows for train',)
+    assert said == (f'task "t": the limit keeps 20 of {whole} rows for train',)
     assert sides(split(table(*rows), limit={"validation": 0})).keys() < sides(split(table(*rows))).keys()

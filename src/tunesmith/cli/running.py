@@ -45,18 +45,19 @@ def check(
 ) -> None:  # fmt: skip
     """Recipe, data and leakage, before anything heavy."""
     from tunesmith.opening import open_run
-    from tunesmith.pipeline import prepare_data
+    from tunesmith.pipeline import mixtures_of, prepare_data
     from tunesmith.records import DataHealth
-    from tunesmith.reporting.lines import print_health
+    from tunesmith.reporting.lines import print_health, print_mixtures
     from tunesmith.rundir import read_record
 
     with open_run(recipe, overrides=sets, out=out) as job:
-        prepare_data(job)
+        mixtures = mixtures_of(prepare_data(job))
         health = read_record(job.dir.health, DataHealth)
         if as_json:
-            print_json(health.model_dump())
+            print_json({**health.model_dump(), "mixtures": [mixture.model_dump() for mixture in mixtures]})
         else:
             print_health(health, console())
+            print_mixtures(mixtures, console())
 
 
 @app.command()

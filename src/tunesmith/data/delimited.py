@@ -3,7 +3,7 @@
 import csv
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -25,9 +25,21 @@ OPEN_QUOTE = "a quote opens in this row and never closes"
 @dataclass(frozen=True, slots=True)
 class _Piece:
     first: int  # 0-based line
-    after: int  # 0-based line after the last
+    lines: tuple[str, ...]
     fields: list[str] | None
     reason: str = ""
+
+    @property
+    def after(self) -> int:
+        """The 0-based line after its last."""
+        return self.first + len(self.lines)
+
+    def larger(self, limit: int) -> int:
+        """Return its bytes if they are more than a limit, otherwise 0."""
+        if 4 * sum(map(len, self.lines)) <= limit:
+            return 0  # no character takes more than four
+        size = sum(len(line.encode("utf-8", "surrogateescape")) for line in self.lines)
+        return size if size > limit else 0
 
 
 def read_delimited(name: str, data: bytes, *, max_row_bytes: int) -> Table:
@@ -41,52 +53,79 @@ def read_delimited(name: str, data: bytes, *, max_row_bytes: int) -> Table:
     Raises:
         DataError: No header, columns without name or with the same name.
     """
-    raw = data.split(b"\n")
-    lines = [line.decode("utf-8", "surrogateescape") + "\n" for line in raw]
+    lines = [line.decode("utf-8", "surrogateescape") + "\n" for line in data.split(b"\n")]
     if lines[-1] == "\n":
         lines.pop()
+    return next(delimited_tables(name, lines, max_row_bytes=max_row_bytes))
+
+
+def delimited_tables(
+    name: str, lines: Iterable[str], *, max_row_bytes: int, rows_at_once: int = sys.maxsize
+) -> Iterator[Table]:
+    """Yield the rows of a text with a header line, so many at once.
+
+    Args:
+        name: What errors call the file.
+        lines: Each with its line feed; they are gone through more than once.
+        max_row_bytes: A larger row is set aside.
+        rows_at_once: Rows of a table.
+
+    Raises:
+        DataError: No header, columns without name or with the same name.
+    """
     limit = csv.field_size_limit(sys.maxsize)  # the module's own limit would stop at 131,072 characters
     try:
         delimiter = "\t" if name.lower().endswith(".tsv") else _delimiter(lines)
-        pieces = [piece for piece in _pieces(lines, delimiter) if piece.fields != []]
+        pieces = (piece for piece in _pieces(lines, delimiter) if piece.fields != [])
+        columns = _header(name, next(pieces, None))
+        found = delimiter != "," and not name.lower().endswith(".tsv")
+        notes = (f"{name}: columns are separated by {SPOKEN[delimiter]}",) if found else ()
+        rows: list[tuple[int, dict[str, Any]]] = []
+        bad: list[SetAside] = []
+        for piece in pieces:
+            size = piece.larger(max_row_bytes)
+            reason = f"row of {size:,} bytes" if size else _fault(piece, len(columns))
+            if reason:
+                bad.append(SetAside(file=name, line=piece.first + 1, reason=reason, excerpt=excerpt(piece.lines[0])))
+            else:
+                rows.append((piece.first + 1, dict(zip(columns, piece.fields or [], strict=True))))
+            if len(rows) + len(bad) >= rows_at_once:
+                yield Table(tuple(rows), tuple(bad), notes)
+                rows, bad, notes = [], [], ()
+        yield Table(tuple(rows), tuple(bad), notes)
     finally:
         csv.field_size_limit(limit)
-    columns = _header(name, pieces)
-    rows: list[tuple[int, dict[str, Any]]] = []
-    bad: list[SetAside] = []
-    for piece in pieces[1:]:
-        size = sum(len(line) + 1 for line in raw[piece.first : piece.after])
-        reason = f"row of {size:,} bytes" if size > max_row_bytes else _fault(piece, len(columns))
-        if reason:
-            bad.append(SetAside(file=name, line=piece.first + 1, reason=reason, excerpt=excerpt(lines[piece.first])))
-        else:
-            rows.append((piece.first + 1, dict(zip(columns, piece.fields or [], strict=True))))
-    found = delimiter != "," and not name.lower().endswith(".tsv")
-    notes = (f"{name}: columns are separated by {SPOKEN[delimiter]}",) if found else ()
-    return Table(tuple(rows), tuple(bad), notes)
 
 
-def _pieces(lines: Sequence[str], delimiter: str, start: int = 0) -> Iterator[_Piece]:
+def _pieces(lines: Iterable[str], delimiter: str, start: int = 0) -> Iterator[_Piece]:
     """Yield one piece a record.
 
     A quote without an end costs its own line only: reading begins anew in the next. That happens once at most, since
     lines that fit into a quoted field to the end of the file have no quote left open when they are read by themselves.
     """
-    reader = csv.reader(islice(lines, start, None), delimiter=delimiter, strict=True)
+    taken: list[str] = []
+
+    def noted() -> Iterator[str]:
+        for line in islice(lines, start, None):
+            taken.append(line)
+            yield line
+
+    reader = csv.reader(noted(), delimiter=delimiter, strict=True)
     while True:
         first = start + reader.line_num
+        taken.clear()
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             if "unexpected end of data" in str(error):
-                yield _Piece(first, first + 1, None, OPEN_QUOTE)
+                yield _Piece(first, tuple(taken[:1]), None, OPEN_QUOTE)
                 yield from _pieces(lines, delimiter, first + 1)
                 return
-            yield _Piece(first, start + reader.line_num, None, _spoken(str(error)))
+            yield _Piece(first, tuple(taken), None, _spoken(str(error)))
         else:
-            yield _Piece(first, start + reader.line_num, fields)
+            yield _Piece(first, tuple(taken), fields)
 
 
 def _spoken(error: str) -> str:
@@ -108,11 +147,12 @@ def _fields(count: int) -> str:
     return "1 field" if count == 1 else f"{count} fields"
 
 
-def _delimiter(lines: Sequence[str]) -> str:
+def _delimiter(lines: Iterable[str]) -> str:
     """Return the delimiter that cuts most records into as many fields as the header, and most fields."""
+    sample = list(islice(lines, SAMPLE_LINES))
 
     def fit(delimiter: str) -> tuple[float, int]:
-        pieces = islice(_pieces(lines[:SAMPLE_LINES], delimiter), SAMPLE_RECORDS)
+        pieces = islice(_pieces(sample, delimiter), SAMPLE_RECORDS)
         found = [piece.fields for piece in pieces if piece.fields]
         width = len(found[0]) if found else 0
         same = sum(len(fields) == width for fields in found)
@@ -121,10 +161,9 @@ def _delimiter(lines: Sequence[str]) -> str:
     return max(DELIMITERS, key=fit)  # the first of equals: the comma
 
 
-def _header(name: str, pieces: Sequence[_Piece]) -> list[str]:
-    if not pieces:
+def _header(name: str, head: _Piece | None) -> list[str]:
+    if head is None:
         raise DataError(f"{name}: the file is empty. It needs a header line and rows.")
-    head = pieces[0]
     if head.fields is None:
         raise DataError(f"{name}:{head.first + 1}: the header line cannot be read: {head.reason}.")
     columns = [column.strip() for column in head.fields]

@@ -1,14 +1,15 @@
 """From what a recipe names to tables: paths, the hub, the shipped chats; endings, encodings, hashes."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 from tunesmith.data.delimited import read_delimited
 from tunesmith.data.fetched import read_hub, read_parquet
 from tunesmith.data.jsonfiles import read_json, read_json_lines
+from tunesmith.data.largefiles import fits_parts, tables_of
 from tunesmith.data.rows import Table
 from tunesmith.data.support import SUPPORT
 from tunesmith.errors import DataError, did_you_mean
@@ -33,12 +34,20 @@ Source = tuple[str, Split | None]  # as the recipe writes it, and the side it wa
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One file as it was read."""
+    """One file as it was read, or a large one that is read whenever its rows are asked for."""
 
     name: str  # what ids and errors call it
     split: Split | None
-    table: Table
+    table: Table | None  # None = large
     digest: str  # sha256 of its bytes
+    read: Callable[[], Iterator[Table]] | None = None  # of a large one
+
+    def tables(self) -> Iterator[Table]:
+        """Yield its rows: all at once, or of a large file a few thousand at a time."""
+        if self.table is not None:
+            yield self.table
+        elif self.read is not None:
+            yield from self.read()
 
 
 def load_tables(task: TaskSettings, data: DataSettings, *, base: Path) -> list[Loaded]:
@@ -64,7 +73,9 @@ def load_tables(task: TaskSettings, data: DataSettings, *, base: Path) -> list[L
             continue
         loaded += found
         problems += [
-            f"{part.name}: the file has no rows." for part in found if not part.table.rows and not part.table.set_aside
+            f"{part.name}: the file has no rows."
+            for part in found
+            if part.table is not None and not part.table.rows and not part.table.set_aside
         ]
     if problems:
         raise DataError(problems)
@@ -110,6 +121,8 @@ def _load_file(source: Source, name: str, data: DataSettings, base: Path) -> Loa
     else:
         path = base / Path(text).expanduser()
         reader = _reader(name, path)
+        if path.is_file() and fits_parts(path):
+            return _large(source, name, path, data)
         content = _content(text, path)
     digest = sha256(content).hexdigest()
     if reader is read_parquet:
@@ -117,6 +130,15 @@ def _load_file(source: Source, name: str, data: DataSettings, base: Path) -> Loa
     decoded, notes = _decode(name, content)
     table = reader(name, decoded, max_row_bytes=data.max_row_bytes)
     return Loaded(name, split, replace(table, notes=notes + table.notes), digest)
+
+
+def _large(source: Source, name: str, path: Path, data: DataSettings) -> Loaded:
+    try:
+        with path.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{source[0]}: cannot be read ({error.strerror}).") from None
+    return Loaded(name, source[1], None, digest, lambda: tables_of(name, path, max_row_bytes=data.max_row_bytes))
 
 
 def _reader(name: str, path: Path) -> Callable[..., Table]:

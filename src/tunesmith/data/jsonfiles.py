@@ -52,17 +52,18 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "null")
 
 
-def read_json_lines(name: str, data: bytes, *, max_row_bytes: int) -> Table:
+def read_json_lines(name: str, data: bytes, *, max_row_bytes: int, first: int = 1) -> Table:
     """Read one JSON object a line; blank lines are no rows.
 
     Args:
         name: What a row's ``SetAside`` calls the file.
         data: UTF-8 without byte order mark, lines ended by line feeds.
         max_row_bytes: A larger row is set aside without being parsed.
+        first: The line of the file where the data begin.
     """
     rows: list[tuple[int, dict[str, Any]]] = []
     bad: list[SetAside] = []
-    for number, raw in enumerate(data.split(b"\n"), 1):
+    for number, raw in enumerate(data.split(b"\n"), first):
         if not raw.strip():
             continue
         text = raw.decode("utf-8", "surrogateescape")

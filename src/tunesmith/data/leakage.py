@@ -137,9 +137,8 @@ def gram_sets(texts: Sequence[str]) -> list[Grams]:
 
     The grams of a text are ordered from rare to common over all texts, equally rare ones by their hash.
     """
-    split = [text.split() for text in texts]
-    codes = {word: _code(word) for word in {word for words in split for word in words}}
-    sets = [_grams(np.array([codes[word] for word in words], np.uint64)) for words in split]
+    codes = _Codes()
+    sets = [_grams(np.array([codes[word] for word in text.split()], np.uint64)) for text in texts]
     distinct, counts = np.unique(_joined(sets), return_counts=True)
     ordered: list[Grams] = []
     for grams in sets:
@@ -148,8 +147,12 @@ def gram_sets(texts: Sequence[str]) -> list[Grams]:
     return ordered
 
 
-def _code(word: str) -> int:
-    return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big")
+class _Codes(dict[str, int]):
+    """Word -> its 64-bit hash, found when it is first asked for: the words of all texts are never held together."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big")
+        return self[word]
 
 
 def _grams(codes: Grams) -> Grams:

@@ -1,14 +1,15 @@
 """From tasks to examples: read, split, look for leaks, render. The whole way of the data on one page."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from tunesmith.data.leakage import find_leaks
+from tunesmith.data.mixture import check_forms, family_of, held_out, in_forms, own_split
 from tunesmith.data.rendering import Target, render_prompts, render_targets
-from tunesmith.data.rows import Rows, check_share, excerpt, set_aside
+from tunesmith.data.rows import check_share, excerpt, set_aside
 from tunesmith.data.sandbox import Failure
 from tunesmith.data.shots import Question, put_before
 from tunesmith.data.sources import read_rows
@@ -18,7 +19,7 @@ from tunesmith.data.wording import normalised
 from tunesmith.errors import DataError
 from tunesmith.forms import FORMS, Form, final_answer
 from tunesmith.records import DataHealth, Example, Message, SetAside, Split
-from tunesmith.settings import DataSettings, SplitSettings, TaskSettings
+from tunesmith.settings import DataSettings, MixtureSettings, SplitSettings, TaskSettings
 
 SIDES: tuple[Split, ...] = ("train", "validation", "test")
 SHOWN_CHOICES = 10
@@ -37,6 +38,30 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class _Order:
+    """What is wanted of one task."""
+
+    task: TaskSettings  # in the forms that it is to be put in
+    split: SplitSettings
+    needed: tuple[Split, ...]  # sides that must have rows
+    spare: frozenset[str]  # columns that only forms need which are taken where rows have them
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What is used of the rows of one task, on their sides."""
+
+    order: _Order
+    task: TaskSettings  # with guessed columns
+    template: Template
+    placed: tuple[Placed, ...]
+    rows: int  # that were read, those that are set aside among them
+    set_aside: tuple[SetAside, ...]
+    notes: tuple[str, ...]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Rendered:
     """One task, rendered."""
 
@@ -47,16 +72,21 @@ class _Rendered:
 
 
 def prepare(
-    tasks: Sequence[TaskSettings], *, split: SplitSettings, data: DataSettings, seed: int, base: Path
-) -> Prepared:
+    tasks: Sequence[TaskSettings], *, split: SplitSettings, data: DataSettings, seed: int, base: Path,
+    mixture: MixtureSettings | None = None,
+) -> Prepared:  # fmt: skip
     """Read, split, check and render the rows of all tasks.
+
+    Of a task at a time, all rows are gone through and no more are kept than the limits allow, so that memory grows
+    with the limits and not with the rows.
 
     Args:
         tasks: Of one recipe.
         split: Shares, groups, limits.
         data: What is let through.
-        seed: Decides sides, limits and phrasings.
+        seed: Decides sides, limits, forms and phrasings.
         base: The folder that paths start from: the recipe's.
+        mixture: Of the recipe: limits of each task, shares of the forms, which tasks are scored.
 
     Raises:
         DataError: Rows, columns, templates or splits cannot be used; the problems of all tasks at once, step by step.
@@ -64,33 +94,47 @@ def prepare(
         RefusedError: A template asks for what the sandbox forbids.
         UserError: A package that a format needs is not installed.
     """
-    read = _each(tasks, lambda task: read_rows(task, data, base=base))
-    templates = [load_template(rows.task) for rows in read]
-    pairs = list(zip(read, templates, strict=True))
-    sides = _each(pairs, lambda pair: assign_split(pair[0], split, inputs=pair[1].inputs, seed=seed))
-    placed = [item for part, _ in sides for item in part]
+    forms = mixture.forms if mixture else {}
+    orders = _each(tasks, lambda task: _order(task, tasks, split, mixture))
+    check_forms([order.task for order in orders], forms)
+    read = _each(orders, lambda order: _read(order, data, seed=seed, base=base))
+    placed = [item for part in read for item in part.placed]
     leaks = find_leaks(placed, similarity=data.leak_similarity)
     moved = {leak.moved_id for leak in leaks} if data.leaks == "move" else set()
-    kept = [tuple(item for item in part if item.id not in moved) for part, _ in sides]
-    jobs = list(zip(pairs, kept, strict=True))
-    rendered = _each(jobs, lambda job: _rendered(*job[0], job[1], seed=seed))
-    _check(read, rendered, placed=placed, split=split, data=data)
+    rendered = _each(read, lambda part: _rendered(part, moved, seed=seed, forms=forms))
+    _check(read, rendered, data=data)
     examples = [example for part in rendered for example in part.examples]
+    parts: list[_Read | _Rendered] = [*read, *rendered]
     health = DataHealth(
-        rows_read=sum(len(rows.rows) + len(rows.set_aside) for rows in read),
+        rows_read=sum(part.rows for part in read),
         rows_per_split={side: sum(example.split == side for example in examples) for side in SIDES},
         groups=len({example.group for example in examples}),
-        set_aside=tuple(fault for rows in read for fault in rows.set_aside)
-        + tuple(fault for part in rendered for fault in part.set_aside),
+        set_aside=tuple(fault for part in parts for fault in part.set_aside),
         leaks=leaks,
         repeated_in_split=_repeated(examples, {item.id: item.words for item in placed}),
         files=_files(read),
-        notes=tuple(note for rows in read for note in rows.notes)
-        + tuple(note for _, part in sides for note in part)
-        + tuple(note for part in rendered for note in part.notes),
+        notes=tuple(note for part in parts for note in part.notes),
     )
     by_side = {side: tuple(example for example in examples if example.split == side) for side in SIDES}
     return Prepared(by_side, health, tuple(part.task for part in rendered))
+
+
+def _order(
+    task: TaskSettings, tasks: Sequence[TaskSettings], split: SplitSettings, mixture: MixtureSettings | None
+) -> _Order:
+    formed = in_forms(task, mixture.forms if mixture else {})
+    spare = frozenset(load_template(formed).columns) - frozenset(load_template(task).columns)
+    needed: tuple[Split, ...] = ("test",) if task.name in held_out(tasks, mixture) else SIDES
+    return _Order(formed, own_split(task, tasks, split, mixture), needed, spare)
+
+
+def _read(order: _Order, data: DataSettings, *, seed: int, base: Path) -> _Read:
+    rows = read_rows(order.task, data, base=base, spare=order.spare)
+    template = load_template(rows.task)
+    placed, notes = assign_split(rows, order.split, inputs=template.inputs, seed=seed, needed=order.needed)
+    count = len(rows.rows) + len(rows.set_aside)
+    guessed = rows.task.model_copy(update={"family": family_of(order.task)})
+    return _Read(order, guessed, template, placed, count, rows.set_aside, (*rows.notes, *notes), rows.files)
 
 
 def _each(items: Sequence[T], step: Callable[[T], R]) -> list[R]:
@@ -107,15 +151,16 @@ def _each(items: Sequence[T], step: Callable[[T], R]) -> list[R]:
     return done
 
 
-def _rendered(rows: Rows, template: Template, kept: Sequence[Placed], *, seed: int) -> _Rendered:
-    task = rows.task
-    drawn = [(_phrasing(template, item, seed), item.row) for item in kept]
+def _rendered(read: _Read, moved: Collection[str], *, seed: int, forms: Mapping[Form, float]) -> _Rendered:
+    task, template = read.task, read.template
+    kept = [item for item in read.placed if item.id not in moved]
+    drawn = [(_phrasing(template, item, seed, forms), item.row) for item in kept]
     targets = render_targets(template, drawn, references=task.references)
-    forms = [template.phrasings[number].form for number, _ in drawn]
-    choices = _choices(task, template, zip(kept, targets, forms, strict=True))
+    have = [template.phrasings[number].form for number, _ in drawn]
+    choices = _choices(task, template, zip(kept, targets, have, strict=True))
     bad: list[SetAside] = []
     good: list[tuple[Placed, Target]] = []
-    for item, target, form in zip(kept, targets, forms, strict=True):
+    for item, target, form in zip(kept, targets, have, strict=True):
         reason = _unfit(target, choices, form)
         if isinstance(target, Failure) or reason:
             bad.append(set_aside(item.row, reason))
@@ -140,9 +185,11 @@ def _rendered(rows: Rows, template: Template, kept: Sequence[Placed], *, seed: i
     return _Rendered(filled, examples, tuple(bad), _form_notes(task, examples))
 
 
-def _phrasing(template: Template, item: Placed, seed: int) -> int:
+def _phrasing(template: Template, item: Placed, seed: int, shares: Mapping[Form, float]) -> int:
     """Draw the phrasing of a row: for training among all forms that the task names, otherwise in the plain one."""
-    form = draw_form(template, item.id, item.row.values, seed=seed) if item.split == "train" else template.asked
+    form = template.asked
+    if item.split == "train":
+        form = draw_form(template, item.id, item.row.values, seed=seed, shares=shares)
     return draw_phrasing(template, item.id, form=form, seed=seed)
 
 
@@ -207,40 +254,33 @@ def _example(item: Placed, target: Target, prompt: str, *, template: Template, c
     )
 
 
-def _check(
-    read: Sequence[Rows],
-    rendered: Sequence[_Rendered],
-    *,
-    placed: Sequence[Placed],
-    split: SplitSettings,
-    data: DataSettings,
-) -> None:
+def _check(read: Sequence[_Read], rendered: Sequence[_Rendered], *, data: DataSettings) -> None:
     """Raise when rendering set too many rows aside, or when a side is empty now."""
     problems: list[str] = []
-    for rows, part in zip(read, rendered, strict=True):
-        kept = {example.id for example in part.examples}
-        left = [item for item in placed if item.id in kept]
-        bad = [*rows.set_aside, *part.set_aside]
-        count = len(rows.rows) + len(rows.set_aside)
+    for part, done in zip(read, rendered, strict=True):
+        kept = {example.id for example in done.examples}
+        left = [item for item in part.placed if item.id in kept]
+        bad = [*part.set_aside, *done.set_aside]
         try:
-            check_share(rows.task.name, bad, read=count, allowed=data.allow_bad)
-            check_sides(rows.task.name, left, settings=split, after=" without leaks and rows set aside")
+            check_share(part.task.name, bad, read=part.rows, allowed=data.allow_bad)
+            after = " without leaks and rows set aside"
+            check_sides(part.task.name, left, settings=part.order.split, after=after, needed=part.order.needed)
         except DataError as error:
             problems += error.problems
     if problems:
         raise DataError(problems)
 
 
-def _files(read: Sequence[Rows]) -> dict[str, str]:
+def _files(read: Sequence[_Read]) -> dict[str, str]:
     """Return file -> sha256; where tasks have different files of one name, it stands behind the name of the task."""
     digests: dict[str, set[str]] = {}
-    for rows in read:
-        for name, digest in rows.files.items():
+    for part in read:
+        for name, digest in part.files.items():
             digests.setdefault(name, set()).add(digest)
     return {
-        name if len(digests[name]) == 1 else f"{rows.task.name}: {name}": digest
-        for rows in read
-        for name, digest in rows.files.items()
+        name if len(digests[name]) == 1 else f"{part.task.name}: {name}": digest
+        for part in read
+        for name, digest in part.files.items()
     }
 
 

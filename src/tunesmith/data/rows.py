@@ -5,7 +5,7 @@ A bad row is never dropped in silence: it becomes a ``SetAside`` with file, line
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,11 +51,25 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Streamed:
+    """Rows that are read anew each time that somebody goes through them, so that they need no memory."""
+
+    read: Callable[[], Iterator[Row]]
+    count: int
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.read()
+
+    def __len__(self) -> int:
+        return self.count
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """Everything that was read for one task."""
 
     task: TaskSettings  # with what was guessed written down
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...] | Streamed
     set_aside: tuple[SetAside, ...]
     notes: tuple[str, ...]
     files: dict[str, str]  # file -> sha256 of its bytes

@@ -1,13 +1,14 @@
 """Files to rows: read them, give columns their names, set aside what cannot be used and say why."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tunesmith.data.characters import fault_in_text, is_empty
 from tunesmith.data.files import Loaded, load_tables
 from tunesmith.data.guess import guess_columns, task_name
-from tunesmith.data.rows import Row, Rows, check_share, set_aside
+from tunesmith.data.rows import Row, Rows, Streamed, check_share, set_aside
 from tunesmith.data.shapes import recognise
 from tunesmith.data.templates import Template, load_template, missing_columns
 from tunesmith.errors import DataError, did_you_mean
@@ -20,47 +21,60 @@ class _Part:
     """The rows of one file, with the names that the task gives their columns."""
 
     name: str
-    rows: tuple[Row, ...]
+    rows: Iterable[Row]  # can be gone through again and again
+    columns: tuple[str, ...]
     faults: tuple[SetAside, ...]
-
-    @property
-    def columns(self) -> list[str]:
-        return list(dict.fromkeys(name for row in self.rows for name in row.values))
+    notes: tuple[str, ...] = ()
 
 
-def read_rows(task: TaskSettings, data: DataSettings, *, base: Path) -> Rows:
+def read_rows(task: TaskSettings, data: DataSettings, *, base: Path, spare: Collection[str] = ()) -> Rows:
     """Read everything that a task names.
+
+    The rows of large files are not held: what is returned reads them again, with the same result.
 
     Args:
         task: Source, columns, template and references decide what a row must have.
         data: How many bad rows may be set aside, and how large a row may be.
         base: The folder that paths start from: the recipe's.
+        spare: Columns that may be missing: only forms need them that are taken where rows have them.
 
     Raises:
         DataError: Files are missing, empty or broken, columns are not there, too many rows are bad; all problems of
             one kind at once.
         UserError: A package that the format needs is not installed.
     """
-    loaded = load_tables(task, data, base=base)
-    notes = [note for part in loaded for note in part.table.notes]
+    loaded = load_tables(task, data, base=base / Path(data.folder).expanduser())
     parts = [_renamed(part, task) for part in loaded]
+    notes = [note for part in parts for note in part.notes]
+    large = any(part.table is None for part in loaded)
     if task.template is None:
         task, parts, more = _without_template(task, loaded, parts)
         notes += more
+        large = False  # they were held for the guess
     template = load_template(task)
-    _check_columns(task, template, parts)
-    kept: list[Row] = []
+    _check_columns(task, template, parts, spare=spare)
     bad = [fault for part in parts for fault in part.faults]
+    kept: list[Row] = []
+    count = 0
     for row in (row for part in parts for row in part.rows):
         reason = _fault(row, task, template)
         if reason:
             bad.append(set_aside(row, reason))
-        else:
+            continue
+        count += 1
+        if not large:
             kept.append(_complete(row, template))
-    check_share(task.name, bad, read=len(kept) + len(bad), allowed=data.allow_bad)
-    if not kept:
+    check_share(task.name, bad, read=count + len(bad), allowed=data.allow_bad)
+    if not count:
         raise DataError(f'task "{task.name}": none of its {len(bad)} rows can be used; the first: {bad[0].reason}.')
-    return Rows(task, tuple(kept), tuple(bad), tuple(notes), {part.name: part.digest for part in loaded})
+    rows = Streamed(lambda: _good(parts, task, template), count) if large else tuple(kept)
+    return Rows(task, rows, tuple(bad), tuple(notes), {part.name: part.digest for part in loaded})
+
+
+def _good(parts: Sequence[_Part], task: TaskSettings, template: Template) -> Iterator[Row]:
+    """Yield the rows that can be rendered."""
+    for part in parts:
+        yield from (_complete(row, template) for row in part.rows if not _fault(row, task, template))
 
 
 def guess_task(path: Path) -> TaskSettings:
@@ -77,16 +91,28 @@ def guess_task(path: Path) -> TaskSettings:
 
 def _renamed(loaded: Loaded, task: TaskSettings) -> _Part:
     """Give columns the names of the recipe; a column that has a second name keeps its own beside it."""
-    rows = tuple(
-        Row(
-            {**values, **{name: values[column] for name, column in task.columns.items() if column in values}},
-            loaded.name,
-            line,
-            loaded.split,
-        )
-        for line, values in loaded.table.rows
-    )
-    return _Part(loaded.name, rows, loaded.table.set_aside)
+
+    def rows() -> Iterator[Row]:
+        return (_row(loaded, line, values, task) for table in loaded.tables() for line, values in table.rows)
+
+    columns: dict[str, None] = {}
+    faults: list[SetAside] = []
+    notes: list[str] = []
+    count = 0
+    for table in loaded.tables():
+        faults += table.set_aside
+        notes += table.notes
+        count += len(table.rows)
+        for _, values in table.rows:
+            columns.update(dict.fromkeys(values))
+    columns.update({name: None for name, column in task.columns.items() if column in columns})
+    held = tuple(rows()) if loaded.table is not None else Streamed(rows, count)
+    return _Part(loaded.name, held, tuple(columns), tuple(faults), tuple(notes))
+
+
+def _row(loaded: Loaded, line: int, values: dict[str, Any], task: TaskSettings) -> Row:
+    second = {name: values[column] for name, column in task.columns.items() if column in values}
+    return Row({**values, **second}, loaded.name, line, loaded.split)
 
 
 def _without_template(
@@ -110,14 +136,17 @@ def _without_template(
         made = [(row, shape.convert(row)) for row in part.rows]
         faults = tuple(set_aside(row, result) for row, result in made if isinstance(result, str))
         rows = tuple(result for _, result in made if isinstance(result, Row))
-        converted.append(_Part(part.name, rows, part.faults + faults))
+        columns = tuple(dict.fromkeys(name for row in rows for name in row.values))
+        converted.append(_Part(part.name, rows, columns, part.faults + faults))
         notes.append(f"{part.name}: rows are read as {shape.name}")
     if problems:
         raise DataError(problems)
     return task, converted, notes
 
 
-def _check_columns(task: TaskSettings, template: Template, parts: Sequence[_Part]) -> None:
+def _check_columns(
+    task: TaskSettings, template: Template, parts: Sequence[_Part], *, spare: Collection[str] = ()
+) -> None:
     """Raise what each file lacks: columns that the recipe renames, references, columns of the template."""
     problems: list[str] = []
     has_choices = bool(task.choices or template.choices)
@@ -133,7 +162,7 @@ def _check_columns(task: TaskSettings, template: Template, parts: Sequence[_Part
                 if name not in columns
             ]
         renamed_away = {name for name, column in task.columns.items() if column not in columns}
-        known = {*columns, *renamed_away}
+        known = {*columns, *renamed_away, *spare}
         problems += missing_columns(template, known, file=part.name, has_choices=has_choices)
     if problems:
         raise DataError(problems)

@@ -5,7 +5,7 @@ the validation part the next, so a larger training share takes no row out of the
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -17,6 +17,7 @@ from tunesmith.records import Split
 from tunesmith.settings import SplitSettings
 
 ORDER: tuple[Split, ...] = ("test", "validation", "train")
+SPARE = 1000  # rows that are held beyond twice a limit before they are sorted
 SPLIT_COLUMN = "split"  # used without being named when all of its values say a side
 
 
@@ -33,7 +34,7 @@ class Placed:
 
 
 def assign_split(
-    rows: Rows, settings: SplitSettings, *, inputs: Sequence[str], seed: int
+    rows: Rows, settings: SplitSettings, *, inputs: Sequence[str], seed: int, needed: Collection[Split] = ORDER
 ) -> tuple[tuple[Placed, ...], tuple[str, ...]]:
     """Give every row its side.
 
@@ -45,6 +46,7 @@ def assign_split(
         settings: Shares, group column, split column, limits.
         inputs: Columns whose text is the group key when no group column is named.
         seed: Of the recipe.
+        needed: Sides that must have rows if they have a share.
 
     Returns:
         The placed rows in the order of ``rows``, and notes.
@@ -55,21 +57,33 @@ def assign_split(
     notes: list[str] = []
     _check_settings(rows, settings)
     given = _given(rows, settings, notes)
-    keys, words = _keys(rows, settings, inputs, notes)
     shares = _shares(settings, {side for side in given if side})
-    sides = [
-        _side(key, shares, seed) if side in {None, "train"} else side for key, side in zip(keys, given, strict=True)
-    ]
-    placed = [
-        Placed(f"{rows.task.name}/{side}/{row.file}:{row.line}", rows.task.name, row, side, key, text)
-        for row, side, key, text in zip(rows.rows, sides, keys, words, strict=True)
-    ]
+    kept = _Kept(settings, seed)
+    ungrouped = 0
+    for row, said in zip(rows.rows, given, strict=True):
+        words = normalised(input_text(row, inputs))
+        value = row.values.get(settings.group) if settings.group else None
+        alone = is_empty(value)
+        ungrouped += alone
+        group = sha256(words.encode()).hexdigest()[:16] if alone else str(value).strip()
+        side = _side(group, shares, seed) if said in {None, "train"} else said
+        name = f"{rows.task.name}/{side}/{row.file}:{row.line}"
+        kept.add(Placed(name, rows.task.name, row, side, group, words))
+    if settings.group and ungrouped:
+        notes.append(
+            f'task "{rows.task.name}": {_many(ungrouped, "row")} with an empty {settings.group}; each is a group by '
+            "its own text"
+        )
+    placed = kept.all()
     _note_crossing(placed, notes)
-    check_sides(rows.task.name, placed, settings=settings)
-    return tuple(_limited(placed, settings, seed, notes)), tuple(notes)
+    check_sides(rows.task.name, placed, settings=settings, needed=needed)
+    notes += kept.notes(rows.task.name)
+    return placed, tuple(notes)
 
 
-def check_sides(task: str, placed: Sequence[Placed], *, settings: SplitSettings, after: str = "") -> None:
+def check_sides(
+    task: str, placed: Sequence[Placed], *, settings: SplitSettings, after: str = "", needed: Collection[Split] = ORDER
+) -> None:
     """Raise a DataError for each side that should have rows and has none."""
     shares: dict[Split, float] = {"train": settings.train, "validation": settings.validation, "test": settings.test}
     counted = Counter(item.split for item in placed)
@@ -79,7 +93,7 @@ def check_sides(task: str, placed: Sequence[Placed], *, settings: SplitSettings,
         f"{_many(groups, 'group')}, and a share of {shares[side]:g}. Add rows, raise `split.{side}`, choose another "
         f"seed, or give a file for it: `source: {{{side}: FILE}}`."
         for side in reversed(ORDER)
-        if shares[side] > 0 and not counted[side] and settings.limit.get(side) != 0
+        if side in needed and shares[side] > 0 and not counted[side] and settings.limit.get(side) != 0
     ]
     if problems:
         raise DataError(problems)
@@ -98,7 +112,8 @@ def _check_settings(rows: Rows, settings: SplitSettings) -> None:
         for side, limit in settings.limit.items()
         if limit < 0
     ]
-    columns = sorted({name for row in rows.rows for name in row.values})
+    named = settings.group is not None or settings.column is not None
+    columns = sorted({name for row in rows.rows for name in row.values}) if named else []
     problems += [
         f'split.{field} is "{name}", and the rows of task "{rows.task.name}" have no such column; they have '
         f"{', '.join(columns)}.{did_you_mean(name, columns)}"
@@ -116,15 +131,19 @@ def _given(rows: Rows, settings: SplitSettings, notes: list[str]) -> list[Split 
             notes.append(f'task "{rows.task.name}": files give the split; column {settings.column} is not used')
         return [row.split for row in rows.rows]
     column = settings.column or SPLIT_COLUMN
-    found = [SPLITS.get(str(row.values.get(column)).strip().lower()) for row in rows.rows]
-    unknown = [row for row, side in zip(rows.rows, found, strict=True) if side is None]
+    if settings.column is None and any(_said(row, column) is None for row in rows.rows):
+        return [None] * len(rows.rows)
+    found = [_said(row, column) for row in rows.rows]
     if settings.column is None:
-        if unknown:
-            return [None] * len(rows.rows)
         notes.append(f'task "{rows.task.name}": column {SPLIT_COLUMN} gives the split')
-    elif unknown:
+    elif None in found:
+        unknown = [row for row, side in zip(rows.rows, found, strict=True) if side is None]
         raise DataError(_unknown_sides(rows.task.name, column, unknown))
     return found
+
+
+def _said(row: Row, column: str) -> Split | None:
+    return SPLITS.get(str(row.values.get(column)).strip().lower())
 
 
 def _unknown_sides(task: str, column: str, unknown: Sequence[Row]) -> list[str]:
@@ -135,23 +154,6 @@ def _unknown_sides(task: str, column: str, unknown: Sequence[Row]) -> list[str]:
         *(f"{row.file}:{row.line}: {row.values.get(column)!r}" for row in unknown[:NAMED]),
         *more,
     ]
-
-
-def _keys(rows: Rows, settings: SplitSettings, inputs: Sequence[str], notes: list[str]) -> tuple[list[str], list[str]]:
-    """Return group key and normalised input of each row."""
-    words = [normalised(input_text(row, inputs)) for row in rows.rows]
-    own = [sha256(text.encode()).hexdigest()[:16] for text in words]
-    if settings.group is None:
-        return own, words
-    values = [row.values.get(settings.group) for row in rows.rows]
-    without = sum(map(is_empty, values))
-    if without:
-        notes.append(
-            f'task "{rows.task.name}": {_many(without, "row")} with an empty {settings.group}; each is a group by its '
-            "own text"
-        )
-    keys = [key if is_empty(value) else str(value).strip() for key, value in zip(own, values, strict=True)]
-    return keys, words
 
 
 def _shares(settings: SplitSettings, given: set[Split]) -> dict[Split, float]:
@@ -183,14 +185,41 @@ def _note_crossing(placed: Sequence[Placed], notes: list[str]) -> None:
         )
 
 
-def _limited(placed: Sequence[Placed], settings: SplitSettings, seed: int, notes: list[str]) -> list[Placed]:
-    """Keep the rows with the lowest hashes of each side; the hash is of the text, so tasks keep the same rows."""
-    kept: set[str] = set()
-    for side in ORDER:
-        rows = [item for item in placed if item.split == side]
-        limit = settings.limit.get(side, len(rows))
-        ranked = sorted(rows, key=lambda item: (sha256(f"{seed}\nlimit\n{item.words}".encode()).digest(), item.id))
-        kept |= {item.id for item in ranked[:limit]}
-        if limit < len(rows):
-            notes.append(f'task "{rows[0].task}": split.limit keeps {limit} of {len(rows)} rows for {side}')
-    return [item for item in placed if item.id in kept]
+class _Kept:
+    """The rows with the lowest hashes of each side; the hash is of the text, so tasks keep the same rows.
+
+    No more than twice the limit of a side are ever held.
+    """
+
+    def __init__(self, settings: SplitSettings, seed: int) -> None:
+        self._limits, self._seed = settings.limit, seed
+        self._counts: Counter[Split] = Counter()
+        self._rows: dict[Split, list[tuple[bytes, str, int, Placed]]] = {side: [] for side in ORDER}
+
+    def add(self, item: Placed) -> None:
+        """Take a row, or let it go."""
+        rows, limit = self._rows[item.split], self._limits.get(item.split)
+        self._counts[item.split] += 1
+        rank = b"" if limit is None else sha256(f"{self._seed}\nlimit\n{item.words}".encode()).digest()
+        rows.append((rank, item.id, self._counts.total(), item))
+        if limit is not None and len(rows) > 2 * limit + SPARE:
+            self._cut(rows, limit)
+
+    def all(self) -> tuple[Placed, ...]:
+        """Return the rows that are kept, in the order in which they came."""
+        for side, limit in self._limits.items():
+            self._cut(self._rows[side], limit)
+        return tuple(row[3] for row in sorted((r for rows in self._rows.values() for r in rows), key=lambda r: r[2]))
+
+    def notes(self, task: str) -> list[str]:
+        """Say where a limit let rows go."""
+        return [
+            f'task "{task}": the limit keeps {self._limits[side]} of {self._counts[side]} rows for {side}'
+            for side in ORDER
+            if self._limits.get(side, self._counts[side]) < self._counts[side]
+        ]
+
+    @staticmethod
+    def _cut(rows: list[tuple[bytes, str, int, Placed]], limit: int) -> None:
+        rows.sort(key=lambda row: row[:2])
+        del rows[limit:]

@@ -232,14 +232,31 @@ def missing_columns(template: Template, columns: Collection[str], *, file: str, 
     ]
 
 
-def draw_form(template: Template, example_id: str, row: Mapping[str, Any], *, seed: int) -> Form:
-    """Return the form of a training row: one of those that the task names, all with the same share.
+def draw_form(
+    template: Template,
+    example_id: str,
+    row: Mapping[str, Any],
+    *,
+    seed: int,
+    shares: Mapping[Form, float] | None = None,
+) -> Form:
+    """Return the form of a training row: one of those that the task names, in the given shares or all with the same.
 
-    It is drawn by a hash of seed and id among the forms whose columns hold something in this row; a row that has what
-    none of them needs is asked like a test row.
+    It is drawn by a hash of seed and id among the forms whose columns hold something in this row, so that a form which
+    a row cannot have leaves its share to the others; a row that can have none is asked like a test row.
     """
-    fit = [form for form in template.forms if not any(is_empty(row.get(name)) for name in template.needs[form])]
-    return fit[_hash(f"{seed}\nform\n{example_id}") % len(fit)] if fit else template.asked
+    parts = {form: shares.get(form, 0.0) if shares else 1.0 for form in template.forms}
+    fit = {
+        form: part
+        for form, part in parts.items()
+        if part and not any(is_empty(row.get(name)) for name in template.needs[form])
+    }
+    at = _hash(f"{seed}\nform\n{example_id}") / 2**64 * sum(fit.values())
+    for form, part in fit.items():
+        at -= part
+        if at < 0:
+            return form
+    return next(reversed(fit), template.asked)
 
 
 def draw_phrasing(template: Template, example_id: str, *, form: Form, seed: int) -> int:

@@ -1,5 +1,6 @@
 """What all parts of a plan stand on: the recipe, the sizes of the model, the lengths of the examples."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from tunesmith.data.encode import Coder
 from tunesmith.inference.answer import NO_LIMIT
 from tunesmith.machine import fastest_dtype
+from tunesmith.mixtures import quotas_of, tuned_tasks
 from tunesmith.models.load import Loaded, load_tokenizer, skeleton
 from tunesmith.planning.calibration import depths_of
 from tunesmith.planning.lengths import Counted, count_tokens
@@ -27,6 +29,17 @@ class Ground:
     shape: Shape
     examples: Mapping[Split, Sequence[Example]]
     counted: Mapping[Split, Sequence[Counted]]
+    quotas: Mapping[str, int] | None = None  # task -> examples of an epoch; None = each epoch has them all
+
+    def for_candidate(self, name: str) -> "Ground":
+        """Return the ground of one candidate's training: the tasks that it is tuned on, in its mixture."""
+        tuned = tuned_tasks(self.recipe, name)
+        own: dict[Split, Sequence[Counted]] = {
+            split: [one for one in found if split == "test" or one.task in tuned]
+            for split, found in self.counted.items()
+        }
+        quotas = quotas_of(self.recipe, name, Counter(one.task for one in own["train"]))
+        return replace(self, counted=own, quotas=quotas)
 
     def with_recipe(self, recipe: Recipe) -> "Ground":
         """Return the same model and data under another recipe."""

@@ -67,6 +67,7 @@ def plan_candidate(ground: Ground, name: str, free: int) -> CandidatePlan:
         free: Bytes of memory.
     """
     candidate, settings = ground.recipe.candidates[name], train_settings(ground.recipe, name)
+    ground = ground.for_candidate(name)
     measured = [calibration(order, ground.shape) for order in orders(ground, name)]
     answer = answer_stage(ground, name, measured[0], split="test")
     if candidate.method == "none":

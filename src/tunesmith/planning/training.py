@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tunesmith.data.mixture import Draw
 from tunesmith.errors import DataError
 from tunesmith.plan_records import StagePlan
 from tunesmith.planning.answering import answer_stage
@@ -58,12 +59,17 @@ def train_steps(ground: Ground, settings: TrainSettings) -> list[list[Load]]:
         DataError: No example fits.
     """
     shape = ground.shape
-    lengths = training_lengths(ground.counted["train"], shape.kind, check_context(ground.loaded, settings))
-    if not lengths:
+    limit = check_context(ground.loaded, settings)
+    fitting = [
+        (one.task, length) for one in ground.counted["train"] for length in training_lengths([one], shape.kind, limit)
+    ]
+    if not fitting:
         raise DataError("plan: there is nothing to train on: no example fits into train.max_tokens. Raise it.")
+    lengths, seed = [length for _, length in fitting], ground.recipe.seed
+    draw = None if ground.quotas is None else Draw.among([task for task, _ in fitting], ground.quotas, seed=seed)
     steps = all_steps(
-        sizes_of(lengths, shape), settings, seed=ground.recipe.seed,
-        tokens_per_batch=tokens_at_once(shape, settings), ragged=shape.kind == "causal",
+        sizes_of(lengths, shape), settings, seed=seed, tokens_per_batch=tokens_at_once(shape, settings),
+        ragged=shape.kind == "causal", draw=draw,
     )  # fmt: skip
     return [[batch_load([lengths[index] for index in batch], shape.kind) for batch in step] for _, step in steps]
 

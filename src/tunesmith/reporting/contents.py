@@ -16,6 +16,7 @@ from tunesmith.records import (
     DataHealth,
     Finish,
     Message,
+    Mixture,
     PredictResult,
     Record,
     RunRecord,
@@ -165,5 +166,6 @@ class Report(Record):
     tasks: tuple[TaskReport, ...]
     forgetting: ForgettingReport | None  # None = the recipe says off
     health: DataHealth | None
+    mixtures: tuple[Mixture, ...] = ()  # how tasks share the training; empty where each gives all that it has
     splits: tuple[SplitSummary, ...]
     notes: tuple[str, ...]  # what the report could not use, in words

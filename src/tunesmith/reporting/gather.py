@@ -1,5 +1,6 @@
 """Read a run folder into a ``Report``; a pure function of the files."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from tunesmith.errors import RecipeError, UserError
 from tunesmith.metrics.measures import Measures
+from tunesmith.mixtures import mixtures
 from tunesmith.plan_records import CandidatePlan, Plan
 from tunesmith.probe_records import Probe, ProbeResult
 from tunesmith.records import (
@@ -80,6 +82,7 @@ def gather(run: RunDir) -> Report:
         tasks=reports,
         forgetting=forgetting,
         health=read_record(run.health, DataHealth) if run.health.exists() else None,
+        mixtures=mixtures(recipe, Counter(example.task for example in examples["train"])),
         splits=tuple(
             split_summary(task, split, [example for example in examples[split] if example.task == task])
             for task in tasks

@@ -1,12 +1,14 @@
 """Scores of a file, and the health of data, as lines for a terminal or a pipe."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tunesmith.metrics.files import FileScores
 from tunesmith.progress import printable
-from tunesmith.records import DataHealth
+from tunesmith.records import DataHealth, Mixture
 
 
 def print_file_scores(found: FileScores, console: Console) -> None:
@@ -43,6 +45,18 @@ def print_health(health: DataHealth, console: Console) -> None:
         _line(console, f"  {leak.moved_id} is like {leak.kept_id} ({leak.similarity:.2f})")
     for note in health.notes:
         _line(console, note)
+
+
+def print_mixtures(found: Sequence[Mixture], console: Console) -> None:
+    """Print how tasks share the training: of each its examples in an epoch, their share, and how often each is seen."""
+    for mixture in found:
+        of = f" of {', '.join(mixture.candidates)}" if mixture.candidates else ""
+        _line(console, f"mixture{of}: {mixture.examples} examples in an epoch")
+        width = max(len(share.task) for share in mixture.shares)
+        for share in mixture.shares:
+            part = 100 * share.per_epoch / max(1, mixture.examples)
+            said = f"{share.per_epoch} of {share.rows} examples in an epoch, {part:.1f} %"
+            _line(console, f"  {share.task:<{width}}  {f'held out ({share.family})' if share.held_out else said}")
 
 
 def _line(console: Console, text: str, style: str = "") -> None:

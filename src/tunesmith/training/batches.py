@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.data.encode import Encoded
+from tunesmith.data.mixture import Draw
 from tunesmith.settings import TrainSettings
 
 IGNORED = -100  # label of a token that the loss does not count
@@ -64,8 +65,9 @@ def epoch_steps(
 
 
 def all_steps(
-    sizes: Sequence[int], settings: TrainSettings, *, seed: int, tokens_per_batch: int, ragged: bool = True
-) -> list[tuple[float, Step]]:
+    sizes: Sequence[int], settings: TrainSettings, *, seed: int, tokens_per_batch: int, ragged: bool = True,
+    draw: Draw | None = None,
+) -> list[tuple[float, Step]]:  # fmt: skip
     """Return every optimizer step of a whole training, each with the epochs that are done after it.
 
     Args:
@@ -74,17 +76,24 @@ def all_steps(
         seed: The recipe's.
         tokens_per_batch: Tokens in memory at once.
         ragged: Whether examples may share a row without padding.
+        draw: Which examples stand in which epoch; None: each has all of them.
     """
     steps: list[tuple[float, Step]] = []
     for epoch in range(math.ceil(settings.epochs)):
+        chosen = draw.epoch(epoch) if draw else range(len(sizes))
         found = epoch_steps(
-            sizes, seed=seed, epoch=epoch, tokens_per_step=settings.tokens_per_step,
+            [sizes[place] for place in chosen], seed=seed, epoch=epoch, tokens_per_step=settings.tokens_per_step,
             tokens_per_batch=tokens_per_batch, ragged=ragged,
         )  # fmt: skip
         share = min(1.0, settings.epochs - epoch)
         count = math.ceil(round(share * len(found), 6))  # 2.1 epochs leave a share of 0.10000000000000009
-        steps += [(epoch + (n + 1) / len(found), step) for n, step in enumerate(found[:count])]
+        steps += [(epoch + (n + 1) / len(found), _among(chosen, step)) for n, step in enumerate(found[:count])]
     return steps[: settings.max_steps]
+
+
+def _among(chosen: Sequence[int], step: Step) -> Step:
+    """Return a step with the indices of all examples in place of those among the chosen ones."""
+    return tuple(tuple(chosen[index] for index in batch) for batch in step)
 
 
 def split_step(step: Sequence[int], sizes: Sequence[int], tokens_per_batch: int, *, ragged: bool = True) -> Step:

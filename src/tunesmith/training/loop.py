@@ -34,7 +34,9 @@ def plan_steps(job: Job) -> list[tuple[float, Step]]:
     """Return every optimizer step of the whole training, each with the epochs that are done after it."""
     sizes = [example.tokens for example in job.train]
     ragged = job.kind == "causal"
-    return all_steps(sizes, job.settings, seed=job.seed, tokens_per_batch=tokens_per_batch(job), ragged=ragged)
+    return all_steps(
+        sizes, job.settings, seed=job.seed, tokens_per_batch=tokens_per_batch(job), ragged=ragged, draw=job.draw
+    )
 
 
 def tokens_per_batch(job: Job) -> int:

@@ -15,6 +15,7 @@ from tunesmith.data.encode import Coder, Encoded, encode_training, named
 from tunesmith.data.templates import instruction, load_template
 from tunesmith.errors import DataError
 from tunesmith.machine import fastest_dtype, peak_memory, reset_peak
+from tunesmith.mixtures import mixture_draw, mixture_settings, of_tuned_tasks
 from tunesmith.models.catalog import fingerprint, public_name
 from tunesmith.models.load import Loaded, load
 from tunesmith.progress import say
@@ -68,7 +69,7 @@ def tune(
     looks_first = hasattr(method, "prepare")  # at examples; it has no virtual tokens that those would begin with
     model = loaded.model if looks_first else attached(recipe, name, loaded)
     coder = Coder(loaded.tokenizer, loaded.kind, check_context(loaded, settings), loaded.virtual)
-    examples, encoding = encode_training(given.train, coder)
+    examples, encoding = encode_training(of_tuned_tasks(recipe, name, given.train), coder)
     validation = encode_validation(given, coder, settings, name=name)
     made_of = identity(given, name, [*examples, *validation])
     if looks_first:
@@ -82,7 +83,7 @@ def tune(
     job = Job(
         name, model, loaded.kind, loaded.tokenizer.pad_token_id, examples, validation, settings, rate, recipe.seed,
         half and not frozen, where.checkpoints, where.train_log, made_of,
-        scorer(loaded, model, score),
+        scorer(loaded, model, score), mixture_draw(recipe, name, given.train, [one.example_id for one in examples]),
     )  # fmt: skip
     progress = train(job)
     write_adapter(given, name, model, loaded, where)
@@ -134,6 +135,8 @@ def identity(given: Ingredients, name: str, encoded: Sequence[Encoded]) -> str:
     recipe = given.recipe
     digest = hashlib.sha256(fingerprint(given.model).encode())
     settings = [resolved(recipe)["candidates"][name], train_settings(recipe, name).model_dump(), recipe.seed]
+    if mixture := mixture_settings(recipe, name):
+        settings.append(mixture.model_dump())
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for example in encoded:
         digest.update(repr((example.example_id, example.input_ids, example.target_ids)).encode())
@@ -142,7 +145,7 @@ def identity(given: Ingredients, name: str, encoded: Sequence[Encoded]) -> str:
 
 def encode_validation(given: Ingredients, coder: Coder, settings: TrainSettings, *, name: str) -> Sequence[Encoded]:
     """Encode the examples that the best weights are chosen by; say what had no room."""
-    wanted = given.validation if settings.validations else ()
+    wanted = of_tuned_tasks(given.recipe, name, given.validation) if settings.validations else []
     if settings.keep_best != "loss" and not wanted:
         raise DataError(
             f"{name}: train.keep_best: {settings.keep_best} needs validation rows and train.validations above 0; there "

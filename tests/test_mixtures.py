@@ -1,0 +1,257 @@
+"""The mixture of a recipe, from what is written to what is trained and shown."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_run import Command, chats, write_table
+
+from tunesmith.data.prepare import prepare
+from tunesmith.errors import DataError, RecipeError
+from tunesmith.mixtures import mixture_draw, mixture_settings, mixtures, of_tuned_tasks, tuned_tasks
+from tunesmith.recipe import recipe_from_text
+from tunesmith.records import Example
+from tunesmith.settings import Recipe
+
+TASKS = """\
+name: mixed
+tasks:
+  - {name: sums, source: a.csv, template: dialogue-summary}
+  - {name: moods, source: a.csv, template: review-sentiment}
+  - {name: tones, source: a.csv, template: review-sentiment}
+"""
+COUNTS = {"sums": 40, "moods": 20, "tones": 10}
+
+
+def made(*lines: str) -> Recipe:
+    return recipe_from_text(TASKS + "\n".join(lines))
+
+
+def problems(*lines: str) -> tuple[str, ...]:
+    with pytest.raises(RecipeError) as error:
+        recipe_from_text(TASKS + "\n".join(lines), name="r.yaml")
+    return error.value.problems
+
+
+def shares(recipe: Recipe) -> dict[tuple[str, ...], list[int]]:
+    return {one.candidates: [share.per_epoch for share in one.shares] for one in mixtures(recipe, COUNTS)}
+
+
+class TestCandidates:
+    def test_each_has_the_words_of_the_recipe_and_its_own_over_them(self) -> None:
+        recipe = made(
+            "mixture: {cap: 30, examples: 90}",
+            "candidates:",
+            "  all: {method: lora}",
+            "  two: {method: lora, mixture: {tasks: 2}}",
+            "  again: {method: full, mixture: {tasks: 2}}",
+            "  few: {method: none, shots: 1}",
+        )
+        assert shares(recipe) == {("all",): [45, 30, 15], ("two", "again"): [54, 36, 0]}
+        assert tuned_tasks(recipe, "two") == ("sums", "moods")
+
+    def test_without_a_mixture_there_is_none_and_every_task_is_tuned_on(self) -> None:
+        recipe = made("candidates: {all: {method: lora}}")
+        assert mixtures(recipe, COUNTS) == ()
+        assert mixture_settings(recipe, "all") is None
+        assert tuned_tasks(recipe, "all") == ("sums", "moods", "tones")
+
+    def test_a_candidate_may_have_one_where_the_recipe_has_none(self) -> None:
+        recipe = made("candidates: {all: {method: lora}, one: {method: lora, mixture: {held_out: [review-sentiment]}}}")
+        assert shares(recipe) == {("one",): [40, 0, 0]}
+
+    def test_a_mixture_without_candidates_is_shown_all_the_same(self) -> None:
+        assert shares(made("mixture: {}")) == {(): [40, 20, 10]}
+
+
+class TestWhatIsWrong:
+    def test_names_that_are_not_there_get_the_nearest_one(self) -> None:
+        assert problems("mixture:", "  weights: {sms: 1}", "  limits: {mods: 5}", "  held_out: [review-sentimnt]") == (
+            'r.yaml:7: mixture.weights: there is no task "sms". Did you mean "sums"? Known here: sums, moods, tones.',
+            'r.yaml:8: mixture.limits: there is no task "mods". Did you mean "moods"? Known here: sums, moods, tones.',
+            'r.yaml:9: mixture.held_out: there is no task or family "review-sentimnt". Did you mean '
+            '"review-sentiment"? Known here: sums, moods, tones, dialogue-summary, review-sentiment.',
+        )
+
+    def test_something_must_be_left_to_tune_on_and_to_score(self) -> None:
+        assert problems("mixture: {held_out: [dialogue-summary, review-sentiment]}") == (
+            "r.yaml:6: mixture: no task is left to tune on. Hold out fewer.",
+        )
+        assert problems("mixture: {scored: held-out}") == (
+            "r.yaml:6: mixture.scored: only held-out tasks are to be scored, and none is. Name them in held_out.",
+        )
+        assert problems("mixture: {held_out: [sums], weights: {sums: 1, moods: 2}}") == (
+            'r.yaml:6: mixture: task "sums" has a weight and is held out. Keep one of the two.',
+        )
+
+    def test_numbers_out_of_bounds(self) -> None:
+        found = problems("mixture: {cap: 0, temperature: 0, weights: {sums: 0}, limits: {sums: 0}, forms: {odd: 1}}")
+        assert [line.partition(": ")[2].partition(":")[0] for line in found] == [
+            "mixture.cap", "mixture.temperature", "mixture.weights.sums", "mixture.limits.sums", "mixture.forms.odd",
+        ]  # fmt: skip
+
+    def test_what_shapes_the_rows_belongs_to_the_recipe(self) -> None:
+        assert problems(
+            "candidates:", "  one: {method: lora, mixture: {limit: 5, cpa: 3}}", "  base: {mixture: {}}"
+        ) == (
+            'r.yaml:7: candidates.one.mixture.cpa: there is no such key. Did you mean "cap"? Known here: cap, '
+            "temperature, weights, examples, limit, limits, forms, held_out, tasks, scored.",
+            "r.yaml:7: candidates.one.mixture.limit: this shapes the rows of all candidates alike. Write it into the "
+            "mixture of the recipe.",
+        )
+        assert problems("candidates: {base: {mixture: {cap: 3}}}") == (
+            "r.yaml:6: candidates.base.mixture: the base is not tuned (method: none) and takes no mixture. Name a "
+            "method or delete it.",
+        )
+
+    def test_a_prompt_for_each_task_needs_every_task(self) -> None:
+        assert problems(
+            "mixture: {tasks: 1}", "candidates:", "  p: {method: soft-prompt, per_task: true}"
+        ) == (
+            "r.yaml:8: candidates.p.per_task: no prompt of its own would be learned for moods, tones, which it is not "
+            "tuned on. Take one prompt for all tasks.",
+        )  # fmt: skip
+
+
+def example(task: str, number: int) -> Example:
+    name = f"{task}/train/a.csv:{number}"
+    return Example(id=name, task=task, split="train", prompt="p", target="t", references=("t",))
+
+
+TRAINING = tuple(example(task, number) for task, count in COUNTS.items() for number in range(count))
+
+
+class TestTraining:
+    RECIPE = made("mixture: {held_out: [sums], examples: 6}", "candidates: {one: {method: lora}, base: {shots: 1}}")
+
+    def test_nothing_of_a_held_out_task_is_trained_on(self) -> None:
+        used = of_tuned_tasks(self.RECIPE, "one", TRAINING)
+        assert {one.task for one in used} == {"moods", "tones"}
+        draw = mixture_draw(self.RECIPE, "one", TRAINING, [one.id for one in used])
+        assert draw is not None
+        assert [used[place].task for place in draw.epoch(0)] == ["moods"] * 4 + ["tones"] * 2
+
+    def test_examples_that_have_no_room_leave_the_shares_as_they_were_said(self) -> None:
+        used = [one.id for one in of_tuned_tasks(self.RECIPE, "one", TRAINING)][:21]
+        draw = mixture_draw(self.RECIPE, "one", TRAINING, used)
+        assert draw is not None
+        assert draw.epoch(3)[4:] == [20, 20]
+
+    def test_a_task_of_which_nothing_has_room_is_an_error(self) -> None:
+        with pytest.raises(DataError) as error:
+            mixture_draw(self.RECIPE, "one", TRAINING, ["moods/train/a.csv:0"])
+        assert error.value.problems == (
+            'one: mixture: task "tones" is to give 2 examples to an epoch, and none of its 10 fits into '
+            "train.max_tokens. Raise it, or hold the task out.",
+        )
+
+
+RUN = """\
+name: mixed
+model: MODEL
+tasks:
+  - {name: sums, source: chats.csv, template: dialogue-summary, max_new_tokens: 4, metrics: [rouge1]}
+  - {name: moods, source: chats.csv, template: text-label, columns: {text: dialogue, label: mood}, choices: [bad, good]}
+  - name: back
+    source: chats.csv
+    template: {prompt: "{{ summary }}", target: "{{ mood }}", inputs: [summary]}
+    family: moods-of-summaries
+    max_new_tokens: 4
+split: {train: 0.6, validation: 0.2, test: 0.2}
+mixture:
+  held_out: [moods-of-summaries]
+  scored: held-out
+  examples: 10
+  forms: {zero-shot: 0.5, few-shot: 0.5}
+train: {epochs: 2, max_tokens: 256, tokens_per_step: 600, validations: 1}
+candidates:
+  one: {method: lora, rank: 2, mixture: {tasks: 1}}
+  both: {method: lora, rank: 2}
+forgetting: off
+"""
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_table(tmp_path / "chats.csv")
+    (tmp_path / "mixed.yaml").write_text(RUN.replace("MODEL", str(tiny_causal)), encoding="utf-8")
+    return Path("mixed.yaml")
+
+
+def test_check_and_show_say_the_shares(mixed: Path, tunesmith: Command) -> None:
+    lines = tunesmith("check", mixed).out.splitlines()
+    said = [line for line in lines if "epoch" in line or "held out" in line]
+    assert said[0] == "mixture of one: 10 examples in an epoch"
+    assert said[3] == "  back   held out (moods-of-summaries)"
+    assert said[4] == "mixture of both: 10 examples in an epoch"
+    assert tunesmith("show", mixed, "-n", "2").out.startswith("mixture of one: 10 examples in an epoch\n")
+    as_json = json.loads(tunesmith("check", mixed, "--json").out)["mixtures"]
+    assert [one["candidates"] for one in as_json] == [["one"], ["both"]]
+    assert sum(share["per_epoch"] for share in as_json[1]["shares"]) == 10
+    assert as_json[0]["shares"][1]["per_epoch"] == 0
+
+
+def test_a_run_tunes_on_the_shares_and_scores_what_is_held_out(
+    mixed: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.training import loop
+
+    trained: dict[str, list[str]] = {}
+    real = loop.load_batch
+
+    def noted(job: Any, examples: Any, indices: Any) -> Any:
+        if examples is job.train:
+            trained.setdefault(job.name, []).extend(examples[index].example_id for index in indices)
+        else:
+            assert all(one.example_id.partition("/")[0] != "back" for one in examples)
+        return real(job, examples, indices)
+
+    monkeypatch.setattr(loop, "load_batch", noted)
+    ended = tunesmith("run", mixed, "--quiet")
+    assert (ended.code, ended.err) == (0, "")
+    tasks = {name: [one.partition("/")[0] for one in ids] for name, ids in trained.items()}
+    assert tasks["one"] == ["sums"] * 20
+    assert len(tasks["both"]) == 20
+    report = json.loads(Path("runs/mixed/report.json").read_text(encoding="utf-8"))
+    assert [task["task"] for task in report["tasks"]] == ["back"]
+    for name in ("one", "both"):
+        shares = next(one["shares"] for one in report["mixtures"] if name in one["candidates"])
+        for share in shares:
+            assert tasks[name].count(share["task"]) == 2 * share["per_epoch"]
+    page = Path("runs/mixed/report.html").read_text(encoding="utf-8")
+    assert "How tasks share the training of one" in page
+    assert "held out: nothing is tuned on it" in page
+
+
+def test_the_plan_counts_the_steps_of_the_mixture(mixed: Path, tunesmith: Command) -> None:
+    tunesmith("run", mixed, "--quiet")
+    plans = json.loads(Path("runs/mixed/plan.json").read_text(encoding="utf-8"))["candidates"]
+    for plan in plans:
+        if plan["train"]:
+            done = json.loads(Path(f"runs/mixed/candidates/{plan['name']}/train.json").read_text(encoding="utf-8"))
+            assert plan["train"]["steps"] == done["steps"]
+
+
+def test_a_form_is_left_out_where_a_table_has_no_column_for_it(tmp_path: Path) -> None:
+    table = ("dialogue", "summary", "mood", "why")
+    rows = [(*row, "Because of it." if number % 2 else "") for number, row in enumerate(chats())]
+    write_table(tmp_path / "with.csv", header=table, rows=rows)
+    write_table(tmp_path / "without.csv")
+    recipe = recipe_from_text("""\
+name: mixed
+tasks:
+  - {name: with, source: with.csv, template: question-answer,
+     columns: {question: dialogue, answer: mood, rationale: why}}
+  - {name: without, source: without.csv, template: question-answer, columns: {question: dialogue, answer: mood}}
+mixture: {forms: {zero-shot: 1, chain-of-thought: 1e9}}
+""")
+    made = prepare(
+        recipe.tasks, split=recipe.split, data=recipe.data, seed=0, base=tmp_path, mixture=recipe.mixture
+    )  # fmt: skip
+    forms = {task: {one.form for one in made.examples["train"] if one.task == task} for task in ("with", "without")}
+    assert forms == {"with": {"zero-shot", "chain-of-thought"}, "without": {"zero-shot"}}
+    named = recipe.tasks[1].model_copy(update={"forms": ("zero-shot", "chain-of-thought")})
+    with pytest.raises(DataError, match='there is no column "rationale"'):
+        prepare([named], split=recipe.split, data=recipe.data, seed=0, base=tmp_path, mixture=recipe.mixture)
