@@ -62,8 +62,12 @@ def prepare_tasks(options: argparse.Namespace, out: Path) -> Iterator[Task]:
         )
         write_stream(where / "short.json", loaded, examples, steps=2, rows_per_step=options.rows, **written)
         size = lora.count(lora.Settings(rank=RANK), loaded.model) if adapts else 0
-        about = "tiny" if options.small else {"causal": "SmolLM2-135M-Instruct"}.get(
-            kind, "random weights of the shape of T5-small 1.1, without dropout"
+        about = (
+            "tiny"
+            if options.small
+            else {"causal": "SmolLM2-135M-Instruct"}.get(
+                kind, "random weights of the shape of T5-small 1.1, without dropout"
+            )
         )
         bare = load(model).model
         adapter = write_adapter(where / "start", loaded) if adapts else None

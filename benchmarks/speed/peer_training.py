@@ -146,6 +146,7 @@ class Padding:
         self.pad, self.seq2seq, self.config, self.tokens = pad, seq2seq, config, 0
 
     def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        """Return a batch as the trainer wants it."""
         width, depth = (max(len(row[key]) for row in rows) for key in ("input_ids", "labels"))
         ids = [row["input_ids"] + [self.pad] * (width - len(row["input_ids"])) for row in rows]
         mask = [[1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])) for row in rows]

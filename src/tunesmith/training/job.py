@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.data.encode import Encoded
-from tunesmith.models.fused.stack import Stack
+from tunesmith.models.fused.stack import Packed
 from tunesmith.settings import TrainSettings
 
 
@@ -32,7 +32,7 @@ class Job:
     log: Path  # train.jsonl
     identity: str  # of all that decides the weights; a checkpoint with another one is refused
     score: Callable[[], float] | None = None  # a generated metric on the validation rows, for keep_best
-    stack: Stack | None = None  # the model as fused layers, while the loop runs and the model allows it
+    stack: Packed | None = None  # the model as fused layers, while the loop runs and the model allows it
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What happens between the matrix products: norms, rotations, SwiGLU, the loss. One pass over memory each.
+"""What happens between the matrix products: norms, rotations, gated activations, the loss. One pass over memory each.
 
 Every function has two forms with equal results up to rounding: compiled C++ (``kernels.cpp``) for float32 and bfloat16
 on a CPU, and torch for everything else. Matrices are (rows, width), rows being tokens; the last dimension is
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 
 from tunesmith.models.fused.build import library
 
@@ -128,6 +128,40 @@ def swiglu_backward(dy: Tensor, gate_up: Tensor, *, out: Tensor) -> None:
     smooth = gate * s
     out.copy_(smooth * up)
     d_gate, d_up = dy * up * (s + smooth * (1 - s)), dy * smooth
+    gate.copy_(d_gate)
+    up.copy_(d_up)
+
+
+def geglu(gate_up: Tensor, *, out: Tensor) -> None:
+    """Write ``gelu(gate) * up`` into ``out``, with the tanh form of gelu (Shazeer 2020).
+
+    Args:
+        gate_up: (rows, 2 * width), contiguous: gate, then up.
+        out: (rows, width).
+    """
+    if run := _compiled("geglu", gate_up, out):
+        run(_start(gate_up), *_at(out), *map(c_long, out.shape))
+        return
+    gate, up = gate_up.chunk(2, 1)
+    out.copy_(gelu(gate, approximate="tanh") * up)
+
+
+def geglu_backward(dy: Tensor, gate_up: Tensor, *, out: Tensor) -> None:
+    """Turn ``gate_up`` into its gradient, and write ``gelu(gate) * up`` into ``out`` once more.
+
+    Args:
+        dy: (rows, width) gradient of ``geglu``'s output.
+        gate_up: (rows, 2 * width), changed in place.
+        out: (rows, width).
+    """
+    if run := _compiled("geglu_backward", dy, gate_up, out):
+        run(*_at(dy), _start(gate_up), *_at(out), *map(c_long, out.shape))
+        return
+    gate, up = gate_up.chunk(2, 1)
+    smooth = gelu(gate, approximate="tanh")
+    out.copy_(smooth * up)
+    d_gate = torch.ops.aten.gelu_backward(dy * up, gate, approximate="tanh")
+    d_up = dy * smooth
     gate.copy_(d_gate)
     up.copy_(d_up)
 
