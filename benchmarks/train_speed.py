@@ -154,7 +154,8 @@ def main() -> None:
         "tasks": {task.name: measure(task, options, out / "turns") for task in prepare_tasks(options, out)},
     }
     if options.small:
-        print({name: task["times faster than"] for name, task in found["tasks"].items()})
+        for name, task in found["tasks"].items():
+            print(name, task["times faster than"], {cell: one.get("equality") for cell, one in task["cells"].items()})
     else:
         keep("train_speed", found, packages=("tunesmith", "torch", "transformers", "peft"))
 

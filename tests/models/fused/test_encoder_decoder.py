@@ -106,15 +106,15 @@ def test_loss_and_gradients_are_those_of_transformers(way: str, tiny_seq2seq: Pa
 
 @pytest.mark.parametrize("way", ["full", "lora"])
 @pytest.mark.parametrize("version", ["gated", "plain"])
-def test_in_float64_they_are_equal_to_ten_digits(way: str, version: str, tiny_seq2seq: Path) -> None:
+def test_in_float64_they_are_equal_to_nine_digits(way: str, version: str, tiny_seq2seq: Path) -> None:
     model = load(tiny_seq2seq).model
     if version == "plain":
         model = other_t5(
             tiny_seq2seq, feed_forward_proj="relu", dense_act_fn="relu", is_gated_act=False, scale_decoder_outputs=True
         )
     losses, (expected, found) = both(moved(WAYS[way](model)).double(), torch.float64)
-    assert losses[1] == pytest.approx(losses[0], rel=1e-7)  # T5 computes its norms in float32 whatever it is in
-    assert max(float((found[name] - gradient).abs().max()) for name, gradient in expected.items()) < 1e-5
+    assert losses[1] == pytest.approx(losses[0], rel=1e-9)
+    assert max(float((found[name] - gradient).abs().max()) for name, gradient in expected.items()) < 1e-7
 
 
 @pytest.mark.parametrize("way", ["full", "lora"])
@@ -178,7 +178,7 @@ def test_a_mask_keeps_the_mean_and_tells_places_apart() -> None:
     dropout = Dropout(0.25, seed=5).at(3)
     mask = dropout.mask(whole, 1)
     assert mask is not None
-    assert set(mask.unique().tolist()) == pytest.approx({0.0, 1 / 0.75})
+    assert mask.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
     assert float(mask.mean()) == pytest.approx(1, abs=0.02)
     again, other = Dropout(0.25, seed=5).at(3).mask(whole, 1), dropout.mask(whole, 2)
     assert again is not None

@@ -78,7 +78,8 @@ class Dropout:
         seed = hash((self.seed, *self.place, *place)) & (2**63 - 1)
         generator = torch.Generator(like.device).manual_seed(seed)
         kept = torch.empty(like.shape, dtype=torch.float32, device=like.device)
-        return kept.bernoulli_(1 - self.rate, generator=generator).div_(1 - self.rate).to(like.dtype)
+        kept.bernoulli_(1 - self.rate, generator=generator).div_(1 - self.rate)
+        return kept.to(like.dtype)
 
     def apply(self, x: Tensor, *place: int) -> Tensor:
         """Mask ``x`` in place, and return it."""
@@ -121,7 +122,8 @@ def _weights(q: Tensor, k: Tensor, bias: Bias | None) -> Tensor:
     if bias is not None:
         products += bias.matrix[:, : q.shape[1], : k.shape[1]]
     wide = torch.promote_types(products.dtype, torch.float32)
-    return torch.softmax(products, -1, dtype=wide).to(products.dtype)
+    weights: Tensor = torch.softmax(products, -1, dtype=wide).to(products.dtype)
+    return weights
 
 
 def attend_biased(q: Tensor, kv: tuple[Tensor, Tensor], looking: Looking, *, dropout: Dropout, out: Tensor) -> None:

@@ -165,7 +165,8 @@ class _Towers(torch.autograd.Function):
         ctx.climbed = None
         d_encoded = torch.zeros_like(encoded)
         dy, upper = _descend(model.decoder, gradients[0] * model.scale, decoder, rows.looking, (encoded, d_encoded))
-        dx, lower = None, [None] * len(model.encoder.parameters)
+        dx: Tensor | None = None
+        lower: list[Tensor | None] = [None] * len(model.encoder.parameters)
         if encodes:
             dx, lower = _descend(model.encoder, d_encoded, encoder, rows.looking, None)
         wanted = ctx.needs_input_grad

@@ -35,7 +35,7 @@ def _start(tensor: Tensor) -> c_void_p:
     return c_void_p(tensor.data_ptr())
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float, *, out: Tensor) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, eps: float, *, out: Tensor, own: bool = False) -> Tensor:
     """Write ``weight * x / rms(x)`` into ``out`` and return 1 / rms(x) for each row (Zhang and Sennrich 2019).
 
     Args:
@@ -43,18 +43,22 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, out: Tensor) -> Tensor:
         weight: (width,).
         eps: Added to the mean square.
         out: (rows, width); may be part of a wider matrix.
+        own: Keep float64 in the products, as T5 does; Llama rounds to float32 first.
     """
     inverse = torch.empty(x.shape[0], dtype=torch.float32, device=x.device)
     if run := _compiled("rms_norm", x, weight, out):
         run(*_at(x), _start(weight), c_float(eps), *_at(out), _start(inverse), *map(c_long, x.shape))
         return inverse
-    wide = x.float()
-    inverse = (wide.square().mean(-1) + eps).rsqrt()
-    out.copy_(weight * (wide * inverse[:, None]).to(x.dtype))
+    inverse = (x.float().square().mean(-1) + eps).rsqrt()
+    out.copy_(weight * (_wide(x, own) * inverse[:, None]).to(x.dtype))
     return inverse
 
 
-def rms_norm_backward(dy: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, *, dx: Tensor) -> None:
+def _wide(x: Tensor, own: bool) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32)) if own else x.float()
+
+
+def rms_norm_backward(dy: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, *, dx: Tensor, own: bool = False) -> None:
     """Add the gradient of ``rms_norm``'s input to ``dx``.
 
     Args:
@@ -63,18 +67,20 @@ def rms_norm_backward(dy: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, *,
         weight: (width,).
         inverse: (rows,) what it returned.
         dx: (rows, width), changed in place.
+        own: As in ``rms_norm``.
     """
     if run := _compiled("rms_norm_backward", dy, x, weight, dx):
         run(*_at(dy), *_at(x), _start(weight), _start(inverse), *_at(dx), *map(c_long, x.shape))
         return
     r = inverse[:, None]
-    g, wide = (dy * weight).float(), x.float()
-    dx += (g * r - wide * ((g * wide).sum(-1, keepdim=True) * r**3 / x.shape[1])).to(dx.dtype)
+    g, wide = _wide(dy * weight, own), _wide(x, own)
+    through_size = x.float() * ((g * wide).sum(-1, keepdim=True).float() * r**3 / x.shape[1])
+    dx += (g * r - through_size).to(dx.dtype)
 
 
-def rms_norm_weight_gradient(dy: Tensor, x: Tensor, inverse: Tensor) -> Tensor:
+def rms_norm_weight_gradient(dy: Tensor, x: Tensor, inverse: Tensor, *, own: bool = False) -> Tensor:
     """Return the gradient of ``rms_norm``'s weight, (width,)."""
-    return (dy.float() * x.float()).mul_(inverse[:, None]).sum(0)
+    return (_wide(dy, own) * _wide(x, own)).mul_(inverse[:, None]).sum(0)
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor, *, heads: int, back: bool = False) -> None:

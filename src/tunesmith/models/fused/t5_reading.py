@@ -45,7 +45,7 @@ def _read_tower(module: Any, dtype: torch.dtype, *, causal: bool) -> Tower | Non
 def _read_norm(module: Any) -> Norm | None:
     if type(module).__name__ != "T5LayerNorm" or [n for n, _ in module.named_parameters()] != ["weight"]:
         return None
-    return Norm(module.weight, float(module.variance_epsilon))
+    return Norm(module.weight, float(module.variance_epsilon), own=True)
 
 
 def _children(module: Any) -> set[str]:
