@@ -40,6 +40,7 @@ def contenders(task: Task, options: argparse.Namespace, formats: dict[str, float
     }  # fmt: skip
     # Full tuning in bfloat16 keeps float32 weights, as ours does: else the last bits of every step are lost.
     half = {"dtype": "float32", "autocast": fast == "bfloat16"} if task.adapter is None else {}
+    usual = {**order, "tuned": False, "dtype": "float32"}  # as the model's file has it
     tuned = {**order, "tuned": True, "batch": batch, "medium": medium, **half}
     peer = {"script": "peer_training.py", "python": options.peers}
     found = [
@@ -48,10 +49,12 @@ def contenders(task: Task, options: argparse.Namespace, formats: dict[str, float
     ]
     if task.adapter is not None and task.kind == "causal":
         found += [
-            Contender(TRAINER, **peer, order={**order, "tuned": False, "program": "trainer"}),
+            Contender(TRAINER, **peer, order={**usual, "program": "trainer"}),
             Contender(TUNED_TRL, **peer, order={**tuned, "program": "trl"}),
-            Contender(TRL, **peer, order={**order, "tuned": False, "program": "trl"}),
+            Contender(TRL, **peer, order={**usual, "program": "trl", "autocast": True}),
         ]
+    for one in found if options.preload else ():
+        one.environment["LD_PRELOAD"] = str(options.preload.resolve())
     return found
 
 
@@ -102,13 +105,14 @@ def cell(one: Contender, plain: dict[str, Any], task: Task, ceiling: float) -> d
     """Return what one program showed; without its speed if it failed, or did not learn the same."""
     if not one.turns:
         return {"failed": one.failed}
-    half = one.name == TRL or one.order["dtype"] == "bfloat16" or one.order.get("autocast", False)
+    half = one.order["dtype"] == "bfloat16" or one.order.get("autocast", False)  # trl's default is to do so
     gate = training_gate(one.turns[0], plain, half=half)
     told: dict[str, Any] = {
         "equality": gate,
         "losses": [round(loss, 5) for loss in one.turns[0]["losses"]],
         "validation loss": round(one.turns[0]["validation"], 5),
-        "format": one.order["dtype"],
+        "weights": one.order["dtype"],
+        "computed in": "bfloat16" if half else "float32",
         "batch": one.order["batch"] if one.name != OWN else "1,024 tokens",
         "turns": len(one.turns),
     }
@@ -141,6 +145,7 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=512, help="tokens of a row")
     parser.add_argument("--tasks", nargs="+", default=list(GOALS), choices=list(GOALS))
     parser.add_argument("--peers", type=Path, help="Python that has torch, transformers, peft and trl")
+    parser.add_argument("--preload", type=Path, help="an allocator for everybody, such as libtcmalloc_minimal.so.4")
     parser.add_argument("--out", type=Path, default=Path("runs/train_speed"))
     parser.add_argument("--small", action="store_true", help="tiny models, to try the script itself; nothing is kept")
     options = parser.parse_args()
@@ -149,6 +154,7 @@ def main() -> None:
         "question": "how many real tokens a second does tunesmith train with, beside Trainer with peft, and trl?",
         "data": "DialogSum" if options.data else "the shipped support chats",
         "threads": options.threads,
+        "allocator": options.preload.name if options.preload else "that of the system",
         "rounds": options.rounds,
         "tolerance": TOLERANCE,
         "tasks": {task.name: measure(task, options, out / "turns") for task in prepare_tasks(options, out)},

@@ -28,7 +28,10 @@ def part(name: str, make: Callable[[Result, Table], str], table: Table) -> str:
 
 def training(result: Result, table: Table) -> str:
     """Return a table for each task, and how its goals were met."""
-    parts = [f"Data: {result['data']}. {result['threads']} threads, medians of {result['rounds']} rounds."]
+    parts = [
+        f"Data: {result['data']}. {result['threads']} threads, medians of {result['rounds']} rounds. "
+        f"Allocator of memory: {result['allocator']}."
+    ]
     for name, task in result["tasks"].items():
         rows = [row(program, cell, task) for program, cell in task["cells"].items()]
         header = ("program", "tokens a second", "lowest to highest", "tunesmith is", "of the ceiling", "highest memory",

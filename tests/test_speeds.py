@@ -109,8 +109,10 @@ def result() -> dict[str, Any]:
         "times faster than": {"fast": 0.5, "alike": 1.03, "other": None, "broken": None},
         "goal, times faster than": {"fast": 3.0, "alike": 1.0, "other": 2.0},
     }  # fmt: skip
-    return {"data": "chats", "threads": 2, "rounds": 3, "tasks": {"causal LoRA": task}, "device": "a machine",
-            "date": "2026-11-25", "versions": {"torch": "2.13.0"}}  # fmt: skip
+    return {
+        "data": "chats", "threads": 2, "rounds": 3, "allocator": "malloc", "tasks": {"causal LoRA": task},
+        "device": "a machine", "date": "2026-11-25", "versions": {"torch": "2.13.0"},
+    }  # fmt: skip
 
 
 def test_losses_ties_and_failures_are_told(speeds: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,5 +34,5 @@ def peers_python(given: Path | None) -> Path:
 
 def pinned() -> list[str]:
     """Return the requirements of the peers that tunesmith has too, in the same versions."""
-    lines = CONSTRAINTS.read_text(encoding="utf-8").split()
+    lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line.split("==")[0] in PACKAGES]

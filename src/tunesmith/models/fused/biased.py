@@ -113,7 +113,8 @@ def spans(lengths: Sequence[int]) -> list[slice]:
 
 def _by_head(x: Tensor, size: int) -> Tensor:
     """Return rows (T, H * D) as (H, T, D), a view."""
-    return x.unflatten(1, (-1, size)).transpose(0, 1)
+    found: Tensor = x.unflatten(1, (-1, size)).transpose(0, 1)
+    return found
 
 
 def _weights(q: Tensor, k: Tensor, bias: Bias | None) -> Tensor:
