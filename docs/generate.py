@@ -7,8 +7,9 @@ A part stands between ``<!-- generated: NAME -->`` and ``<!-- end of NAME -->``;
 
 import json
 import re
+import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -25,6 +26,9 @@ from tunesmith.environment import NO_READER, STOPPED
 from tunesmith.models.catalog import CATALOG, Wheel
 from tunesmith.planning.memory import PARTS as MEMORY
 from tunesmith.registry import METHODS, resolve
+
+sys.path.insert(0, str(Path(__file__).parent))
+import speeds
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "tunesmith"
@@ -61,7 +65,7 @@ def filled(text: str) -> str:
     return PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n\n{found[3]}", text)
 
 
-def table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
@@ -238,6 +242,12 @@ FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
     "metric_speed": lambda r: (
         f"{r['found']['1, 2, L and Lsum, stemmed']['times faster']} times, all four kinds, stemmed"
     ),
+    "train_speed": speeds.headline,
+    "predict_speed": speeds.headline,
+    "scaling": lambda r: "; ".join(
+        f"{series} {cells[0]['value']} to {cells[-1]['value']}: a token at {cells[-1].get('at cost', 0):.2f}"
+        for series, cells in r["series"].items()
+    ),
     "plan_accuracy": lambda r: "; ".join(
         f"{name}: at worst {one['measured / planned']:.2f} of the plan ({one['setting']})"
         for name, one in r["worst"].items()
@@ -272,6 +282,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "layers": layers,
     "measured": measured,
     **sweeps.parts(table),
+    **{
+        name.replace("_", "-"): lambda name=name, make=make: speeds.part(name, make, table)  # type: ignore[misc]
+        for name, make in speeds.MAKERS.items()
+    },
     "memory-parts": lambda: table(("part", "how it is found"), ((f"`{n}`", text) for n, text in MEMORY.items())),
 }
 """Name of a generated part -> what makes it."""

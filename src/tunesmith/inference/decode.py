@@ -14,7 +14,7 @@ from tunesmith.inference.memory import NAME
 from tunesmith.inference.reading import FusedReader, ModelReader, Reader
 from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import attending
-from tunesmith.models.fused.stack import fused
+from tunesmith.models.fused.stack import Stack, fused
 from tunesmith.models.load import Loaded
 from tunesmith.progress import say
 
@@ -77,7 +77,7 @@ def slots_for(prompts: int, room: int, tokens_in_memory: int) -> int:
 def _reader(loaded: Loaded, slots: int, room: int) -> Iterator[Reader]:
     """Have what computes: fused layers where the model can be had so, else its own."""
     with fused(loaded.model, dtype=loaded.model.dtype) as stack:
-        if stack is not None:
+        if isinstance(stack, Stack):
             yield FusedReader(stack, slots, room)
             return
     with attending(loaded.model, NAME):

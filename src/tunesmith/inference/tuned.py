@@ -52,7 +52,8 @@ class Tuned:
         model = materialize(str(base or card.model), base=Path.cwd())
         dtype: torch.dtype = fastest_dtype()
         loaded = load_tuned(card.method, model, folder, dtype=dtype)
-        keep_fused(loaded.model, dtype=dtype)  # once, and not again for each call of ``answer``
+        if loaded.kind == "causal":
+            keep_fused(loaded.model, dtype=dtype)  # once, and not again for each call of ``answer``
         return cls(loaded, card)
 
     def answer(self, rows: Sequence[Mapping[str, Any]], *, task: str | None = None) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tunesmith.data.encode import Encoded
 from tunesmith.data.mixture import Draw
-from tunesmith.models.fused.stack import Stack
+from tunesmith.models.fused.stack import Packed
 from tunesmith.settings import TrainSettings
 
 
@@ -34,7 +34,7 @@ class Job:
     identity: str  # of all that decides the weights; a checkpoint with another one is refused
     score: Callable[[], float] | None = None  # a generated metric on the validation rows, for keep_best
     draw: Draw | None = None  # which examples stand in which epoch; None = each has all of them
-    stack: Stack | None = None  # the model as fused layers, while the loop runs and the model allows it
+    stack: Packed | None = None  # the model as fused layers, while the loop runs and the model allows it
 
 
 @dataclass(slots=True)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from tunesmith.models.fused.encoder_decoder import EncoderDecoder
 from tunesmith.models.fused.ragged import Segments
-from tunesmith.models.fused.stack import Stack
+from tunesmith.models.fused.stack import Packed
 from tunesmith.training.batches import IGNORED, Batch
 
 
@@ -31,7 +32,7 @@ def shifted(labels: Tensor) -> Tensor:
     return out
 
 
-def loss_sum(model: Any, batch: Batch, kind: str, *, stack: Stack | None = None) -> Tensor:
+def loss_sum(model: Any, batch: Batch, kind: str, *, stack: Packed | None = None) -> Tensor:
     """Return the summed negative log-likelihood of a batch's target tokens, in nats, as a scalar of at least float32.
 
     Args:
@@ -40,6 +41,10 @@ def loss_sum(model: Any, batch: Batch, kind: str, *, stack: Stack | None = None)
         kind: "causal" (the model is inside ``models.attention.ragged``, or the batch holds one example) or "seq2seq".
         stack: The model as fused layers, if it could be had; without it nothing may be shared in the batch.
     """
+    if isinstance(stack, EncoderDecoder):
+        assert batch.attention_mask is not None
+        before = decoder_inputs(model, batch.labels)
+        return stack.loss_sum(batch.input_ids, batch.attention_mask, before, batch.labels)
     if kind == "seq2seq":
         # Ids that the loss ignores still enter the decoder as input; any valid id will do there.
         logits = model(

@@ -96,6 +96,22 @@ def test_swiglu_and_its_gradient(form: str, dtype: torch.dtype) -> None:
     close(gate_up, x.grad, dtype)
 
 
+def test_geglu_and_its_gradient(form: str, dtype: torch.dtype) -> None:
+    gate_up, dy = 3 * numbers(ROWS, 2 * WIDTH, dtype=dtype), numbers(ROWS, WIDTH, dtype=dtype, seed=1)
+    gate_up[0] *= 100
+    x = gate_up.double().requires_grad_()
+    gate, up = x.chunk(2, 1)
+    expected = functional.gelu(gate, approximate="tanh") * up
+    expected.backward(dy.double())
+    assert x.grad is not None
+    out, again = (part_of_a_wider_matrix(ROWS, WIDTH, dtype) for _ in range(2))
+    kernels.geglu(gate_up, out=out)
+    close(out, expected, dtype)
+    kernels.geglu_backward(dy, gate_up, out=again)
+    close(again, expected, dtype)
+    close(gate_up, x.grad, dtype)
+
+
 @pytest.mark.parametrize("size", [1.0, 30.0, 1000.0])
 def test_cross_entropy_leaves_its_gradient(form: str, dtype: torch.dtype, size: float) -> None:
     logits, labels = size * numbers(ROWS, WIDTH, dtype=dtype), torch.arange(ROWS) * 5

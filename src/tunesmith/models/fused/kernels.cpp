@@ -140,6 +140,46 @@ void swiglu_backward(const T* dy, long dys, T* gate_up, T* y, long ys, long rows
     }
 }
 
+// gelu(gate) * up, with the tanh form of gelu; 1 + tanh(z) is 2 - 2 / (e^2z + 1).
+inline float one_plus_tanh(float x) {
+    float z = 0.7978845608f * (x + 0.044715f * x * x * x);
+    return 2.0f - 2.0f / (exponential(2.0f * z) + 1.0f);
+}
+
+template <class T>
+void geglu(const T* gate_up, T* y, long ys, long rows, long width) {
+#pragma omp parallel for
+    for (long i = 0; i < rows; i++) {
+        const T *gate = gate_up + i * 2 * width, *up = gate + width;
+        T* b = y + i * ys;
+#pragma omp simd
+        for (long j = 0; j < width; j++) {
+            float g = wide(gate[j]);
+            narrow(0.5f * g * one_plus_tanh(g) * wide(up[j]), b[j]);
+        }
+    }
+}
+
+// As swiglu_backward.
+template <class T>
+void geglu_backward(const T* dy, long dys, T* gate_up, T* y, long ys, long rows, long width) {
+#pragma omp parallel for
+    for (long i = 0; i < rows; i++) {
+        const T* d = dy + i * dys;
+        T *gate = gate_up + i * 2 * width, *up = gate + width, *b = y + i * ys;
+#pragma omp simd
+        for (long j = 0; j < width; j++) {
+            float g = wide(gate[j]), u = wide(up[j]), e = wide(d[j]);
+            float t = one_plus_tanh(g);
+            float gelu = 0.5f * g * t;
+            float slope = 0.5f * t + 0.5f * g * t * (2.0f - t) * 0.7978845608f * (1.0f + 0.134145f * g * g);
+            narrow(gelu * u, b[j]);
+            narrow(e * u * slope, gate[j]);
+            narrow(e * gelu, up[j]);
+        }
+    }
+}
+
 // One new token of each slot attends to all that its slot remembers. K heads of keys and values, each read once for the
 // queries that share it. keys, values: (slots, K, room, size); query: (slots, heads * size) with stride qs.
 template <class T>
@@ -225,6 +265,10 @@ void cross_entropy(T* x, const int64_t* labels, float* loss, long rows, long wid
     extern "C" void swiglu_##NAME(const T* gu, T* y, long ys, long n, long d) { swiglu(gu, y, ys, n, d); }            \
     extern "C" void swiglu_backward_##NAME(const T* dy, long dys, T* gu, T* y, long ys, long n, long d) {             \
         swiglu_backward(dy, dys, gu, y, ys, n, d);                                                                    \
+    }                                                                                                                 \
+    extern "C" void geglu_##NAME(const T* gu, T* y, long ys, long n, long d) { geglu(gu, y, ys, n, d); }              \
+    extern "C" void geglu_backward_##NAME(const T* dy, long dys, T* gu, T* y, long ys, long n, long d) {              \
+        geglu_backward(dy, dys, gu, y, ys, n, d);                                                                     \
     }                                                                                                                 \
     extern "C" void cross_entropy_##NAME(T* x, const int64_t* labels, float* loss, long n, long d) {                  \
         cross_entropy(x, labels, loss, n, d);                                                                         \

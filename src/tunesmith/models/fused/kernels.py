@@ -1,4 +1,4 @@
-"""What happens between the matrix products: norms, rotations, SwiGLU, the loss. One pass over memory each.
+"""What happens between the matrix products: norms, rotations, gated activations, the loss. One pass over memory each.
 
 Every function has two forms with equal results up to rounding: compiled C++ (``kernels.cpp``) for float32 and bfloat16
 on a CPU, and torch for everything else. Matrices are (rows, width), rows being tokens; the last dimension is
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 
 from tunesmith.models.fused.build import library
 
@@ -35,7 +35,7 @@ def _start(tensor: Tensor) -> c_void_p:
     return c_void_p(tensor.data_ptr())
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float, *, out: Tensor) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, eps: float, *, out: Tensor, own: bool = False) -> Tensor:
     """Write ``weight * x / rms(x)`` into ``out`` and return 1 / rms(x) for each row (Zhang and Sennrich 2019).
 
     Args:
@@ -43,18 +43,22 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, out: Tensor) -> Tensor:
         weight: (width,).
         eps: Added to the mean square.
         out: (rows, width); may be part of a wider matrix.
+        own: Keep float64 in the products, as T5 does; Llama rounds to float32 first.
     """
     inverse = torch.empty(x.shape[0], dtype=torch.float32, device=x.device)
     if run := _compiled("rms_norm", x, weight, out):
         run(*_at(x), _start(weight), c_float(eps), *_at(out), _start(inverse), *map(c_long, x.shape))
         return inverse
-    wide = x.float()
-    inverse = (wide.square().mean(-1) + eps).rsqrt()
-    out.copy_(weight * (wide * inverse[:, None]).to(x.dtype))
+    inverse = (x.float().square().mean(-1) + eps).rsqrt()
+    out.copy_(weight * (_wide(x, own) * inverse[:, None]).to(x.dtype))
     return inverse
 
 
-def rms_norm_backward(dy: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, *, dx: Tensor) -> None:
+def _wide(x: Tensor, own: bool) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32)) if own else x.float()
+
+
+def rms_norm_backward(dy: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, *, dx: Tensor, own: bool = False) -> None:
     """Add the gradient of ``rms_norm``'s input to ``dx``.
 
     Args:
@@ -63,18 +67,20 @@ def rms_norm_backward(dy: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, *,
         weight: (width,).
         inverse: (rows,) what it returned.
         dx: (rows, width), changed in place.
+        own: As in ``rms_norm``.
     """
     if run := _compiled("rms_norm_backward", dy, x, weight, dx):
         run(*_at(dy), *_at(x), _start(weight), _start(inverse), *_at(dx), *map(c_long, x.shape))
         return
     r = inverse[:, None]
-    g, wide = (dy * weight).float(), x.float()
-    dx += (g * r - wide * ((g * wide).sum(-1, keepdim=True) * r**3 / x.shape[1])).to(dx.dtype)
+    g, wide = _wide(dy * weight, own), _wide(x, own)
+    through_size = x.float() * ((g * wide).sum(-1, keepdim=True).float() * r**3 / x.shape[1])
+    dx += (g * r - through_size).to(dx.dtype)
 
 
-def rms_norm_weight_gradient(dy: Tensor, x: Tensor, inverse: Tensor) -> Tensor:
+def rms_norm_weight_gradient(dy: Tensor, x: Tensor, inverse: Tensor, *, own: bool = False) -> Tensor:
     """Return the gradient of ``rms_norm``'s weight, (width,)."""
-    return (dy.float() * x.float()).mul_(inverse[:, None]).sum(0)
+    return (_wide(dy, own) * _wide(x, own)).mul_(inverse[:, None]).sum(0)
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor, *, heads: int, back: bool = False) -> None:
@@ -128,6 +134,40 @@ def swiglu_backward(dy: Tensor, gate_up: Tensor, *, out: Tensor) -> None:
     smooth = gate * s
     out.copy_(smooth * up)
     d_gate, d_up = dy * up * (s + smooth * (1 - s)), dy * smooth
+    gate.copy_(d_gate)
+    up.copy_(d_up)
+
+
+def geglu(gate_up: Tensor, *, out: Tensor) -> None:
+    """Write ``gelu(gate) * up`` into ``out``, with the tanh form of gelu (Shazeer 2020).
+
+    Args:
+        gate_up: (rows, 2 * width), contiguous: gate, then up.
+        out: (rows, width).
+    """
+    if run := _compiled("geglu", gate_up, out):
+        run(_start(gate_up), *_at(out), *map(c_long, out.shape))
+        return
+    gate, up = gate_up.chunk(2, 1)
+    out.copy_(gelu(gate, approximate="tanh") * up)
+
+
+def geglu_backward(dy: Tensor, gate_up: Tensor, *, out: Tensor) -> None:
+    """Turn ``gate_up`` into its gradient, and write ``gelu(gate) * up`` into ``out`` once more.
+
+    Args:
+        dy: (rows, width) gradient of ``geglu``'s output.
+        gate_up: (rows, 2 * width), changed in place.
+        out: (rows, width).
+    """
+    if run := _compiled("geglu_backward", dy, gate_up, out):
+        run(*_at(dy), _start(gate_up), *_at(out), *map(c_long, out.shape))
+        return
+    gate, up = gate_up.chunk(2, 1)
+    smooth = gelu(gate, approximate="tanh")
+    out.copy_(smooth * up)
+    d_gate = torch.ops.aten.gelu_backward(dy * up, gate, approximate="tanh")
+    d_up = dy * smooth
     gate.copy_(d_gate)
     up.copy_(d_up)
 

@@ -28,6 +28,7 @@ class Norm:
 
     weight: nn.Parameter  # (width,)
     eps: float
+    own: bool = False  # whether products stay in float64 where the model is in it
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -36,17 +37,17 @@ class Norm:
 
     def __call__(self, x: Tensor, *, out: Tensor) -> Tensor:
         """Normalise into ``out``; return 1 / rms of each row."""
-        return rms_norm(x, self.weight.detach().to(x.dtype), self.eps, out=out)
+        return rms_norm(x, self.weight.detach().to(x.dtype), self.eps, out=out, own=self.own)
 
     def backward(self, dy: Tensor, x: Tensor, inverse: Tensor, *, dx: Tensor) -> None:
         """Add the gradient of the input to ``dx``."""
-        rms_norm_backward(dy, x, self.weight.detach().to(x.dtype), inverse, dx=dx)
+        rms_norm_backward(dy, x, self.weight.detach().to(x.dtype), inverse, dx=dx, own=self.own)
 
     def weight_gradients(self, dy: Tensor, x: Tensor, inverse: Tensor) -> list[Tensor]:
         """Return the gradients of ``parameters``."""
         if not self.weight.requires_grad:
             return []
-        return [rms_norm_weight_gradient(dy, x, inverse).to(self.weight.dtype)]
+        return [rms_norm_weight_gradient(dy, x, inverse, own=self.own).to(self.weight.dtype)]
 
 
 @dataclass(frozen=True, slots=True)

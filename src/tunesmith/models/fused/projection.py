@@ -184,3 +184,13 @@ class Projection:
     def _row_slices(self) -> list[slice]:
         ends = torch.tensor(self.rows).cumsum(0).tolist()
         return [slice(end - rows, end) for end, rows in zip(ends, self.rows, strict=True)]
+
+
+def same_weights(mine: Sequence[Projection], theirs: Sequence[Projection]) -> bool:
+    """Tell whether two readings of a model found the same weights in the same places."""
+    return all(
+        a is b
+        for one, two in zip(mine, theirs, strict=True)
+        for first, second in zip(one.parts, two.parts, strict=True)
+        for a, b in ((first.weight, second.weight), (first.a, second.a), (first.b, second.b))
+    )

@@ -1,4 +1,6 @@
-"""A whole causal model of the Llama family as fused layers: which models that is, and the loss of a batch.
+"""A whole model as fused layers: which models that is, and, for the causal ones, the loss of a batch.
+
+T5 is in ``encoder_decoder.py``.
 
 Anything that is not known to compute exactly this (another family, dropout, hooks, adapters of another kind) is left
 to transformers' own code.
@@ -12,20 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.models.fused.kernels import cross_entropy
+from tunesmith.models.fused.encoder_decoder import EncoderDecoder
+from tunesmith.models.fused.head import head_loss
 from tunesmith.models.fused.layer import Kept, Layer, Norm, Row, all_parameters
-from tunesmith.models.fused.projection import Part, Projection, is_linear, read_part
+from tunesmith.models.fused.projection import Part, Projection, is_linear, read_part, same_weights
 from tunesmith.models.fused.ragged import Heads, Segments
+from tunesmith.models.fused.t5_reading import read_encoder_decoder
 
 FAMILIES = ("llama", "mistral", "qwen2")
 ROTATIONS = ("default", "linear", "llama3", "yarn")  # those whose angles depend on the position alone
 MARK = "_tunesmith_stack"  # where a packed model keeps its stack
-LOGITS_BYTES = 64_000_000  # of a chunk of the output head
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """All layers, the last norm and the head."""
+    """All layers of a causal model, the last norm and the head."""
 
     model: Any  # the transformers model
     layers: tuple[Layer, ...]
@@ -42,16 +45,6 @@ class Stack:
         """Take over what an optimizer step has changed."""
         for projection in self.projections:
             projection.refresh()
-
-    def same_as(self, other: "Stack") -> bool:
-        """Tell whether two readings of a model found the same weights in the same places."""
-        mine, theirs = self.projections, other.projections
-        return self.dtype == other.dtype and all(
-            a is b
-            for one, two in zip(mine, theirs, strict=True)
-            for first, second in zip(one.parts, two.parts, strict=True)
-            for a, b in ((first.weight, second.weight), (first.a, second.a), (first.b, second.b))
-        )
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the embeddings of tokens, (T, width)."""
@@ -77,10 +70,7 @@ class Stack:
         row = Row(segments, *self.angles(positions), counted)
         run: Any = _Layers.apply
         hidden = run(self.embed(ids), self, row, *all_parameters(self.layers), *self.norm.parameters)
-        head = self.head if self.head.requires_grad else self.head.detach()
-        run = _Head.apply
-        loss: Tensor = run(hidden, head, labels[counted])
-        return loss
+        return head_loss(hidden, self.head, labels[counted])
 
 
 class _Layers(torch.autograd.Function):
@@ -136,37 +126,18 @@ def _lowest(stack: Stack, embeddings: bool) -> int:
     return next((n for n, layer in enumerate(stack.layers) if layer.parameters), len(stack.layers))
 
 
-class _Head(torch.autograd.Function):
-    """Hidden states to the summed loss, in chunks of rows; the gradient is taken on the way."""
+Packed = Stack | EncoderDecoder
 
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
-        rows = max(1, LOGITS_BYTES // (head.shape[0] * hidden.element_size()))
-        weight = head.detach().to(hidden.dtype)
-        dx = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        dw = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
-        total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
-        for start in range(0, len(hidden), rows):
-            part = slice(start, start + rows)
-            logits = torch.mm(hidden[part], weight.T)
-            total += cross_entropy(logits, labels[part]).sum()
-            if dx is not None:
-                torch.mm(logits, weight, out=dx[part])
-            if dw is not None:
-                dw += torch.mm(logits.T, hidden[part])
-        ctx.found = (dx, dw)
-        return total
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        dx, dw = ctx.found
-        ctx.found = None
-        scale = gradients[0]
-        return (None if dx is None else dx.mul_(scale), None if dw is None else dw.mul_(scale), None)
+def read_fused(model: Any, *, dtype: torch.dtype) -> Packed | None:
+    """Return a model of either architecture as fused layers, or None; see ``read_stack``."""
+    if getattr(getattr(model, "config", None), "model_type", "") == "t5" and model.config.is_encoder_decoder:
+        return None if _hooked(model) or model.device.type != "cpu" else read_encoder_decoder(model, dtype)
+    return read_stack(model, dtype=dtype)
 
 
 def read_stack(model: Any, *, dtype: torch.dtype) -> Stack | None:
-    """Return a model as a stack, or None if it computes anything that fused layers do not.
+    """Return a causal model as a stack, or None if it computes anything that fused layers do not.
 
     Args:
         model: A transformers model, its linear layers possibly replaced by peft's LoRA.
@@ -232,7 +203,7 @@ def _read_layer(module: Any, dtype: torch.dtype) -> Layer | None:
 
 
 @contextmanager
-def fused(model: Any, *, dtype: torch.dtype) -> Iterator[Stack | None]:
+def fused(model: Any, *, dtype: torch.dtype) -> Iterator[Packed | None]:
     """Have a model's weights packed for fused layers inside the block; None where it has to compute by itself.
 
     Inside, the model itself computes what it did; its layers look at parts of the packed matrices.
@@ -251,12 +222,12 @@ def fused(model: Any, *, dtype: torch.dtype) -> Iterator[Stack | None]:
                 projection.unpack()
 
 
-def keep_fused(model: Any, *, dtype: torch.dtype) -> Stack | None:
+def keep_fused(model: Any, *, dtype: torch.dtype) -> Packed | None:
     """Pack a model's weights for good, as for one that will only answer; later ``fused`` blocks find them packed."""
     model = _unwrapped(model)
     if found := _packed_already(model, dtype):
         return found
-    stack = read_stack(model, dtype=dtype)
+    stack = read_fused(model, dtype=dtype)
     if stack is not None:
         for projection in stack.projections:
             projection.pack()
@@ -269,13 +240,18 @@ def _unwrapped(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _packed_already(model: Any, dtype: torch.dtype) -> Stack | None:
+def _packed_already(model: Any, dtype: torch.dtype) -> Packed | None:
     """Return the stack that a model is packed as, if it still is what was packed then; take its weights over anew."""
-    old: Stack | None = getattr(model, MARK, None)
+    old: Packed | None = getattr(model, MARK, None)
     if old is None:
         return None
-    now = read_stack(model, dtype=dtype)
-    if now is not None and old.same_as(now):
+    now = read_fused(model, dtype=dtype)
+    if (
+        now is not None
+        and type(old) is type(now)
+        and old.dtype == now.dtype
+        and same_weights(old.projections, now.projections)
+    ):
         old.refresh()
         return old
     for projection in old.projections:  # an adapter has come or gone since

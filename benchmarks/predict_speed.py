@@ -1,0 +1,172 @@
+"""How many prompts a second does tunesmith answer, beside transformers' generate and its continuous batching?
+
+    python benchmarks/predict_speed.py [--data FOLDER] [--model FOLDER] [--prompts 64] [--rounds 3] [--peers PYTHON]
+
+Greedy answers to dialogues that are to be summarised, by the built-in model or by a merged one that ``--model`` names.
+An answer that differs from transformers' (tuned, in the same number format) must part from it at two tokens between
+which rounding decides, by the model's own logits; else a program has no speed here. Each turn is a process of its own,
+in rounds, so that a busy moment falls on all. Loading the model is not counted. "As it comes" is float32, batches of 8,
+in the given order; "tuned" is the number format that this machine multiplies fastest, prompts sorted by length, and the
+fastest of the batches 8, 16 and 32. FOLDER holds DialogSum's train_small.jsonl and dev.jsonl; else the shipped support
+chats are used.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from keeping import keep
+from speed.ceiling import matrix_products, medians
+from speed.environment import peers_python
+from speed.equality import same_answers, tied
+from speed.models import model_folder
+from speed.rounds import Contender, median, play, spread, times
+from speed.stream import encode, texts
+
+BATCHES = (8, 16, 32)
+OWN, PEER, TUNED, CONTINUOUS = "tunesmith", "generate, as it comes", "generate, tuned", "continuous batching"
+GOALS = {TUNED: 2.5, PEER: 6.0}
+
+
+def write_prompts(path: Path, model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Write the prompts as token ids; return what was written."""
+    from tunesmith.models.load import load
+
+    loaded = load(model)
+    pairs = texts(options.data, want=options.prompts)
+    prompts = [
+        [token for token, counts in zip(example.input_ids, example.trains, strict=True) if not counts]
+        for example in encode(loaded, pairs, longest=options.longest)
+    ]
+    given = {
+        "prompts": prompts, "new": options.new, "pad": loaded.tokenizer.pad_token_id, "stops": sorted(loaded.stop_ids),
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(given), encoding="utf-8")
+    return given
+
+
+def contenders(
+    options: argparse.Namespace, stream: Path, model: Path, formats: dict[str, float], batch: int
+) -> list[Contender]:
+    """Return who takes part."""
+    fast = "bfloat16" if formats["bfloat16"] > 1.1 * formats["float32"] else "float32"
+    order = {"stream": str(stream), "model": str(model), "threads": options.threads, "dtype": fast}
+    usual = {**order, "tuned": False, "dtype": "float32"}  # as the model's file has it
+    tuned = {**order, "tuned": True, "medium": formats["float32, medium"] > 1.02 * formats["float32"]}
+    peer = {"script": "peer_answering.py", "python": options.peers}
+    generate = {"program": "generate"}
+    return [
+        Contender(OWN, "own_answering.py", Path(sys.executable), order),
+        Contender(TUNED, **peer, order={**tuned, **generate, "batch": batch, "sorted": True}),
+        Contender(PEER, **peer, order={**usual, **generate, "batch": 8, "sorted": False}),
+        Contender(CONTINUOUS, **peer, order={**tuned, "program": "continuous", "sorted": True}),
+    ]
+
+
+def best_batch(options: argparse.Namespace, one: Contender, folder: Path) -> dict[int, float]:
+    """Return prompts a second of the tuned generate for each batch, over twice the largest one's prompts."""
+    tried = {}
+    for batch in (size for size in BATCHES if size <= options.prompts):
+        order = {**one.order, "batch": batch, "first": min(options.prompts, BATCHES[-1])}
+        again = Contender(f"{one.name}, batches of {batch}", one.script, one.python, order)
+        play([again], folder, rounds=1, between=lambda: None)
+        if again.turns:
+            tried[batch] = round(order["first"] / again.turns[0]["seconds"][1], 3)
+    return tried
+
+
+def equality(players: list[Contender], model: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Compare everybody's answers with those of the tuned generate."""
+    import torch
+
+    from tunesmith.models.load import load
+
+    expected = next(one for one in players if one.name == TUNED)
+    if not expected.turns:
+        raise SystemExit(f"{TUNED} failed, and nothing can be compared with it: {expected.failed}")
+    half = expected.order["dtype"] == "bfloat16"
+    judge = load(model, dtype=getattr(torch, expected.order["dtype"])).model
+    wanted, found = expected.turns[0]["answers"], {}
+    for one in (one for one in players if one.turns and one.name != TUNED):
+        answers = one.turns[0]["answers"]
+        places = same_answers(answers, wanted)
+        parted = [n for n in places if not tied(judge, given["prompts"][n], answers[n], wanted[n], half=half)]
+        found[one.name] = {
+            "equal": len(wanted) - len(places), "ties": len(places) - len(parted), "other": len(parted),
+            "passed": not parted,
+        }  # fmt: skip
+    return found
+
+
+def cell(one: Contender, given: dict[str, Any], gate: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what one program showed; without its speed if it failed, or did not write the same."""
+    if not one.turns:
+        return {"failed": one.failed}
+    told: dict[str, Any] = {"format": one.order["dtype"], "batch": one.order.get("batch", "as it likes")}
+    if gate is not None:
+        told["equality"] = gate
+    if gate is not None and not gate["passed"]:
+        return told
+    rates = [len(given["prompts"]) / turn["seconds"][1] for turn in one.turns]
+    return told | {
+        "prompts a second": round(median(rates), 3),
+        "lowest and highest": spread(rates),
+        "peak bytes": int(median([turn["peak_bytes"] for turn in one.turns])),
+        "new tokens": sum(len(answer) for answer in one.turns[0]["answers"]),
+        "turns": len(rates),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--model", type=Path, help="folder of a merged model; else the built-in one")
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--new", type=int, default=48, help="longest answer, in tokens")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--longest", type=int, default=1024, help="tokens of a prompt with its answer")
+    parser.add_argument("--peers", type=Path, help="Python that has torch and transformers")
+    parser.add_argument("--out", type=Path, default=Path("runs/predict_speed"))
+    parser.add_argument("--small", action="store_true", help="a tiny model, to try the script itself; nothing is kept")
+    options = parser.parse_args()
+    options.peers, out = peers_python(options.peers), options.out.resolve()
+    words = [text for pair in texts(options.data, want=options.prompts) for text in pair]
+    model = options.model or model_folder("causal", out / "models", words, small=options.small)
+    given = write_prompts(out / "prompts.json", model, options)
+    products = [matrix_products(options.threads)]
+    tried = best_batch(options, contenders(options, out / "prompts.json", model, products[0], 8)[1], out / "turns")
+    batch = max(tried, key=lambda size: tried[size]) if tried else 8
+    players = contenders(options, out / "prompts.json", model, products[0], batch)
+    play(
+        players, out / "turns", rounds=options.rounds, between=lambda: products.append(matrix_products(options.threads))
+    )
+    gate = equality(players, model, given)
+    cells = {one.name: cell(one, given, gate.get(one.name)) for one in players}
+    speeds = {name: cell["prompts a second"] for name, cell in cells.items() if "prompts a second" in cell}
+    found = {
+        "question": "how many prompts a second does tunesmith answer, beside generate and continuous batching?",
+        "data": "DialogSum" if options.data else "the shipped support chats",
+        "model": "tiny" if options.small else "a merged one" if options.model else "SmolLM2-135M-Instruct",
+        "prompts": len(given["prompts"]),
+        "prompt tokens": sum(map(len, given["prompts"])),
+        "longest answer": options.new,
+        "threads": options.threads,
+        "rounds": options.rounds,
+        "matrix products in 1e12 a second": medians(products),
+        "prompts a second by batch, generate tuned": tried,
+        "cells": cells,
+        "times faster than": {name: times(speeds, OWN, name) for name in cells if name != OWN},
+        "goal, times faster than": GOALS,
+    }
+    if options.small:
+        print({name: found[name] for name in ("times faster than", "cells")})
+    else:
+        keep("predict_speed", found, packages=("tunesmith", "torch", "transformers"))
+
+
+if __name__ == "__main__":
+    main()

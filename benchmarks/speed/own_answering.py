@@ -1,0 +1,30 @@
+"""tunesmith's own answers to a given set of prompts: ``python own_answering.py ORDER.json``."""
+
+import time
+from pathlib import Path
+
+from turn import finish, obey, peak_bytes, read_order
+
+
+def main() -> None:
+    order = read_order()
+    obey(order)
+    import torch
+
+    from tunesmith.environment import calm
+    from tunesmith.inference.generate import generate
+    from tunesmith.models.load import load
+    from tunesmith.settings import GenerateSettings
+
+    calm()
+    stream = order["stream"]
+    loaded = load(Path(order["model"]), dtype=getattr(torch, order["dtype"]))
+    generate(loaded, stream["prompts"][:1], settings=GenerateSettings(), max_new_tokens=2)  # compiles, reads pages
+    start = time.perf_counter()
+    answers = generate(loaded, stream["prompts"], settings=GenerateSettings(), max_new_tokens=stream["new"])
+    seconds = time.perf_counter() - start
+    finish(order, seconds=[0.0, seconds], answers=[list(answer.ids) for answer in answers], peak_bytes=peak_bytes())
+
+
+if __name__ == "__main__":
+    main()

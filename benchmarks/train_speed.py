@@ -1,0 +1,170 @@
+"""How many real tokens a second does tunesmith train with, beside transformers' Trainer with peft, and trl?
+
+    python benchmarks/train_speed.py [--data FOLDER] [--rows 16] [--steps 3] [--rounds 3] [--peers PYTHON] [--small]
+
+Everybody starts from the same weights and is given the same rows in the same steps. Before a speed is told, the losses
+of all steps, the tokens and the validation loss must be those of a plain float32 loop, one row at a time; a program for
+which they are not has no speed here. Each turn is a process of its own, in rounds, so that a busy moment falls on all.
+The first step of a turn is not counted. "As it comes" is what the defaults do; "tuned" is the number format that this
+machine multiplies fastest, rows sorted by length within a step, fused AdamW, no checkpointing, and the fastest of the
+batches 4, 8 and 16. FOLDER holds DialogSum's train_small.jsonl and dev.jsonl; else the shipped support chats are used.
+The peers' environment is made in .venv-peers, unless ``--peers`` names a Python that has trl and peft.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from keeping import keep
+from speed.ceiling import matrix_products, medians, work
+from speed.environment import peers_python
+from speed.equality import TOLERANCE, training_gate
+from speed.models import Task, prepare_tasks
+from speed.rounds import Contender, median, play, spread, times
+
+BATCHES = (4, 8, 16)
+OWN, TRAINER, TUNED_TRAINER = "tunesmith", "Trainer, as it comes", "Trainer, tuned"
+TRL, TUNED_TRL = "trl, as it comes", "trl, tuned"
+GOALS = {"causal LoRA": {TUNED_TRAINER: 3.0, TRL: 10.0}, "causal full": {TUNED_TRAINER: 2.5},
+         "T5 LoRA": {TUNED_TRAINER: 2.5}, "T5 full": {TUNED_TRAINER: 2.5}}  # fmt: skip
+
+
+def contenders(task: Task, options: argparse.Namespace, formats: dict[str, float], batch: int) -> list[Contender]:
+    """Return who takes part in a task."""
+    fast = "bfloat16" if formats["bfloat16"] > 1.1 * formats["float32"] else "float32"
+    medium = formats["float32, medium"] > 1.02 * formats["float32"]
+    order = {
+        "stream": str(task.stream), "model": str(task.model), "adapter": task.adapter and str(task.adapter),
+        "threads": options.threads, "seconds": options.seconds, "batch": min(8, options.rows), "dtype": fast,
+    }  # fmt: skip
+    # Full tuning in bfloat16 keeps float32 weights, as ours does: else the last bits of every step are lost.
+    half = {"dtype": "float32", "autocast": fast == "bfloat16"} if task.adapter is None else {}
+    usual = {**order, "tuned": False, "dtype": "float32"}  # as the model's file has it
+    tuned = {**order, "tuned": True, "batch": batch, "medium": medium, **half}
+    peer = {"script": "peer_training.py", "python": options.peers}
+    found = [
+        Contender(OWN, "own_training.py", Path(sys.executable), order),
+        Contender(TUNED_TRAINER, **peer, order={**tuned, "program": "trainer"}),
+    ]
+    if task.adapter is not None and task.kind == "causal":
+        found += [
+            Contender(TRAINER, **peer, order={**usual, "program": "trainer"}),
+            Contender(TUNED_TRL, **peer, order={**tuned, "program": "trl"}),
+            Contender(TRL, **peer, order={**usual, "program": "trl", "autocast": True}),
+        ]
+    for one in found if options.preload else ():
+        one.environment["LD_PRELOAD"] = str(options.preload.resolve())
+    return found
+
+
+def best_batch(task: Task, options: argparse.Namespace, formats: dict[str, float], folder: Path) -> dict[int, float]:
+    """Return the seconds of a step of the tuned Trainer for each batch that divides a step; sets nothing."""
+    tried = {}
+    for batch in (size for size in BATCHES if options.rows % size == 0):
+        one = contenders(task, options, formats, batch)[1]
+        one.order["stream"] = str(task.short)
+        play([one], folder, rounds=1, between=lambda: None)
+        if one.turns:
+            tried[batch] = round(median(one.turns[0]["seconds"][1:]), 3)
+    return tried
+
+
+def measure(task: Task, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Play all rounds of one task."""
+    products = [matrix_products(options.threads)]
+    tried = best_batch(task, options, products[0], folder)
+    batch = min(tried, key=lambda size: tried[size]) if tried else min(8, options.rows)
+    order = {"program": "plain", "tuned": True, "dtype": "float32", "medium": False, "seconds": 1e9}
+    players = contenders(task, options, products[0], batch)
+    plain = Contender("plain", "peer_training.py", options.peers, {**players[0].order, **order})
+    expected = plain.take_turn(folder)
+    if expected is None:
+        raise SystemExit(f"{task.name}: the plain loop failed: {plain.failed}; {folder / 'failed.txt'} has all of it")
+    play(players, folder, rounds=options.rounds, between=lambda: products.append(matrix_products(options.threads)))
+    ceiling = max(medians(products).values())
+    cells = {one.name: cell(one, expected, task, ceiling) for one in players}
+    speeds = {name: found["tokens a second"] for name, found in cells.items() if "tokens a second" in found}
+    peaks = {name: found["peak bytes"] for name, found in cells.items() if "peak bytes" in found}
+    return {
+        "model": task.about,
+        "rows": len(task.given["rows"]),
+        "rows in a step": options.rows,
+        "tokens": expected["tokens"],
+        "counted tokens": sum(label != -100 for row in task.given["rows"] for label in row["labels"]),
+        "matrix products in 1e12 a second": medians(products),
+        "seconds of a step by batch, Trainer tuned": tried,
+        "cells": cells,
+        "times faster than": {name: times(speeds, OWN, name) for name in cells if name != OWN},
+        "peak memory as a share of": {name: times(peaks, OWN, name) for name in cells if name != OWN},
+        "goal, times faster than": GOALS[task.name],
+    }
+
+
+def cell(one: Contender, plain: dict[str, Any], task: Task, ceiling: float) -> dict[str, Any]:
+    """Return what one program showed; without its speed if it failed, or did not learn the same."""
+    if not one.turns:
+        return {"failed": one.failed}
+    half = one.order["dtype"] == "bfloat16" or one.order.get("autocast", False)  # trl's default is to do so
+    gate = training_gate(one.turns[0], plain, half=half)
+    told: dict[str, Any] = {
+        "equality": gate,
+        "losses": [round(loss, 5) for loss in one.turns[0]["losses"]],
+        "validation loss": round(one.turns[0]["validation"], 5),
+        "weights": one.order["dtype"],
+        "computed in": "bfloat16" if half else "float32",
+        "batch": one.order["batch"] if one.name != OWN else "1,024 tokens",
+        "turns": len(one.turns),
+    }
+    if not gate["passed"]:
+        return told
+    share = work(task.bare, task.given, lora=task.lora) / plain["tokens"]
+    rates = [speed(turn, task) for turn in one.turns]
+    return told | {
+        "tokens a second": round(median(rates), 2),
+        "lowest and highest": spread(rates),
+        "share of the ceiling": round(median(rates) * share / ceiling, 4),
+        "peak bytes": int(median([turn["peak_bytes"] for turn in one.turns])),
+    }
+
+
+def speed(turn: dict[str, Any], task: Task) -> float:
+    """Return real tokens a second over all steps but the first."""
+    counted = task.tokens_of_steps[1 : len(turn["seconds"])]
+    return sum(counted) / sum(turn["seconds"][1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--rows", type=int, default=16, help="in an optimizer step")
+    parser.add_argument("--steps", type=int, default=3, help="of a turn; the first is not counted")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=90.0, help="after which a turn ends early, with two steps")
+    parser.add_argument("--longest", type=int, default=512, help="tokens of a row")
+    parser.add_argument("--tasks", nargs="+", default=list(GOALS), choices=list(GOALS))
+    parser.add_argument("--peers", type=Path, help="Python that has torch, transformers, peft and trl")
+    parser.add_argument("--preload", type=Path, help="an allocator for everybody, such as libtcmalloc_minimal.so.4")
+    parser.add_argument("--out", type=Path, default=Path("runs/train_speed"))
+    parser.add_argument("--small", action="store_true", help="tiny models, to try the script itself; nothing is kept")
+    options = parser.parse_args()
+    options.peers, out = peers_python(options.peers), options.out.resolve()
+    found: dict[str, Any] = {
+        "question": "how many real tokens a second does tunesmith train with, beside Trainer with peft, and trl?",
+        "data": "DialogSum" if options.data else "the shipped support chats",
+        "threads": options.threads,
+        "allocator": options.preload.name if options.preload else "that of the system",
+        "rounds": options.rounds,
+        "tolerance": TOLERANCE,
+        "tasks": {task.name: measure(task, options, out / "turns") for task in prepare_tasks(options, out)},
+    }
+    if options.small:
+        for name, task in found["tasks"].items():
+            print(name, task["times faster than"], {cell: one.get("equality") for cell, one in task["cells"].items()})
+    else:
+        keep("train_speed", found, packages=("tunesmith", "torch", "transformers", "peft"))
+
+
+if __name__ == "__main__":
+    main()

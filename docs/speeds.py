@@ -1,0 +1,152 @@
+"""The generated parts of performance.md: what the benchmarks of speed found, losses and ties included.
+
+A table stands where its file is; elsewhere it says that nothing was measured yet, and by what command it is.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+TIE = 0.05  # a difference of speed below this share is a tie
+
+Result = dict[str, Any]
+Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
+
+
+def part(name: str, make: Callable[[Result, Table], str], table: Table) -> str:
+    """Return a generated part from the result of a benchmark, or that it was not run yet."""
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        return f"Not run yet: `python benchmarks/{name}.py`."
+    result = json.loads(path.read_text(encoding="utf-8"))
+    link = f"[{path.name}](../benchmarks/results/{path.name})"
+    versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
+    return f"{make(result, table)}\n\n{result['device']}, {result['date']}, {versions}. All of it: {link}."
+
+
+def training(result: Result, table: Table) -> str:
+    """Return a table for each task, and how its goals were met."""
+    parts = [
+        f"Data: {result['data']}. {result['threads']} threads, medians of {result['rounds']} rounds. "
+        f"Allocator of memory: {result['allocator']}."
+    ]
+    for name, task in result["tasks"].items():
+        rows = [row(program, cell, task) for program, cell in task["cells"].items()]
+        header = ("program", "tokens a second", "lowest to highest", "tunesmith is", "of the ceiling", "highest memory",
+                  "largest difference of a step's loss")  # fmt: skip
+        products = task["matrix products in 1e12 a second"]
+        parts.append(
+            f"**{name}**: {task['model']}; {task['rows']} rows, {task['tokens']:,} tokens, "
+            f"{task['counted tokens']:,} of them counted by the loss. The ceiling, a product of two large matrices, is "
+            f"{max(products.values()):.3f} TFLOP/s here. {goals(task)}"
+        )
+        parts.append(table(header, rows))
+    return "\n\n".join(parts)
+
+
+def row(program: str, cell: Result, task: Result) -> Sequence[str]:
+    """Return the line of one program in a task of training."""
+    if "failed" in cell:
+        return (program, f"failed: {cell['failed']}", "", "", "", "", "")
+    gate = cell["equality"]
+    difference = gate["largest difference of a step's loss"]
+    off = f"{difference:.1e}"
+    if not gate["passed"]:
+        return (program, "void: it did not learn the same", "", "", "", "", off)
+    low, high = cell["lowest and highest"]
+    return (
+        program, f"{cell['tokens a second']:,.0f}", f"{low:,.0f} to {high:,.0f}", times(task, program),
+        f"{cell['share of the ceiling']:.0%}", f"{cell['peak bytes'] / 1e9:.1f} GB", off,
+    )  # fmt: skip
+
+
+def times(result: Result, program: str) -> str:
+    """Return in words how tunesmith compares with a program."""
+    factor = result["times faster than"].get(program)
+    if factor is None:
+        return ""
+    if abs(factor - 1) <= TIE:
+        return f"{factor:.2f} times as fast: a tie"
+    return f"{factor:.1f} times as fast" + (": a loss" if factor < 1 else "")
+
+
+def goals(result: Result) -> str:
+    """Return which goals were met."""
+    found = []
+    for program, goal in result["goal, times faster than"].items():
+        factor = result["times faster than"].get(program)
+        met = "nothing to compare with" if factor is None else "met" if factor >= goal else "missed"
+        found.append(f"{goal:g} times {program}: {met}")
+    return f"Goals: {'; '.join(found)}."
+
+
+def answering(result: Result, table: Table) -> str:
+    """Return the table of answering."""
+    rows = []
+    for program, cell in result["cells"].items():
+        gate = cell.get("equality")
+        same = "" if gate is None else f"{gate['equal']} equal, {gate['ties']} ties, {gate['other']} other"
+        if "prompts a second" not in cell:
+            rows.append((program, f"failed: {cell['failed']}" if "failed" in cell else "void", "", "", "", same))
+            continue
+        low, high = cell["lowest and highest"]
+        rows.append((
+            program, f"{cell['prompts a second']:.2f}", f"{low:.2f} to {high:.2f}", times(result, program),
+            f"{cell['peak bytes'] / 1e9:.1f} GB", same,
+        ))  # fmt: skip
+    header = ("program", "prompts a second", "lowest to highest", "tunesmith is", "highest memory", "its answers")
+    said = (
+        f"{result['data']}: {result['prompts']} prompts of {result['prompt tokens']:,} tokens, answers of at most "
+        f"{result['longest answer']}. {result['model']}, {result['threads']} threads, medians of {result['rounds']} "
+        f"rounds. {goals(result)}"
+    )
+    return f"{said}\n\n{table(header, rows)}"
+
+
+def scaling(result: Result, table: Table) -> str:
+    """Return the table of what grows."""
+    rows = [
+        (series, str(cell["value"]), f"{cell['tokens a second']:,.0f}", f"{cell['at cost']:.2f}",
+         f"{cell['peak bytes'] / 1e9:.1f} GB")
+        if "failed" not in cell
+        else (series, str(cell["value"]), f"failed: {cell['failed']}", "", "")
+        for series, cells in result["series"].items()
+        for cell in cells
+    ]  # fmt: skip
+    header = ("what grows", "to", "tokens a second", "cost of a token beside the first line", "highest memory")
+    return f"{result['model']}, {result['format']}.\n\n{table(header, rows)}"
+
+
+def planned(result: Result, table: Table) -> str:
+    """Return the table of plans beside what was measured."""
+    rows = [
+        (name, *(f"{cell[stage][what]:.2f}" for stage in ("train", "answer") for what in ("seconds", "memory")))
+        for name, cell in result["settings"].items()
+    ]
+    header = ("setting", "training, time", "training, memory", "answering, time", "answering, memory")
+    worst = "; ".join(
+        f"{name} {one['measured / planned']:.2f} ({one['setting']})" for name, one in result["worst"].items()
+    )
+    return f"Measured as a share of planned. At worst: {worst}.\n\n{table(header, rows)}"
+
+
+MAKERS: Mapping[str, Callable[[Result, Table], str]] = {
+    "train_speed": training,
+    "predict_speed": answering,
+    "scaling": scaling,
+    "plan_accuracy": planned,
+}
+"""Name of a result -> what makes its part of the page."""
+
+
+def headline(result: Result) -> str:
+    """Return what a comparison of speed found, in one line."""
+    tasks = result["tasks"].items() if "tasks" in result else [("", result)]
+    found = [
+        f"{f'{name}: ' if name else ''}"
+        + ", ".join(f"{factor:.1f} times {peer}" for peer, factor in task["times faster than"].items() if factor)
+        for name, task in tasks
+    ]
+    return "; ".join(found)

@@ -1,0 +1,229 @@
+"""A whole T5 as fused sub-layers, and the loss of a batch; ``t5_reading.py`` knows which models that is.
+
+Inside, encoder and decoder read their examples end to end without padding. Dropout is drawn anew for every batch from
+torch's own random state, so that a training that goes on draws what it would have drawn.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.models.fused.biased import Dropout, Looking, make_bias
+from tunesmith.models.fused.head import head_loss
+from tunesmith.models.fused.layer import Norm
+from tunesmith.models.fused.projection import Projection
+from tunesmith.models.fused.sublayers import CrossAttention, FeedForward, Kept, SelfAttention
+
+START, END = -1, -2  # places of dropout before the first layer and after the last norm
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One layer of the encoder, or of the decoder, which also looks at the encoder's output."""
+
+    attention: SelfAttention
+    cross: CrossAttention | None
+    mlp: FeedForward
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """Its sub-layers, from below."""
+        return tuple(part for part in (self.attention, self.cross, self.mlp) if part is not None)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What learns, from below."""
+        return [parameter for part in self.parts for parameter in part.parameters]
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """Encoder or decoder."""
+
+    causal: bool
+    blocks: tuple[Block, ...]
+    norm: Norm
+    first: Any  # transformers' attention that has the table of biases
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What learns: of the blocks, of the last norm, and the table of biases."""
+        own = [parameter for block in self.blocks for parameter in block.parameters]
+        return [*own, *self.norm.parameters, *self.table]
+
+    @property
+    def table(self) -> list[nn.Parameter]:
+        """The table of biases, if it learns."""
+        weight: nn.Parameter = self.first.relative_attention_bias.weight
+        return [weight] if weight.requires_grad else []
+
+    def lowest(self, below: bool) -> int:
+        """Return the lowest block that a gradient has to reach; ``below``: whether something under it learns."""
+        if below or self.table:
+            return 0
+        return next((n for n, block in enumerate(self.blocks) if block.parameters), len(self.blocks))
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderDecoder:
+    """Both towers and the head."""
+
+    model: Any  # the transformers model
+    encoder: Tower
+    decoder: Tower
+    head: nn.Parameter  # (V, width)
+    scale: float  # of the hidden states before the head
+    dtype: torch.dtype
+
+    @property
+    def projections(self) -> list[Projection]:
+        """Of all blocks."""
+        blocks = (*self.encoder.blocks, *self.decoder.blocks)
+        return [projection for block in blocks for part in block.parts for projection in part.projections]
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What learns but embeddings and head."""
+        return [*self.encoder.parameters, *self.decoder.parameters]
+
+    def refresh(self) -> None:
+        """Take over what an optimizer step has changed."""
+        for projection in self.projections:
+            projection.refresh()
+
+    def loss_sum(self, ids: Tensor, mask: Tensor, before: Tensor, labels: Tensor) -> Tensor:
+        """Return the summed negative log-likelihood in nats, as a scalar of at least float32.
+
+        Args:
+            ids: (B, T) of the encoder, padded.
+            mask: (B, T), 1 = a real token.
+            before: (B, U) what the decoder reads.
+            labels: (B, U); negative: not counted, and after all that count.
+        """
+        read, written = mask.bool(), labels >= 0
+        rate = self.model.config.dropout_rate if self.model.training else 0.0
+        dropout = Dropout(rate, int(torch.randint(2**62, ()))) if rate else Dropout(0.0)
+        size = self.encoder.blocks[0].attention.size
+        rows = _Rows(Looking(tuple(written.sum(1).tolist()), tuple(read.sum(1).tolist()), size), dropout)
+        run: Any = _Towers.apply
+        x, y = self._embed(self.model.encoder, ids[read]), self._embed(self.model.decoder, before[written])
+        hidden = run(x, y, self, rows, *self.parameters)
+        return head_loss(hidden, self.head, labels[written])
+
+    def _embed(self, tower: Any, ids: Tensor) -> Tensor:
+        """Return the embeddings of tokens, (T, width)."""
+        found: Tensor = tower.embed_tokens(ids[None])[0]
+        return found.to(self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A batch: its examples, the decoder's as queries and the encoder's as keys, and its dropout."""
+
+    looking: Looking
+    dropout: Dropout
+
+    def of(self, tower: Tower, dtype: torch.dtype) -> "_Rows":
+        """Return the same for a tower that looks at itself."""
+        lengths = self.looking.queries if tower.causal else self.looking.keys
+        bias = make_bias(tower.first, max(lengths), causal=tower.causal, dtype=dtype)
+        return _Rows(Looking(lengths, lengths, self.looking.size, bias), self.dropout.at(int(tower.causal)))
+
+
+@dataclass(slots=True)
+class _Climbed:
+    """What one tower leaves for its backward pass."""
+
+    rows: _Rows
+    kept: list[list[Kept]]  # of every block, from below; empty below the lowest that is wanted
+    x: Tensor  # before the last norm
+    inverse: Tensor
+    lowest: int
+
+
+class _Towers(torch.autograd.Function):
+    """Embeddings of both towers to what the head reads of the decoder."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, model: EncoderDecoder, rows: _Rows, *parameters: Tensor) -> Tensor:
+        keep = any(ctx.needs_input_grad)
+        encodes = bool(ctx.needs_input_grad[0] or model.encoder.parameters)
+        lowest = model.encoder.lowest(ctx.needs_input_grad[0]), model.decoder.lowest(ctx.needs_input_grad[1] or encodes)
+        with torch.autocast(x.device.type, enabled=False):
+            encoder, encoded = _climb(model.encoder, x, None, rows, lowest=lowest[0], keep=keep)
+            decoder, out = _climb(model.decoder, y, encoded, rows, lowest=lowest[1], keep=keep)
+        ctx.given = (model, rows, encoded, encodes)
+        ctx.climbed = (encoder, decoder) if keep else None
+        return out.mul_(model.scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        model, rows, encoded, encodes = ctx.given
+        encoder, decoder = ctx.climbed
+        ctx.climbed = None
+        d_encoded = torch.zeros_like(encoded)
+        dy, upper = _descend(model.decoder, gradients[0] * model.scale, decoder, rows.looking, (encoded, d_encoded))
+        dx: Tensor | None = None
+        lower: list[Tensor | None] = [None] * len(model.encoder.parameters)
+        if encodes:
+            dx, lower = _descend(model.encoder, d_encoded, encoder, rows.looking, None)
+        wanted = ctx.needs_input_grad
+        return (dx if wanted[0] else None, dy if wanted[1] else None, None, None, *lower, *upper)
+
+
+def _climb(
+    tower: Tower, x: Tensor, encoded: Tensor | None, batch: _Rows, *, lowest: int, keep: bool
+) -> tuple[_Climbed, Tensor]:
+    """Return what a tower leaves, and its output after the last norm, (T, width)."""
+    rows = batch.of(tower, x.dtype)
+    if rows.dropout.rate:
+        x = rows.dropout.apply(x.clone(), START)
+    kept: list[list[Kept]] = []
+    for number, block in enumerate(tower.blocks):
+        dropout = rows.dropout.at(number)
+        x, first = block.attention.forward(x, rows.looking, dropout.at(0))
+        found = [first]
+        if block.cross is not None and encoded is not None:
+            x, second = block.cross.forward(x, encoded, batch.looking, dropout.at(1))
+            found.append(second)
+        x, third = block.mlp.forward(x, dropout.at(2))
+        kept.append([*found, third] if keep and number >= lowest else [])
+    out = torch.empty_like(x)
+    inverse = tower.norm(x, out=out)
+    return _Climbed(rows, kept, x, inverse, lowest), rows.dropout.apply(out, END)
+
+
+def _descend(
+    tower: Tower, dout: Tensor, climbed: _Climbed, crossing: Looking, encoded: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Return the gradients of a tower's embeddings and of its parameters.
+
+    Args:
+        tower: Encoder or decoder.
+        dout: Gradient of its output; is changed.
+        climbed: What it left; its memory is given back on the way.
+        crossing: How the decoder looks at the encoder.
+        encoded: Of the decoder: the encoder's output, and the gradient of that, to which is added.
+    """
+    rows = climbed.rows
+    rows.dropout.apply(dout, END)
+    dx = torch.zeros_like(climbed.x)
+    last = tower.norm.weight_gradients(dout, climbed.x, climbed.inverse)
+    tower.norm.backward(dout, climbed.x, climbed.inverse, dx=dx)
+    found: list[list[Tensor | None]] = []
+    for number in reversed(range(len(tower.blocks))):
+        block, kept, dropout = tower.blocks[number], climbed.kept[number], rows.dropout.at(number)
+        if number < climbed.lowest:
+            found.append([None] * len(block.parameters))
+            continue
+        own = block.mlp.backward(dx, kept[-1], dropout.at(2))
+        if block.cross is not None and encoded is not None:
+            own = [*block.cross.backward(dx, encoded, kept[1], crossing, dropout.at(1)), *own]
+        first = block.attention.backward(dx, kept[0], rows.looking, dropout.at(0))
+        found.append([*first, *own])
+        climbed.kept[number] = []
+    table = None if rows.looking.bias is None else rows.looking.bias.table_gradient()
+    below: list[Tensor | None] = [one for part in reversed(found) for one in part]
+    return rows.dropout.apply(dx, START), [*below, *last, *([] if table is None else [table])]

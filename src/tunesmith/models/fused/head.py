@@ -1,0 +1,52 @@
+"""The output head and the loss together, so that logits never exist for all positions at once."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.models.fused.kernels import cross_entropy
+
+LOGITS_BYTES = 64_000_000  # of a chunk
+
+
+def head_loss(hidden: Tensor, head: nn.Parameter, labels: Tensor) -> Tensor:
+    """Return the summed negative log-likelihood in nats, as a scalar of at least float32.
+
+    Args:
+        hidden: (C, width) of the counted positions.
+        head: (V, width).
+        labels: (C,) int64.
+    """
+    run: Any = _Head.apply
+    loss: Tensor = run(hidden, head if head.requires_grad else head.detach(), labels)
+    return loss
+
+
+class _Head(torch.autograd.Function):
+    """Hidden states to the summed loss, in chunks of rows; the gradient is taken on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
+        rows = max(1, LOGITS_BYTES // (head.shape[0] * hidden.element_size()))
+        weight = head.detach().to(hidden.dtype)
+        dx = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        dw = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
+        total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
+        for start in range(0, len(hidden), rows):
+            part = slice(start, start + rows)
+            logits = torch.mm(hidden[part], weight.T)
+            total += cross_entropy(logits, labels[part]).sum()
+            if dx is not None:
+                torch.mm(logits, weight, out=dx[part])
+            if dw is not None:
+                dw += torch.mm(logits.T, hidden[part])
+        ctx.found = (dx, dw)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        dx, dw = ctx.found
+        ctx.found = None
+        scale = gradients[0]
+        return (None if dx is None else dx.mul_(scale), None if dw is None else dw.mul_(scale), None)

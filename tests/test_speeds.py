@@ -1,0 +1,136 @@
+"""What is told of speeds: the gate before them, and the page that is written from the results."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def speeds(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import speeds
+
+    return speeds
+
+
+@pytest.fixture
+def equality(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from speed import equality
+
+    return equality
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from speed import rounds
+
+    return rounds
+
+
+PLAIN = {"losses": [2.0, 1.0], "tokens": 100, "validation": 1.5}
+
+
+def test_a_program_that_learned_the_same_passes(equality: ModuleType) -> None:
+    found = {"losses": [2.001, 1.0], "tokens": 100, "validation": 1.5005}
+    gate = equality.training_gate(found, PLAIN, half=False)
+    assert gate == {
+        "steps compared": 2, "largest difference of a step's loss": 0.0005,
+        "difference of the validation loss": 0.000333, "same tokens": True, "passed": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [{"losses": [2.0, 1.1]}, {"tokens": 99}, {"validation": 1.6}])
+def test_one_that_did_not_fails(change: dict[str, Any], equality: ModuleType) -> None:
+    assert not equality.training_gate({**PLAIN, **change}, PLAIN, half=True)["passed"]
+
+
+def test_a_program_whose_time_ran_out_is_compared_as_far_as_it_came(equality: ModuleType) -> None:
+    gate = equality.training_gate({"losses": [2.0], "tokens": 50, "validation": 9.0}, PLAIN, half=False)
+    assert gate == {"steps compared": 1, "largest difference of a step's loss": 0.0, "passed": True}
+
+
+def test_answers_are_compared_place_by_place(equality: ModuleType) -> None:
+    assert equality.same_answers([[1, 2], [3]], [(1, 2), (3, 4)]) == [1]
+
+
+def program(tmp_path: Path, text: str, turns: ModuleType) -> Any:
+    """A contender that runs a few lines, which find the file of their order in ``order``."""
+    script = tmp_path / "program.py"
+    script.write_text(f"import json, sys\norder = json.load(open(sys.argv[1]))\n{text}", encoding="utf-8")
+    return turns.Contender("one", str(script), Path(sys.executable), {"word": "hello"})
+
+
+def test_a_turn_is_a_process_that_gets_an_order_and_writes_what_it_found(tmp_path: Path, turns: ModuleType) -> None:
+    text = "json.dump({'seconds': [9, 2], 'wanted': 2, 'said': order['word']}, open(order['out'], 'w'))"
+    one, before = program(tmp_path, text, turns), []
+    turns.play([one], tmp_path / "turns", rounds=2, between=lambda: before.append(len(one.turns)))
+    assert [turn["said"] for turn in one.turns] == ["hello", "hello"]
+    assert before == [0, 1]
+    assert not one.failed
+    assert not one.slow
+
+
+def test_one_that_failed_or_was_too_slow_sits_out(tmp_path: Path, turns: ModuleType) -> None:
+    failing = program(tmp_path, "sys.exit('no memory')", turns)
+    turns.play([failing], tmp_path / "turns", rounds=3, between=lambda: None)
+    assert failing.failed == "no memory"
+    assert failing.turns == []
+    slow = program(tmp_path, "json.dump({'seconds': [9, 2], 'wanted': 3}, open(order['out'], 'w'))", turns)
+    turns.play([slow], tmp_path / "turns", rounds=3, between=lambda: None)
+    assert len(slow.turns) == 1
+
+
+def test_without_a_result_the_page_says_so(speeds: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speeds, "RESULTS", tmp_path)
+    told = speeds.part("train_speed", speeds.training, lambda header, rows: "")
+    assert told == "Not run yet: `python benchmarks/train_speed.py`."
+
+
+def cell(**more: Any) -> dict[str, Any]:
+    gate = {"steps compared": 3, "largest difference of a step's loss": 1.2e-5, "passed": True}
+    return {"equality": gate, "tokens a second": 200.0, "lowest and highest": [190.0, 210.0],
+            "share of the ceiling": 0.41, "peak bytes": 2.5e9, **more}  # fmt: skip
+
+
+def result() -> dict[str, Any]:
+    void = {"equality": {"largest difference of a step's loss": 0.5, "passed": False}}
+    cells = {"tunesmith": cell(), "fast": cell(), "alike": cell(), "other": void, "broken": {"failed": "no memory"}}
+    task = {
+        "model": "a model", "rows": 12, "tokens": 3456, "counted tokens": 456, "cells": cells,
+        "matrix products in 1e12 a second": {"float32": 0.1, "bfloat16": 0.02},
+        "times faster than": {"fast": 0.5, "alike": 1.03, "other": None, "broken": None},
+        "goal, times faster than": {"fast": 3.0, "alike": 1.0, "other": 2.0},
+    }  # fmt: skip
+    return {
+        "data": "chats", "threads": 2, "rounds": 3, "allocator": "malloc", "tasks": {"causal LoRA": task},
+        "device": "a machine", "date": "2026-11-25", "versions": {"torch": "2.13.0"},
+    }  # fmt: skip
+
+
+def test_losses_ties_and_failures_are_told(speeds: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speeds, "RESULTS", tmp_path)
+    (tmp_path / "train_speed.json").write_text(json.dumps(result()), encoding="utf-8")
+    told = speeds.part("train_speed", speeds.training, lambda header, rows: "\n".join(map(" | ".join, rows)))
+    lines = [line for line in told.splitlines() if " | " in line]
+    assert lines == [
+        "tunesmith | 200 | 190 to 210 |  | 41% | 2.5 GB | 1.2e-05",
+        "fast | 200 | 190 to 210 | 0.5 times as fast: a loss | 41% | 2.5 GB | 1.2e-05",
+        "alike | 200 | 190 to 210 | 1.03 times as fast: a tie | 41% | 2.5 GB | 1.2e-05",
+        "other | void: it did not learn the same |  |  |  |  | 5.0e-01",
+        "broken | failed: no memory |  |  |  |  | ",
+    ]
+    assert "Goals: 3 times fast: missed; 1 times alike: met; 2 times other: nothing to compare with." in told
+    assert told.endswith("a machine, 2026-11-25, torch 2.13.0. All of it: "
+                         "[train_speed.json](../benchmarks/results/train_speed.json).")  # fmt: skip
+
+
+def test_the_headline_names_every_peer_that_can_be_compared(speeds: ModuleType) -> None:
+    assert speeds.headline(result()) == "causal LoRA: 0.5 times fast, 1.0 times alike"
