@@ -181,7 +181,6 @@ def test_choices_are_ranked_by_the_adapter_of_each_row(
     ranked = [logprobs for part in seen for logprobs in part]
     order = sorted(range(len(names)), key=lambda n: names[n] == "prefix") if kind == "seq2seq" else range(len(names))
     for logprobs, n in zip(ranked, order, strict=True):
-    for logprobs, n in zip(ranked, order, strict=True):
         assert logprobs == pytest.approx(single[names[n]][n], abs=1e-4)
 
 

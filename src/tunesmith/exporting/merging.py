@@ -181,7 +181,9 @@ def _merge(source: Source, card: AdapterCard, target: Path, *, base: str, dtype:
 def _mend(dtype: Dtype) -> str:
     if dtype == "float32":
         return "The merged model does not answer as the adapter does, and was not kept. Serve the adapter as it is."
-    return f"Rounded to {dtype} the merged model is another one, and was not kept. Leave --dtype out, or serve the adapter."
+    return (
+        f"Rounded to {dtype} it is another model, and was not kept. Leave --dtype out, or serve the adapter as it is."
+    )
 
 
 @contextmanager
