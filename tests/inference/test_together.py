@@ -204,9 +204,8 @@ def test_one_prompt_for_each_task(kind: str, models: dict[str, Path], tmp_path: 
     shared = Tuned.load(models[kind], {"a": several, "other": several, "lora": single})
     asked = [("a", None), ("other", "b"), ("lora", None), ("a", "b"), ("other", "a")]
     found = shared.answer(ROWS[:5], adapter=[name for name, _ in asked], task=[task for _, task in asked])
-    expected = [alone.answer([row], task=task)[0] for row, task in zip(ROWS, "abaab", strict=False)]
+    expected = [alone.answer([row], task=task)[0] for row, task in zip(ROWS, "ababa", strict=False)]
     expected[2] = Tuned.load(single).answer([ROWS[2]])[0]
-    expected[3] = alone.answer([ROWS[3]], task="b")[0]
     assert found == expected
     with pytest.raises(UsageError, match="task: say which of a, b these rows are"):
         shared.answer(ROWS, adapter="other")
@@ -292,7 +291,7 @@ BROKEN: dict[str, tuple[str, Callable[[dict[str, torch.Tensor]], None], str]] = 
         "lora", lambda w: w.update({k.replace("layers.1", "layers.7"): w.pop(k) for k in list(w) if "layers.1" in k}),
         "the base has no layer model.layers.7",
     ),
-    "half a correction": ("lora", lambda w: w.pop(next(iter(w))) and None, "in place of A and B"),
+    "half a correction": ("lora", lambda w: w.update(dict([w.popitem()][:0])), "in place of A and B"),
     "a correction of another size": (
         "lora", lambda w: w.update({k: v[:, :-1] for k, v in w.items() if "lora_A" in k}), "a correction is",
     ),
