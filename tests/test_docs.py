@@ -189,7 +189,6 @@ def test_the_page_about_methods_names_every_method() -> None:
 
 NOT_THERE = {
     "one after the other": "sequence",
-    "(`export`)": "export",
     "(`serve`)": "serve",
     "(`chat`)": "chat",
     "(`bench`)": "bench",

@@ -1,10 +1,12 @@
 """One candidate's answers to a set of examples."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -63,19 +65,42 @@ def load_tuned(method_name: str, model: Path, adapter: Path, *, dtype: torch.dty
     method = resolve("method", method_name, METHODS)
     if method.ON_DISK == "model":
         return load(adapter, dtype=dtype)
+    loaded = load_beside(method, model, adapter, dtype=dtype)
+    if not hasattr(method, "merge") or getattr(method, "QUANTIZE", False):
+        return loaded
+    with fitting(adapter, model), quiet_peft():
+        return replace(loaded, model=method.merge(loaded.model).eval())
+
+
+def load_beside(method: Any, model: Path, adapter: Path, *, dtype: torch.dtype) -> Loaded:
+    """Load a base with an adapter beside it, not merged.
+
+    Args:
+        method: Module of the method.
+        model: Folder of the base.
+        adapter: Folder that training wrote.
+        dtype: Of the base; of what is computed, where the base is quantised.
+    """
     check_adapter(adapter)
-    quantize = getattr(method, "QUANTIZE", False)
-    base = load(model, dtype=dtype, quantize=quantize)
+    base = load(model, dtype=dtype, quantize=getattr(method, "QUANTIZE", False))
+    with fitting(adapter, model), quiet_peft():
+        return replace(base, model=method.load(base.model, adapter).eval())
+
+
+@contextmanager
+def fitting(adapter: Path, model: Path) -> Iterator[None]:
+    """Turn what goes wrong in putting an adapter onto a base into a message that names both.
+
+    Raises:
+        RecipeError: They do not fit each other.
+    """
     try:
-        with quiet_peft():
-            tuned = method.load(base.model, adapter)
-            tuned = (method.merge(tuned) if hasattr(method, "merge") and not quantize else tuned).eval()
+        yield
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RecipeError(
             f"{adapter}: this adapter does not fit the base model in {model}: {first_line(error)} "
             "Name the base that it was trained on, or train it again."
         ) from None
-    return Loaded(tuned, base.tokenizer, base.kind, base.folder, base.context)
 
 
 def answer(

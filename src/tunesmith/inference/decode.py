@@ -26,7 +26,7 @@ Prompt = tuple[int, ...]
 
 @torch.inference_mode()
 def decode(
-    loaded: Loaded, prompts: Sequence[Prompt], *, max_new_tokens: int, tokens_in_memory: int,
+    loaded: Loaded, prompts: Sequence[Prompt], *, max_new_tokens: int | Sequence[int], tokens_in_memory: int,
     show: Callable[[float, str], None] = lambda done, text: None,
 ) -> list[tuple[list[int], bool]]:  # fmt: skip
     """Answer prompts greedily.
@@ -34,7 +34,7 @@ def decode(
     Args:
         loaded: A causal model whose attention may be replaced (``models.attention.takes_ragged``).
         prompts: Distinct, the longest first, so that slots that run together are alike.
-        max_new_tokens: Longest answer.
+        max_new_tokens: Longest answer; one number for all prompts, or one for each.
         tokens_in_memory: Positions of all slots together; decides their number, at least one.
         show: Is told how many prompts are answered.
 
@@ -44,12 +44,13 @@ def decode(
     Raises:
         ResourceError: There is not enough memory for one slot.
     """
-    room = len(prompts[0]) + max_new_tokens
+    limits = limits_of(max_new_tokens, len(prompts))
+    room = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
     slots = slots_for(len(prompts), room, tokens_in_memory)
     while True:
         try:
             with _reader(loaded, slots, room) as reader:
-                return _serve(loaded, prompts, reader, max_new_tokens, show)
+                return _serve(loaded, prompts, reader, limits, show)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -60,6 +61,11 @@ def decode(
             )
         slots //= 2  # all answers are begun again; the first prompts are the longest, so that little is lost
         say(f"memory ran out; the answers begin again, {slots} at once")
+
+
+def limits_of(max_new_tokens: int | Sequence[int], prompts: int) -> list[int]:
+    """Return the longest answer of each prompt."""
+    return [max_new_tokens] * prompts if isinstance(max_new_tokens, int) else list(max_new_tokens)
 
 
 def slots_for(prompts: int, room: int, tokens_in_memory: int) -> int:
@@ -85,13 +91,13 @@ def _reader(loaded: Loaded, slots: int, room: int) -> Iterator[Reader]:
 
 
 def _serve(
-    loaded: Loaded, prompts: Sequence[Prompt], reader: Reader, max_new_tokens: int, show: Callable[[float, str], None]
+    loaded: Loaded, prompts: Sequence[Prompt], reader: Reader, limits: list[int], show: Callable[[float, str], None]
 ) -> list[tuple[list[int], bool]]:
     prefix = shared_prefix(prompts)
     if prefix:
         reader.read([(0, prompts[0][:prefix])])
         reader.share_prefix(prefix)
-    return _Desk(loaded, reader, prompts, max_new_tokens, show).work()
+    return _Desk(loaded, reader, prompts, limits, show).work()
 
 
 def shared_prefix(prompts: Sequence[Prompt]) -> int:
@@ -112,11 +118,12 @@ class _Desk:
     """Which prompt is in which slot, and the loop that serves them; lives for one call of ``decode``."""
 
     def __init__(
-        self, loaded: Loaded, reader: Reader, prompts: Sequence[Prompt], max_new_tokens: int,
+        self, loaded: Loaded, reader: Reader, prompts: Sequence[Prompt], limits: list[int],
         show: Callable[[float, str], None],
     ) -> None:  # fmt: skip
         self.reader, self.stops = reader, loaded.stop_ids
-        self.prompts, self.limit, self.show = prompts, max_new_tokens, show
+        self.prompts, self.limits, self.show = prompts, limits, show
+        self.marks = [loaded.after(prompt, (0,))[0] for prompt in prompts]  # of the adapter that answers it
         self.answers: list[list[int]] = [[] for _ in prompts]
         self.stopped = [False] * len(prompts)
         self.waiting = list(range(len(prompts)))[::-1]  # the longest is taken first
@@ -155,7 +162,7 @@ class _Desk:
         for owner in self.owner:
             answer = self.answers[owner] if owner is not None else []
             lengths.append(len(self.prompts[owner]) + len(answer) - 1 if owner is not None else 0)
-            last.append(answer[-1] if answer else 0)
+            last.append(answer[-1] + self.marks[owner] if owner is not None else 0)
         found = self.reader.write(last, lengths).tolist()
         for slot, token in enumerate(found):
             if self.owner[slot] is not None:
@@ -169,7 +176,7 @@ class _Desk:
             self.stopped[prompt] = True
         else:
             self.answers[prompt].append(token)
-        if token in self.stops or len(self.answers[prompt]) >= self.limit:
+        if token in self.stops or len(self.answers[prompt]) >= self.limits[prompt]:
             self.owner[slot] = None
             self.done += 1
             self.show(self.done, f"{self.done}/{len(self.prompts)} prompts")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.errors import ResourceError
-from tunesmith.inference.decode import decode
+from tunesmith.inference.decode import decode, limits_of
 from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import takes_ragged
 from tunesmith.models.load import Loaded
@@ -53,7 +53,7 @@ def generate(
     prompts: Sequence[Sequence[int]],
     *,
     settings: GenerateSettings,
-    max_new_tokens: int,
+    max_new_tokens: int | Sequence[int],
     seed: int = 0,
     show: Callable[[float, str], None] = lambda done, text: None,
 ) -> list[Answer]:
@@ -65,28 +65,31 @@ def generate(
         loaded: Model and tokenizer.
         prompts: Token ids, as ``data.encode`` made them.
         settings: Beams, temperature, tokens in memory at once.
-        max_new_tokens: Longest answer.
+        max_new_tokens: Longest answer; one number for all prompts, or one for each.
         seed: For sampling.
         show: Is told how many distinct prompts are answered.
 
     Returns:
         One answer for each prompt, in their order.
     """
-    distinct = sorted({tuple(prompt) for prompt in prompts}, key=lambda ids: (-len(ids), ids))
-    answers: dict[tuple[int, ...], Answer] = {}
+    asked = list(zip(map(tuple, prompts), limits_of(max_new_tokens, len(prompts)), strict=True))
+    distinct = sorted(set(asked), key=lambda one: (-len(one[0]), one))
+    answers: dict[tuple[tuple[int, ...], int], Answer] = {}
     if distinct and writes_itself(loaded, settings):
-        found = decode(
-            loaded, distinct, max_new_tokens=max_new_tokens, tokens_in_memory=settings.tokens_per_batch, show=show
-        )
-        for ids, (new, stopped) in zip(distinct, found, strict=True):
-            answers[ids] = Answer(tuple(new), "stop" if stopped else "length")
-        return [answers[tuple(prompt)] for prompt in prompts]
+        ids, limits = zip(*distinct, strict=True)
+        found = decode(loaded, ids, max_new_tokens=limits, tokens_in_memory=settings.tokens_per_batch, show=show)
+        for one, (new, stopped) in zip(distinct, found, strict=True):
+            answers[one] = Answer(tuple(new), "stop" if stopped else "length")
+        return [answers[one] for one in asked]
     with torch.random.fork_rng():  # a training that asks for answers on its way keeps its own random state
         torch.manual_seed(seed)
-        for batch in batches_of(distinct, settings.tokens_per_batch // settings.beams, max_new_tokens):
-            answers.update(zip(batch, _fitting(loaded, batch, settings, max_new_tokens), strict=True))
-            show(len(answers), f"{len(answers)}/{len(distinct)} prompts")
-    return [answers[tuple(prompt)] for prompt in prompts]
+        for limit in sorted({limit for _, limit in distinct}):
+            alike = [ids for ids, own in distinct if own == limit]
+            for batch in batches_of(alike, settings.tokens_per_batch // settings.beams, limit):
+                for ids, answer in zip(batch, _fitting(loaded, batch, settings, limit), strict=True):
+                    answers[ids, limit] = answer
+                show(len(answers), f"{len(answers)}/{len(distinct)} prompts")
+    return [answers[one] for one in asked]
 
 
 def writes_itself(loaded: Loaded, settings: GenerateSettings) -> bool:
@@ -164,11 +167,10 @@ def _inputs(loaded: Loaded, ids: Tensor) -> dict[str, Tensor]:
     Virtual tokens go in as embeddings: what counts tokens, such as a penalty of repetition, would look up their ids
     among those of the vocabulary.
     """
-    virtual = [token for own in loaded.virtual.values() for token in own]
-    if loaded.kind == "seq2seq" or not virtual:
+    embedding = loaded.model.get_input_embeddings()
+    if loaded.kind == "seq2seq" or not hasattr(embedding, "known"):
         return {"input_ids": ids}
-    known = torch.where(ids < min(virtual), ids, ids[:, -1:])  # in their place a token that the prompt has anyway
-    return {"input_ids": known, "inputs_embeds": loaded.model.get_input_embeddings()(ids)}
+    return {"input_ids": embedding.known(ids), "inputs_embeds": embedding(ids)}
 
 
 def _until_stop(ids: list[int], stops: frozenset[int]) -> Answer:

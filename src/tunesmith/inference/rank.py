@@ -43,7 +43,10 @@ def _in_rows(
     show: Callable[[float, str], None],
 ) -> list[list[float]]:  # fmt: skip
     shared = shared_prefix([tuple(prompt) for prompt in prompts])
-    laid = [lay_out(prompt, own, shared=shared) for prompt, own in zip(prompts, choices, strict=True)]
+    laid = [
+        lay_out(prompt, [loaded.after(prompt, choice) for choice in own], shared=shared)
+        for prompt, own in zip(prompts, choices, strict=True)
+    ]
     found: list[list[float]] = [[] for _ in laid]
     done = 0
     with attending(loaded.model, NAME):
@@ -94,15 +97,24 @@ def rank_choices(loaded: Loaded, prompt: Sequence[int], choices: Sequence[Sequen
         prompt: Token ids.
         choices: Token ids of each choice, with the token that ends an answer.
     """
-    if loaded.kind == "seq2seq":
-        logits = _after_encoder(loaded.model, prompt, choices)
-    else:
-        logits = _after_prompt(loaded.model, prompt, choices)
+    logits = predictions(loaded, prompt, choices)
     logprobs = logits.float().log_softmax(-1)
     return [
         float(logprobs[row, : len(choice)].gather(1, torch.tensor(choice, device=logits.device)[:, None]).sum())
         for row, choice in enumerate(choices)
     ]
+
+
+def predictions(loaded: Loaded, prompt: Sequence[int], choices: Sequence[Sequence[int]]) -> Tensor:
+    """Return logits (C, L, V) that predict the tokens of each choice after a prompt; L tokens has the longest.
+
+    Args:
+        loaded: Model and tokenizer.
+        prompt: Token ids.
+        choices: Token ids of each choice, at least one token each.
+    """
+    read = _after_encoder if loaded.kind == "seq2seq" else _after_prompt
+    return read(loaded.model, prompt, choices)
 
 
 def _after_prompt(model: Any, prompt: Sequence[int], choices: Sequence[Sequence[int]]) -> Tensor:

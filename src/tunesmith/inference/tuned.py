@@ -3,27 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 
-from tunesmith.data.encode import Coder, encode_prompts
-from tunesmith.data.rendering import render_prompts
-from tunesmith.data.rows import Row
-from tunesmith.data.sandbox import Failure
-from tunesmith.data.templates import draw_phrasing, load_template
-from tunesmith.errors import DataError, RecipeError, UsageError
-from tunesmith.inference.answer import context_room, load_tuned
-from tunesmith.inference.generate import generate
-from tunesmith.inference.rank import rank_all
+from tunesmith.errors import UsageError
+from tunesmith.inference.answer import load_tuned
+from tunesmith.inference.asking import Asker, answer_all, read_card
+from tunesmith.inference.together import Adapters
 from tunesmith.machine import fastest_dtype
 from tunesmith.models.fused.stack import keep_fused
 from tunesmith.models.load import Loaded, materialize, quiet
-from tunesmith.records import AdapterCard, Example
-from tunesmith.rundir import read_record
-from tunesmith.settings import GenerateSettings, TaskSettings
-
-CARD = "tunesmith.json"
+from tunesmith.records import AdapterCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +24,38 @@ class Tuned:
     loaded: Loaded
     card: AdapterCard
 
+    @overload
     @classmethod
-    def load(cls, adapter: Path | str, *, base: Path | str | None = None) -> "Tuned":
-        """Load an adapter folder and the base model under it.
+    def load(cls, adapter: Path | str, /, *, base: Path | str | None = None) -> "Tuned": ...
+
+    @overload
+    @classmethod
+    def load(cls, base: Path | str, adapters: Mapping[str, Path | str], /) -> Adapters: ...
+
+    @classmethod
+    def load(
+        cls, folder: Path | str, adapters: Mapping[str, Path | str] | None = None, /, *, base: Path | str | None = None
+    ) -> "Tuned | Adapters":
+        """Load an adapter folder and the base model under it; or a base, and many adapters on it.
 
         Args:
-            adapter: ``candidates/NAME/adapter`` of a run folder.
-            base: Folder of the base model; None = the one that the card names.
+            folder: ``candidates/NAME/adapter`` of a run folder. With ``adapters``, the base: catalog name, hub id,
+                folder or .gguf file.
+            adapters: Name -> adapter folder.
+            base: The base of a single adapter; None = the one that the card names.
 
         Raises:
-            RecipeError: The folder is no adapter of tunesmith, or its base is not to be had.
+            RecipeError: A folder is no adapter of tunesmith, its base is not to be had, or it cannot share one.
         """
         quiet()
-        folder = Path(adapter)
-        if not (folder / CARD).is_file():
-            raise RecipeError(f"{folder} has no {CARD}. Give the adapter folder of a candidate of a run.")
-        card = read_record(folder / CARD, AdapterCard)
+        if adapters is not None:
+            if base is not None:
+                raise UsageError("base: the base comes first here, before the adapters. Leave base= out.")
+            return Adapters.load(folder, adapters)
+        card = read_card(Path(folder))
         model = materialize(str(base or card.model), base=Path.cwd())
         dtype: torch.dtype = fastest_dtype()
-        loaded = load_tuned(card.method, model, folder, dtype=dtype)
+        loaded = load_tuned(card.method, model, Path(folder), dtype=dtype)
         if loaded.kind == "causal":
             keep_fused(loaded.model, dtype=dtype)  # once, and not again for each call of ``answer``
         return cls(loaded, card)
@@ -67,46 +71,6 @@ class Tuned:
             UsageError: The task is not one that the model was trained on, or must be named.
             DataError: A row lacks a column, or renders to nothing; all such rows are named.
         """
-        settings = self._task(task)
-        template = load_template(settings)
-        named = [
-            (f"row/{n}", Row(_renamed(row, settings.columns), "rows", n, None)) for n, row in enumerate(rows, 1)
-        ]  # fmt: skip
-        choices = settings.choices if isinstance(settings.choices, tuple) else ()
-        drawn = [
-            (draw_phrasing(template, name, form=template.asked, seed=self.card.seed), row) for name, row in named
-        ]  # fmt: skip
-        prompts = render_prompts(template, drawn, choices=choices)
-        failures = [f"row {n}: {p.where}" for n, p in enumerate(prompts, 1) if isinstance(p, Failure)]
-        if failures:
-            raise DataError(failures)
-        system = ({"role": "system", "content": template.system},) if template.system else ()
-        examples = [
-            Example.model_validate(
-                {"id": name, "task": settings.name, "split": "test", "prompt": prompt, "target": "", "references": (),
-                 "history": system}
-            )
-            for (name, _), prompt in zip(named, prompts, strict=True)
-        ]  # fmt: skip
-        limit = min(context_room(self.loaded, settings), self.card.max_tokens + self.loaded.virtual_tokens)
-        coder = Coder(self.loaded.tokenizer, self.loaded.kind, limit, self.loaded.virtual)
-        ids, _ = encode_prompts(examples, coder)
-        if choices and template.asked == "zero-shot":
-            targets = [coder.target(examples[0].model_copy(update={"target": choice})) for choice in choices]
-            found = rank_all(self.loaded, ids, [targets] * len(ids))
-            return [choices[max(range(len(choices)), key=logprobs.__getitem__)] for logprobs in found]
-        answers = generate(self.loaded, ids, settings=GenerateSettings(), max_new_tokens=settings.max_new_tokens)
-        return [found.text(self.loaded) for found in answers]
-
-    def _task(self, name: str | None) -> TaskSettings:
-        tasks = {task["name"]: task for task in self.card.tasks}
-        if name is None and len(tasks) == 1:
-            name = next(iter(tasks))
-        if name not in tasks:
-            raise UsageError(f"task: say which of {', '.join(tasks)} these rows are.")
-        return TaskSettings.model_validate(tasks[name], strict=False)
-
-
-def _renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Give columns the names of the template, beside their own."""
-    return {**row, **{variable: row[column] for variable, column in columns.items() if column in row}}
+        asker = Asker(self.card, self.loaded.virtual)
+        numbered = dict(enumerate(rows, 1))
+        return answer_all(self.loaded, asker.questions(self.loaded, numbered, asker.task(task)))

@@ -37,4 +37,8 @@ What the rest of the house asks of the module of a method:
     What was learned to files, and from files onto the base; ``load`` only where ``ON_DISK`` is "adapter".
 ``merge(model)`` (where the algebra allows)
     The plain transformers model that answers the same.
+``NO_MERGE`` (where it does not)
+    Why, for the one who asked for it.
+``join(sharing, number, folder)`` (where it leaves the base's own weights alone)
+    Puts what was learned onto a base that other adapters share (``sharing.py``); ``number`` says which one it is.
 """

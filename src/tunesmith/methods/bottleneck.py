@@ -16,6 +16,7 @@ from tunesmith.settings import Settings as Base
 
 ABOUT = "narrow networks after or beside the layers (arXiv 1902.00751, 2110.04366)"
 ON_DISK = "adapter"
+NO_MERGE = "between its two matrices is an activation, and no matrix of the base does the same."
 IN_PEFT = False  # in a format of its own
 RATES = {
     "causal": ((3e8, 1e-3), (2e9, 5e-4), (float("inf"), 2e-4)),
@@ -90,23 +91,29 @@ def attach(settings: Settings, model: Any, kind: str) -> Any:
         model: transformers model; its own weights are frozen.
         kind: "causal" or "seq2seq".
     """
-    from collections import OrderedDict
-
-    from torch.nn import Linear, Sequential
     from torch.nn.init import zeros_
-    from transformers.activations import ACT2FN
 
     chosen, outer = blocks(settings, model), _outer(model)
     model.requires_grad_(False)
     for block in chosen.values():
-        down, up = Linear(outer, settings.width), Linear(settings.width, outer)
-        zeros_(up.weight)
-        zeros_(up.bias)
-        adapter = Sequential(OrderedDict(down=down, activation=ACT2FN[settings.activation], up=up))
+        adapter = _narrow(settings, outer)
+        zeros_(adapter.up.weight)
+        zeros_(adapter.up.bias)
         block.add_module("bottleneck", adapter.to(next(block.parameters()).device))
         block.register_forward_hook(_serial if settings.place == "serial" else _parallel, with_kwargs=True)
     model.bottleneck = settings.model_dump()
     return model
+
+
+def _narrow(settings: Settings, outer: int) -> Any:
+    """Return the network of one block."""
+    from collections import OrderedDict
+
+    from torch.nn import Linear, Sequential
+    from transformers.activations import ACT2FN
+
+    down, up = Linear(outer, settings.width), Linear(settings.width, outer)
+    return Sequential(OrderedDict(down=down, activation=ACT2FN[settings.activation], up=up))
 
 
 def _serial(block: Any, args: tuple[Any, ...], given: dict[str, Any], output: Any) -> Any:
@@ -141,12 +148,9 @@ def save(model: Any, folder: Path) -> None:
 def load(model: Any, folder: Path) -> Any:
     """Put saved adapters onto their base."""
     import torch
-    from safetensors.torch import load_file
 
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    settings = Settings(**{name: config[name] for name in Settings.model_fields})
+    settings, weights = _saved(folder)
     model = attach(settings, model, "")
-    weights = load_file(folder / "adapter_model.safetensors")
     own = {name: weight for name, weight in model.named_parameters() if ".bottleneck." in name}
     if own.keys() != weights.keys():
         raise KeyError(f"{sorted(own.keys() ^ weights.keys())[0]} is only on one side")
@@ -154,3 +158,32 @@ def load(model: Any, folder: Path) -> Any:
         for name, weight in own.items():
             weight.copy_(weights[name])
     return model
+
+
+def join(sharing: Any, number: int, folder: Path) -> None:
+    """Put saved adapters onto a base that others share."""
+    settings, weights = _saved(folder)
+    serial, outer = settings.place == "serial", _outer(sharing.model)
+    for name in blocks(settings, sharing.model):
+        own = {key: weights.pop(key) for key in list(weights) if key.startswith(f"{name}.bottleneck.")}
+        network = _narrow(settings, outer).to(sharing.tokens.rows.device)
+        network.load_state_dict({key.rpartition(".bottleneck.")[2]: weight for key, weight in own.items()})
+        sharing.after(name, number, _change(network.requires_grad_(False), serial=serial))
+    if weights:
+        raise ValueError(f"{next(iter(weights))} belongs to no block of the base.")
+
+
+def _change(network: Any, *, serial: bool) -> Any:
+    def change(read: Any, written: Any) -> Any:
+        given = written if serial else read
+        return written + network(given.to(network.up.weight.dtype)).to(written.dtype)
+
+    return change
+
+
+def _saved(folder: Path) -> tuple[Settings, dict[str, Any]]:
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    settings = Settings(**{name: config[name] for name in Settings.model_fields})
+    return settings, load_file(folder / "adapter_model.safetensors")

@@ -4,6 +4,7 @@ Liu and others 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Che
 2205.05638. The layers and the files are those of peft.
 """
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,6 +110,28 @@ def load(model: Any, folder: Path) -> Any:
 
     with quiet_peft():
         return PeftModel.from_pretrained(model, folder)
+
+
+def join(sharing: Any, number: int, folder: Path) -> None:
+    """Put a saved adapter onto a base that others share.
+
+    Raises:
+        ValueError: A scale is not of the size of its layer.
+    """
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    for name, scale in load_file(folder / "adapter_model.safetensors").items():
+        layer = name.removeprefix("base_model.model.").removesuffix(".ia3_l")
+        own = scale.flatten().to(sharing.tokens.rows.device)
+        of_input = layer.rpartition(".")[2] in config["feedforward_modules"]
+        size = sharing.layer(layer).in_features if of_input else sharing.layer(layer).out_features
+        if len(own) != size:
+            raise ValueError(f"{layer} has {size} features, and its scale {len(own)}.")
+        if of_input:
+            sharing.before(layer, number, own.__mul__)
+        else:
+            sharing.after(layer, number, lambda read, written, own=own: written * own)
 
 
 def merge(model: Any) -> Any:

@@ -6,6 +6,7 @@ matrix apart from its direction (Liu and others 2024, arXiv 2402.09353); PiSSA s
 values of W, and W at what is left (Meng and others 2024, arXiv 2404.02948). The layers and the files are those of peft.
 """
 
+import json
 from copy import copy
 from pathlib import Path
 from typing import Any, Literal
@@ -171,6 +172,51 @@ def load(model: Any, folder: Path) -> Any:
 
     with quiet_peft():
         return PeftModel.from_pretrained(model, folder)
+
+
+def join(sharing: Any, number: int, folder: Path) -> None:
+    """Put a saved adapter onto a base that others share.
+
+    Raises:
+        ValueError: It holds more than the corrections of linear layers.
+    """
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    if odd := [name for name in ("rank_pattern", "alpha_pattern", "modules_to_save") if config.get(name)]:
+        raise ValueError(f"it has {', '.join(odd)}, which adapters that share a base cannot have.")
+    layers: dict[str, dict[str, Any]] = {}
+    for name, weight in load_file(folder / "adapter_model.safetensors").items():
+        layer, _, part = name.removeprefix("base_model.model.").partition(".lora_")
+        layers.setdefault(layer, {})[part.removesuffix(".weight")] = weight.to(sharing.tokens.rows.device)
+    for layer, parts in layers.items():
+        if {"A", "B"} != parts.keys() - {"magnitude_vector"}:
+            raise ValueError(f"{layer} has {', '.join(sorted(parts))} in place of A and B.")
+        rank = len(parts["A"])
+        scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+        sharing.after(layer, number, _change(sharing.layer(layer), parts, scale))
+
+
+def _change(layer: Any, parts: dict[str, Any], scale: float) -> Any:
+    """Return what the correction of one layer does to its output.
+
+    Raises:
+        ValueError: It is not of the size of the layer.
+    """
+    from torch.nn.functional import linear
+
+    a, b = parts["A"], parts["B"] * scale
+    if (len(b), a.shape[1]) != (layer.out_features, layer.in_features):
+        raise ValueError(
+            f"a correction is {len(b)} x {a.shape[1]}, its layer {layer.out_features} x {layer.in_features}."
+        )
+    if "magnitude_vector" not in parts:
+        return lambda read, written: written + linear(linear(read.to(a.dtype), a), b)
+    from peft.utils.integrations import dequantize_module_weight
+
+    lengths = (dequantize_module_weight(layer).float() + b @ a).norm(dim=1)
+    factor, bias = parts["magnitude_vector"] / lengths, 0 if layer.bias is None else layer.bias
+    return lambda read, written: (written - bias + linear(linear(read.to(a.dtype), a), b)) * factor + bias
 
 
 def merge(model: Any) -> Any:

@@ -13,6 +13,7 @@ from tunesmith.settings import Settings as Base
 
 ABOUT = "virtual tokens made by a small network (arXiv 2103.10385)"
 ON_DISK = "adapter"  # in peft's format
+NO_MERGE = "its tokens stand before the prompt, and no weight of the base stands for them."
 RATES = {
     "causal": ((float("inf"), 1e-3),),
     "seq2seq": ((float("inf"), 1e-3),),
@@ -112,3 +113,10 @@ def load(model: Any, folder: Path) -> Any:
     from tunesmith.methods import soft_prompt
 
     return soft_prompt.load(model, folder)
+
+
+def join(sharing: Any, number: int, folder: Path) -> None:
+    """Put saved virtual tokens onto a base that other adapters share: a soft prompt, from here on."""
+    from tunesmith.methods import soft_prompt
+
+    soft_prompt.join(sharing, number, folder)

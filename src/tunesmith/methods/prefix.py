@@ -16,6 +16,7 @@ from tunesmith.settings import Settings as Base
 
 ABOUT = "learned keys and values at every layer (arXiv 2101.00190)"
 ON_DISK = "adapter"  # in peft's format for causal models, in one of its own for encoder-decoders
+NO_MERGE = "its keys and values stand beside those of the text, and no weight of the base stands for them."
 RATES = {
     "causal": ((float("inf"), 1e-2),),
     "seq2seq": ((float("inf"), 1e-2),),
@@ -92,7 +93,7 @@ def attach(settings: Settings, model: Any, kind: str) -> Any:
     for layer in (layer for pair in key_value_layers(model) for layer in pair):
         start = torch.randn(settings.tokens, layer.weight.shape[0]) * 0.02
         layer.register_parameter("prefix", torch.nn.Parameter(start.to(layer.weight.device)))
-        layer.register_forward_hook(replace_at(spot))
+        layer.register_forward_hook(replace_at(spot, layer.prefix))
     return model
 
 
@@ -180,17 +181,45 @@ def _peft_config(model: Any, read: list[tuple[Any, Any]]) -> Any:
 def load(model: Any, folder: Path) -> Any:
     """Put a saved prefix onto its base."""
     import torch
-    from safetensors.torch import load_file
 
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    saved = load_file(folder / "adapter_model.safetensors")
-    tokens, keys = config["num_virtual_tokens"], saved["keys"]
-    model = attach(Settings(tokens=tokens), model, "")
-    values = saved.get("values")
-    if values is None:
-        values = saved["prompt_embeddings"].view(tokens, len(keys), 2, keys.shape[2])[:, :, 1].transpose(0, 1)
+    keys, values = _saved(folder)
+    model = attach(Settings(tokens=keys.shape[1]), model, "")
     with torch.no_grad():
         for (k, v), key, value in zip(key_value_layers(model), keys, values, strict=True):
             k.prefix.copy_(key)
             v.prefix.copy_(value)
     return model
+
+
+def join(sharing: Any, number: int, folder: Path) -> None:
+    """Put a saved prefix onto a base that other adapters share."""
+    import torch
+
+    from tunesmith.methods.virtual import replace_at
+
+    keys, values = _saved(folder)
+    layers = key_value_layers(sharing.model)
+    blank = torch.zeros(keys.shape[1], sharing.tokens.weight.shape[1])
+    if sharing.model.config.is_encoder_decoder:
+        first = sharing.lead(number, blank)
+        spot = sharing.leading.spot
+    else:
+        first = sharing.add_tokens(number, blank)
+        spot = sharing.tokens.spot
+    for pair, saved in zip(layers, zip(keys, values, strict=True), strict=True):
+        for layer, rows in zip(pair, saved, strict=True):
+            if layer.weight.shape[0] != rows.shape[1]:
+                raise ValueError(f"its keys are {rows.shape[1]} wide, and those of the base {layer.weight.shape[0]}.")
+            layer.register_forward_hook(replace_at(spot, rows, first=first))
+
+
+def _saved(folder: Path) -> tuple[Any, Any]:
+    """Return keys and values of a saved prefix, (layers, v, K * D) each."""
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    saved = load_file(folder / "adapter_model.safetensors")
+    tokens, keys, values = config["num_virtual_tokens"], saved["keys"], saved.get("values")
+    if values is None:
+        values = saved["prompt_embeddings"].view(tokens, len(keys), 2, keys.shape[2])[:, :, 1].transpose(0, 1)
+    return keys, values

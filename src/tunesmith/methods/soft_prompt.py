@@ -17,6 +17,7 @@ from tunesmith.settings import Settings as Base
 
 ABOUT = "virtual tokens before the prompt (arXiv 2104.08691)"
 ON_DISK = "adapter"  # in peft's format, or in one of its own where peft's cannot hold it
+NO_MERGE = "it stands before the prompt as tokens, and no weight of the base stands for them."
 RATES = {
     "causal": ((float("inf"), 1e-2),),
     "seq2seq": ((float("inf"), 3e-2),),
@@ -194,14 +195,36 @@ def _key(task: str, place: str) -> str:
 def load(model: Any, folder: Path) -> Any:
     """Put a saved prompt onto its base."""
     import torch
+
+    settings, saved = _saved(folder)
+    model = attach(settings, model, "")
+    with torch.no_grad():
+        for key, rows in _prompts(model).items():
+            rows.copy_(saved[key])
+    return model
+
+
+def join(sharing: Any, number: int, folder: Path) -> None:
+    """Put a saved prompt onto a base that other adapters share."""
+    settings, saved = _saved(folder)
+    count(settings, sharing.model)
+    for (task, place), rows in saved.items():
+        if place == "decoder":
+            sharing.lead(number, rows)
+        else:
+            sharing.add_tokens(number, rows, task=task)
+
+
+def _saved(folder: Path) -> tuple[Settings, dict[tuple[str, str], Any]]:
+    """Return what a saved prompt was made with, and (task, place) -> its rows (v, D)."""
     from safetensors.torch import load_file
 
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     saved = load_file(folder / "adapter_model.safetensors")
-    tasks = tuple(config.get("tasks", ()))
-    settings = Settings(tokens=config["num_virtual_tokens"], place=config.get("place", "encoder"), per_task=bool(tasks))
-    model = attach(settings.for_tasks(tasks), model, "")
-    with torch.no_grad():
-        for key, rows in _prompts(model).items():
-            rows.copy_(saved["prompt_embeddings"] if "prompt_embeddings" in saved else saved[_key(*key)])
-    return model
+    tasks, place = tuple(config.get("tasks", ())), config.get("place", "encoder")
+    settings = Settings(tokens=config["num_virtual_tokens"], place=place, per_task=bool(tasks)).for_tasks(tasks)
+    if "prompt_embeddings" in saved:
+        return settings, {("", ""): saved["prompt_embeddings"]}
+    keys = [(task, "") for task in settings.tasks if place != "decoder"]
+    keys += [("", "decoder")] if place != "encoder" else []
+    return settings, {key: saved[_key(*key)] for key in keys}

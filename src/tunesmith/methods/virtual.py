@@ -20,6 +20,7 @@ class Spot:
     """Where the virtual tokens of the pass that runs now are."""
 
     places: Tensor | None = None  # (B, T) number of the virtual token at a position, -1 = a real one; None = all real
+    first: int = 0  # what is added to these numbers, where a model has more virtual tokens than are there now
 
 
 class Table(Module):
@@ -84,6 +85,10 @@ class VirtualTokens(Module):
         """The embeddings of the vocabulary, (V, D)."""
         return self.base.weight
 
+    def known(self, ids: Tensor) -> Tensor:
+        """Return ids (B, T) of the vocabulary; in the place of a virtual token one that the row has anyway."""
+        return torch.where(ids < self.first, ids, ids[:, -1:])
+
     def forward(self, ids: Tensor) -> Tensor:
         """Return the embeddings of ids of any shape."""
         virtual = ids >= self.first
@@ -136,11 +141,13 @@ def lead(decoder: Module, rows: Module, *, spot: Spot | None = None) -> None:
     decoder.register_forward_hook(take_out, with_kwargs=True)
 
 
-def replace_at(spot: Spot) -> Callable[[Any, Any, Tensor], Tensor]:
-    """Return a forward hook that puts the parameter ``prefix`` (v, out) of a layer over its output at virtual tokens.
+def replace_at(spot: Spot, rows: Tensor, *, first: int = 0) -> Callable[[Any, Any, Tensor], Tensor]:
+    """Return a forward hook that puts rows over the output of a layer at virtual tokens.
 
     Args:
         spot: Where they are.
+        rows: (v, out).
+        first: Number of the virtual token that the first row is for.
     """
 
     def hook(layer: Any, args: Any, output: Tensor) -> Tensor:
@@ -148,9 +155,10 @@ def replace_at(spot: Spot) -> Callable[[Any, Any, Tensor], Tensor]:
             return output
         # beams repeat what was embedded once
         places = spot.places.repeat_interleave(output.shape[0] // spot.places.shape[0], 0)
-        here = places >= 0
+        numbers = places + spot.first - first
+        here = (places >= 0) & (numbers >= 0) & (numbers < len(rows))
         output = output.clone()
-        output[here] = layer.prefix[places[here]].to(output.dtype)
+        output[here] = rows[numbers[here]].to(output.dtype)
         return output
 
     return hook

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,15 @@ class Loaded:
     def virtual_tokens(self) -> int:
         """How many tokens of every prompt are virtual."""
         return max(map(len, self.virtual.values()), default=0)
+
+    def after(self, prompt: Sequence[int], tokens: Sequence[int]) -> list[int]:
+        """Return tokens as the model reads them after a prompt.
+
+        Where many adapters share it, they are marked for the prompt's adapter (``methods.sharing``).
+        """
+        stride = getattr(self.model.get_input_embeddings(), "stride", 0)
+        mark = prompt[0] // stride * stride if stride else 0
+        return [mark + token for token in tokens]
 
     @property
     def stop_ids(self) -> frozenset[int]:
