@@ -6,6 +6,7 @@ read once. A slot whose answer has ended takes the next prompt at once, so that 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
@@ -22,12 +23,21 @@ READ_AT_ONCE = 1024  # tokens of prompts after which no further prompt is read i
 SHORT_PREFIX = 8  # tokens below which sharing a prefix is not worth a pass of its own
 
 Prompt = tuple[int, ...]
+Ends = Callable[[Sequence[int]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """What ends an answer: a token that does not belong to it, or what it has become."""
+
+    ids: frozenset[int]
+    ends: Ends
 
 
 @torch.inference_mode()
 def decode(
     loaded: Loaded, prompts: Sequence[Prompt], *, max_new_tokens: int, tokens_in_memory: int,
-    show: Callable[[float, str], None] = lambda done, text: None,
+    show: Callable[[float, str], None] = lambda done, text: None, ends: Ends = lambda answer: False,
 ) -> list[tuple[list[int], bool]]:  # fmt: skip
     """Answer prompts greedily.
 
@@ -37,9 +47,10 @@ def decode(
         max_new_tokens: Longest answer.
         tokens_in_memory: Positions of all slots together; decides their number, at least one.
         show: Is told how many prompts are answered.
+        ends: Asked after each new token whether it ends its answer, as the last of a word that ends answers.
 
     Returns:
-        For each prompt the new tokens without the token that ended them, and whether such a token came.
+        For each prompt the new tokens without the stop token that ended them, and whether they have ended.
 
     Raises:
         ResourceError: There is not enough memory for one slot.
@@ -49,7 +60,7 @@ def decode(
     while True:
         try:
             with _reader(loaded, slots, room) as reader:
-                return _serve(loaded, prompts, reader, max_new_tokens, show)
+                return _serve(_Stop(loaded.stop_ids, ends), prompts, reader, max_new_tokens, show)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -85,13 +96,13 @@ def _reader(loaded: Loaded, slots: int, room: int) -> Iterator[Reader]:
 
 
 def _serve(
-    loaded: Loaded, prompts: Sequence[Prompt], reader: Reader, max_new_tokens: int, show: Callable[[float, str], None]
+    stop: _Stop, prompts: Sequence[Prompt], reader: Reader, max_new_tokens: int, show: Callable[[float, str], None]
 ) -> list[tuple[list[int], bool]]:
     prefix = shared_prefix(prompts)
     if prefix:
         reader.read([(0, prompts[0][:prefix])])
         reader.share_prefix(prefix)
-    return _Desk(loaded, reader, prompts, max_new_tokens, show).work()
+    return _Desk(stop, reader, prompts, max_new_tokens, show).work()
 
 
 def shared_prefix(prompts: Sequence[Prompt]) -> int:
@@ -112,10 +123,10 @@ class _Desk:
     """Which prompt is in which slot, and the loop that serves them; lives for one call of ``decode``."""
 
     def __init__(
-        self, loaded: Loaded, reader: Reader, prompts: Sequence[Prompt], max_new_tokens: int,
+        self, stop: _Stop, reader: Reader, prompts: Sequence[Prompt], max_new_tokens: int,
         show: Callable[[float, str], None],
     ) -> None:  # fmt: skip
-        self.reader, self.stops = reader, loaded.stop_ids
+        self.reader, self.stop = reader, stop
         self.prompts, self.limit, self.show = prompts, max_new_tokens, show
         self.answers: list[list[int]] = [[] for _ in prompts]
         self.stopped = [False] * len(prompts)
@@ -165,11 +176,13 @@ class _Desk:
         """Note a new token; free the slot if the answer ends with it."""
         prompt = self.owner[slot]
         assert prompt is not None
-        if token in self.stops:
+        answer = self.answers[prompt]
+        if token in self.stop.ids:
             self.stopped[prompt] = True
         else:
-            self.answers[prompt].append(token)
-        if token in self.stops or len(self.answers[prompt]) >= self.limit:
+            answer.append(token)
+            self.stopped[prompt] = self.stop.ends(answer)
+        if self.stopped[prompt] or len(answer) >= self.limit:
             self.owner[slot] = None
             self.done += 1
             self.show(self.done, f"{self.done}/{len(self.prompts)} prompts")
