@@ -5,11 +5,12 @@ from tunesmith.cli.app import app
 # Each command enters the application where it is defined; --help has them in this order.
 # isort: off
 from tunesmith.cli import running
+from tunesmith.cli import benching
 from tunesmith.cli import looking
 
 # isort: on
 
-__all__ = ["app", "looking", "main", "running"]
+__all__ = ["app", "benching", "looking", "main", "running"]
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from tunesmith.records import (
     TrainResult,
     VirtualToken,
 )
+from tunesmith.reporting.benched import benchmarks_of
 from tunesmith.reporting.beyond import beyond_average
 from tunesmith.reporting.compare import compare_sheets, headline
 from tunesmith.reporting.contents import (
@@ -72,6 +73,7 @@ def gather(run: RunDir) -> Report:
         for task in tasks
     )
     forgetting = _forgetting(run, recipe, found, reports)
+    benchmarks, unreadable = benchmarks_of(run)
     return Report(
         run=record,
         recipe=run.recipe.read_text(encoding="utf-8"),
@@ -79,13 +81,19 @@ def gather(run: RunDir) -> Report:
         candidates=tuple(one.report for one in found),
         tasks=reports,
         forgetting=forgetting,
+        benchmarks=benchmarks,
         health=read_record(run.health, DataHealth) if run.health.exists() else None,
         splits=tuple(
             split_summary(task, split, [example for example in examples[split] if example.task == task])
             for task in tasks
             for split in SPLITS
         ),
-        notes=(*_notes(run, recipe), *unread, *dict.fromkeys(note for sheet in sheets for note in sheet.notes)),
+        notes=(
+            *_notes(run, recipe),
+            *unread,
+            *unreadable,
+            *dict.fromkeys(note for sheet in sheets for note in sheet.notes),
+        ),
     )
 
 
