@@ -190,7 +190,6 @@ NOT_THERE = {
     "(`export`)": "export",
     "(`serve`)": "serve",
     "(`chat`)": "chat",
-    "(`bench`)": "bench",
     "Mixing tasks": "mixture",
 }
 """Words of the list of what is not there -> the command or module that would make them wrong."""

@@ -28,6 +28,7 @@ from tunesmith.suites.harness import (
     asked_split,
     definition,
     finishing,
+    from_hub,
     prepare,
     shares,
     shots_split,
@@ -150,10 +151,11 @@ def _prepared(chosen: Chosen, data: Path | None, asking: Asking) -> tuple[list[R
     left_out: list[LeftOut] = []
     for task in chosen.tasks:
         name, defined = f"{chosen.suite.name}/{task}", definition(paths[task])
-        if data is None:
-            ready.append(prepare(name, defined, None, asking))
-            continue
         source = source_of(chosen.suite.data, task)
+        if data is None:
+            (file, *_) = source.files[asked_split(defined)]
+            ready.append(prepare(name, defined, from_hub(name, defined, file), asking))
+            continue
         splits = filter(None, (asked_split(defined), shots_split(defined, asking.shots)))
         wanted = tuple(file for split in splits for file in missing(source, split, data))
         if wanted:

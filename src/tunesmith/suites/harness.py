@@ -17,6 +17,7 @@ from typing import Any
 
 from tunesmith.bench_records import BenchScore, BenchTask, Value
 from tunesmith.errors import DataError, UsageError
+from tunesmith.models.gguf import first_line
 from tunesmith.suites.catalog import Suite, harness_tasks
 from tunesmith.suites.deltas import RESAMPLES, Finish, Key
 from tunesmith.suites.local import Rows
@@ -64,22 +65,22 @@ def shots_split(defined: Mapping[str, Any], shots: int | None) -> str:
     return str(defined.get("fewshot_split") or own.get("split") or defined.get("training_split") or "")
 
 
-def prepare(name: str, defined: dict[str, Any], rows: Rows | None, asking: Asking) -> Ready:
+def prepare(name: str, defined: dict[str, Any], rows: Rows | Any, asking: Asking) -> Ready:
     """Build a task and choose its items.
 
     Args:
         name: As ``superglue/boolq``.
         defined: By ``definition``.
-        rows: Of local files; None: from the hub.
+        rows: Of local files, or what the hub gave.
         asking: Shots, limit and seed.
 
     Raises:
-        DataError: The hub does not give the rows.
         UsageError: There are fewer worked examples than asked for.
     """
     from lm_eval.api.task import ConfigurableTask
 
-    splits = _from_hub(name, defined) if rows is None else _as_datasets(rows)
+    local = isinstance(rows, Rows)
+    splits = _as_datasets(rows) if local else rows
     own = dict(defined, custom_dataset=lambda **_: splits)
     if own.get("training_split") not in splits:
         own.pop("training_split", None)
@@ -93,8 +94,8 @@ def prepare(name: str, defined: dict[str, Any], rows: Rows | None, asking: Askin
     hub = " ".join(filter(None, [defined["dataset_path"], defined.get("dataset_name")]))
     record = BenchTask(
         task=name, harness=defined["task"], version=str(task.VERSION), split=asked_split(defined),
-        source=hub if rows is None else "local", files=dict(rows.files) if rows else {}, shots=shots, items=items,
-        of=len(task.eval_docs), notes=rows.notes if rows else (),
+        source="local" if local else hub, files=dict(rows.files) if local else {}, shots=shots, items=items,
+        of=len(task.eval_docs), notes=rows.notes if local else (),
     )  # fmt: skip
     return Ready(record, task)
 
@@ -205,7 +206,17 @@ def _as_datasets(rows: Rows) -> Any:
     return {split: Dataset.from_list(own) for split, own in rows.splits.items()}
 
 
-def _from_hub(name: str, defined: Mapping[str, Any]) -> Any:
+def from_hub(name: str, defined: Mapping[str, Any], file: str) -> Any:
+    """Return the splits of a task's data set on the hub.
+
+    Args:
+        name: As ``superglue/boolq``.
+        defined: By ``definition``.
+        file: That would do as well, below a folder of local data.
+
+    Raises:
+        DataError: The hub does not give them.
+    """
     from datasets import load_dataset
 
     path, part = defined["dataset_path"], defined.get("dataset_name")
@@ -213,10 +224,9 @@ def _from_hub(name: str, defined: Mapping[str, Any]) -> Any:
     try:
         return load_dataset(path, part, **options)
     except Exception as error:  # whatever the network, the hub or its libraries have to say
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f'{name}: "{path}" could not be fetched from the hub: {reason} Check the network, or give local files '
-            "with --data; docs/benchmarks.md has their layout."
+            f'{name}: "{path}" could not be fetched from the hub: {first_line(error)} Check the network, or give '
+            f"{file} in a folder with --data; docs/benchmarks.md has the layout."
         ) from None
 
 
