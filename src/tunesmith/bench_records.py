@@ -26,10 +26,11 @@ class BenchTask(Record):
 
 
 class LeftOut(Record):
-    """A task of a suite that no file feeds."""
+    """A task of a suite that could not be asked."""
 
     task: str
-    wanted: tuple[str, ...]  # files, below the folder of data
+    why: str
+    wanted: tuple[str, ...] = ()  # files that it lacks, below the folder of data
 
 
 class BenchScore(Record):

@@ -44,7 +44,7 @@ def result() -> BenchResult:
         limit=2, seed=7, fewshot_seed=1234, precision="float32", versions={"lm_eval": "0.4.13"}, device="a processor",
         started="2026-11-25T12:00:00+00:00",
         tasks=(task("superglue/boolq", 2), task("superglue/cb", 2, notes=("odd",))),
-        left_out=(LeftOut(task="superglue/record", wanted=("superglue/ReCoRD/val.jsonl",)),),
+        left_out=(LeftOut(task="superglue/record", why="there is no superglue/ReCoRD/val.jsonl in data"),),
         runs=(
             BenchRun(candidate="base", method="none", seconds=1.0, scores=base),
             BenchRun(candidate="lora", method="lora", seconds=1.0, scores=tuned),
@@ -79,7 +79,7 @@ def test_how_the_suite_was_asked_stands_with_it(result: BenchResult) -> None:
         "template; lm-evaluation-harness 0.4.13"
     )
     assert bench_view(result).notes == (
-        "left out, no file: superglue/record (superglue/ReCoRD/val.jsonl)", "superglue/cb: odd"
+        "superglue/record is left out: there is no superglue/ReCoRD/val.jsonl in data", "superglue/cb: odd"
     )  # fmt: skip
 
 

@@ -12,9 +12,10 @@ from tunesmith.bench_records import BenchResult
 from tunesmith.errors import DataError, RecipeError, UsageError
 from tunesmith.records import AdapterCard
 from tunesmith.rundir import read_record, write_record
+from tunesmith.suites import bench as module
 from tunesmith.suites.bench import Request, bench
 from tunesmith.suites.catalog import SUITES, harness_tasks
-from tunesmith.suites.harness import FEWSHOT_SEED, choose_items
+from tunesmith.suites.harness import FEWSHOT_SEED, choose_items, definition
 from tunesmith.suites.local import read_rows, source_of
 
 lm_eval: Any = pytest.importorskip("lm_eval")
@@ -181,7 +182,7 @@ def test_a_suite_leaves_out_the_tasks_without_a_file_and_names_it(
     assert [(one.task, one.wanted) for one in result.left_out] == [
         ("superglue/record", ("superglue/ReCoRD/val.jsonl",))
     ]
-    assert f"superglue/record is left out: superglue/ReCoRD/val.jsonl is not in {data}" in capsys.readouterr().err
+    assert f"superglue/record is left out: there is no superglue/ReCoRD/val.jsonl in {data}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -201,6 +202,28 @@ def test_a_task_that_was_named_needs_its_file(
         bench(Request(suites, model="smollm2-135m-instruct", data=folder, shots=shots), out=tmp_path)
     assert any(problem.startswith(said) for problem in error.value.problems)
     assert "docs/benchmarks.md has the layout" in error.value.problems[-1]
+
+
+def test_a_task_that_the_harness_cannot_load_is_left_out_with_its_reason(
+    data: Path, tiny_causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ReCoRD is with a transformers that has no metrics of its own any more."""
+
+    def partly(path: Path, *, whole: bool = True) -> dict[str, Any]:
+        if whole and "cb" in path.parts:
+            raise ModuleNotFoundError("No module named 'transformers.data.metrics'")
+        return definition(path, whole=whole)
+
+    monkeypatch.setattr(module, "definition", partly)
+    (result,) = bench(Request(("superglue",), model=str(tiny_causal), data=data, limit=1), out=tmp_path)
+    assert {one.task: one.why for one in result.left_out}["superglue/cb"] == (
+        "the harness cannot load it here: No module named 'transformers.data.metrics'"
+    )
+    with pytest.raises(DataError) as error:
+        bench(Request(("superglue/cb",), model=str(tiny_causal), data=data, limit=1), out=tmp_path)
+    assert error.value.problems == (
+        "superglue/cb: the harness cannot load it here: No module named 'transformers.data.metrics'.",
+    )
 
 
 def test_more_worked_examples_than_there_are_is_refused(data: Path, tmp_path: Path) -> None:
@@ -248,11 +271,10 @@ def test_the_seed_decides_which_items_are_asked() -> None:
 def test_no_suite_asks_what_the_answering_does_not_know() -> None:
     """Whether a choice is the likeliest text is never computed, so no metric may rest on it."""
     from tunesmith.suites.catalog import task_files
-    from tunesmith.suites.harness import definition
 
     for suite in SUITES.values():
         for path in task_files(suite).values():
-            defined = definition(path)
+            defined = definition(path, whole=False)
             metrics = {one["metric"] for one in defined["metric_list"]}
             assert defined["output_type"] in ("multiple_choice", "generate_until")
             assert defined["output_type"] == "generate_until" or metrics <= {"acc", "f1", "mcc", "em"}

@@ -148,7 +148,7 @@ def _facts(result: BenchResult) -> str:
 
 
 def _notes(result: BenchResult) -> tuple[str, ...]:
-    left = [f"left out, no file: {one.task} ({', '.join(one.wanted)})" for one in result.left_out]
+    left = [f"{one.task} is left out: {one.why}" for one in result.left_out]
     return (*left, *(f"{task.task}: {note}" for task in result.tasks for note in task.notes))
 
 

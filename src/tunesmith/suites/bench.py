@@ -150,25 +150,36 @@ def _prepared(chosen: Chosen, data: Path | None, asking: Asking) -> tuple[list[R
     ready: list[Ready] = []
     left_out: list[LeftOut] = []
     for task in chosen.tasks:
-        name, defined = f"{chosen.suite.name}/{task}", definition(paths[task])
-        source = source_of(chosen.suite.data, task)
-        if data is None:
-            (file, *_) = source.files[asked_split(defined)]
-            ready.append(prepare(name, defined, from_hub(name, defined, file), asking))
-            continue
-        splits = filter(None, (asked_split(defined), shots_split(defined, asking.shots)))
-        wanted = tuple(file for split in splits for file in missing(source, split, data))
+        name = f"{chosen.suite.name}/{task}"
+        wanted = _wanted(chosen.suite, task, definition(paths[task], whole=False), data, asking)
         if wanted:
-            left_out.append(LeftOut(task=name, wanted=wanted))
-        else:
-            ready.append(prepare(name, defined, read_rows(source, data), asking))
+            left_out.append(LeftOut(task=name, why=f"there is no {' and no '.join(wanted)} in {data}", wanted=wanted))
+            continue
+        try:
+            defined = definition(paths[task])
+        except ImportError as error:
+            left_out.append(LeftOut(task=name, why=f"the harness cannot load it here: {error}"))
+            continue
+        source = source_of(chosen.suite.data, task)
+        first = source.files[asked_split(defined)][0]
+        rows = from_hub(name, defined, first) if data is None else read_rows(source, data)
+        ready.append(prepare(name, defined, rows, asking))
     if left_out and (not chosen.whole or not ready):
-        lines = [f"{one.task}: there is no {' and no '.join(one.wanted)} in {data}." for one in left_out]
-        more = [f"{len(lines) - SHOWN} more tasks of {chosen.suite.name} have no file."] if len(lines) > SHOWN else []
-        raise DataError([*lines[:SHOWN], *more, MEND])
+        lines = [f"{one.task}: {one.why}." for one in left_out]
+        more = [f"{len(lines) - SHOWN} more tasks of {chosen.suite.name} are left out."] if len(lines) > SHOWN else []
+        raise DataError([*lines[:SHOWN], *more, *([MEND] if any(one.wanted for one in left_out) else [])])
     for one in left_out:
-        say(f"{one.task} is left out: {', '.join(one.wanted)} is not in {data}")
+        say(f"{one.task} is left out: {one.why}")
     return ready, tuple(left_out)
+
+
+def _wanted(suite: Suite, task: str, defined: dict[str, Any], data: Path | None, asking: Asking) -> tuple[str, ...]:
+    """Return the files that a task needs and that are not in the folder of data."""
+    if data is None:
+        return ()
+    source = source_of(suite.data, task)
+    splits = filter(None, (asked_split(defined), shots_split(defined, asking.shots)))
+    return tuple(file for split in splits for file in missing(source, split, data))
 
 
 def _load(candidate: Candidate, folder: Path, *, chat_template: bool) -> Any:

@@ -44,11 +44,19 @@ class Asking:
     chat_template: bool
 
 
-def definition(path: Path) -> dict[str, Any]:
-    """Return how the harness defines a task, with what the file includes and the functions that it names."""
+def definition(path: Path, *, whole: bool = True) -> dict[str, Any]:
+    """Return how the harness defines a task, with what the file includes.
+
+    Args:
+        path: Of the harness's file.
+        whole: Also import the functions that the file names; else their places stand for them.
+
+    Raises:
+        ImportError: A function needs what is not installed.
+    """
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    found: dict[str, Any] = load_yaml(path, resolve_func=True, recursive=True)
+    found: dict[str, Any] = load_yaml(path, resolve_func=whole, recursive=True)
     return {key: value for key, value in found.items() if key not in ("tag", "group")}
 
 
