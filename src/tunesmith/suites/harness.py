@@ -136,11 +136,13 @@ def ask(model: Any, suite: Suite, tasks: Sequence[Ready], asking: Asking) -> tup
     for one in tasks:
         one.task.set_fewshot_seed(seed=FEWSHOT_SEED)  # every candidate meets the same worked examples
     groups = _groups(suite, tasks)
+    records = [one.record for one in tasks]
+    drawn = {record.harness: list(record.items) for record in records if len(record.items) < record.of}
     with hushed():
         found = evaluate(
             model,
             {"tasks": {one.record.harness: one.task for one in tasks}, "groups": groups},
-            samples={one.record.harness: list(one.record.items) for one in tasks},
+            samples=drawn or None,
             bootstrap_iters=RESAMPLES,
             apply_chat_template=asking.chat_template,
             fewshot_as_multiturn=True,
