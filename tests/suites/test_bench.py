@@ -15,8 +15,9 @@ from tunesmith.rundir import read_record, write_record
 from tunesmith.suites import bench as module
 from tunesmith.suites.bench import Request, bench
 from tunesmith.suites.catalog import SUITES, harness_tasks
-from tunesmith.suites.harness import FEWSHOT_SEED, choose_items, definition
 from tunesmith.suites.local import read_rows, source_of
+from tunesmith.suites.scores import FEWSHOT_SEED
+from tunesmith.suites.tasks import choose_items, definition
 
 lm_eval: Any = pytest.importorskip("lm_eval")
 

@@ -51,7 +51,8 @@ class BenchView:
 
 def benchmarks_of(run: RunDir) -> tuple[tuple[BenchResult, ...], tuple[str, ...]]:
     """Return what suites found for a run, and what cannot be read; the values of single items stay in their files."""
-    found, problems = [], []
+    found: list[BenchResult] = []
+    problems: list[str] = []
     for path in sorted(run.bench("x").parent.glob("*.json")):
         try:
             found.append(_without_items(read_record(path, BenchResult)))

@@ -20,20 +20,9 @@ from tunesmith.reporting.report import write_report
 from tunesmith.rundir import RunDir, read_record, write_record
 from tunesmith.suites.catalog import Chosen, Suite, choose, harness_version, task_files
 from tunesmith.suites.deltas import deltas
-from tunesmith.suites.harness import (
-    FEWSHOT_SEED,
-    Asking,
-    Ready,
-    ask,
-    asked_split,
-    definition,
-    finishing,
-    from_hub,
-    prepare,
-    shares,
-    shots_split,
-)
 from tunesmith.suites.local import missing, read_rows, source_of
+from tunesmith.suites.scores import FEWSHOT_SEED, ask, finishing, shares
+from tunesmith.suites.tasks import Asking, Ready, asked_split, definition, from_hub, prepare, shots_split
 
 BASE = "base"
 CARD = "tunesmith.json"
