@@ -105,7 +105,8 @@ def test_what_cannot_be_listed_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError) as error:
         listing("metrik")
     assert str(error.value) == (
-        'ls: "metrik" cannot be listed. Did you mean "metrics"? Known: models, methods, templates, metrics, suites, runs.'
+        'ls: "metrik" cannot be listed. Did you mean "metrics"? Known: models, methods, templates, metrics, suites, '
+        "runs."
     )
 
 

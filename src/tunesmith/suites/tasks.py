@@ -79,7 +79,7 @@ def prepare(name: str, defined: dict[str, Any], rows: Rows | Any, asking: Asking
     from lm_eval.api.task import ConfigurableTask
 
     local = rows if isinstance(rows, Rows) else None
-    splits = _as_datasets(local) if local else rows
+    splits: Any = _as_datasets(local) if local else rows
     own = dict(defined, custom_dataset=lambda **_: splits)
     if own.get("training_split") not in splits:
         own.pop("training_split", None)
