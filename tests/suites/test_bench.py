@@ -13,6 +13,7 @@ from tunesmith.errors import DataError, RecipeError, UsageError
 from tunesmith.records import AdapterCard
 from tunesmith.rundir import read_record, write_record
 from tunesmith.suites import bench as module
+from tunesmith.suites import deltas, scores
 from tunesmith.suites.bench import Request, bench
 from tunesmith.suites.catalog import SUITES, harness_tasks
 from tunesmith.suites.local import read_rows, source_of
@@ -26,6 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # what they warn of is theirs
 ]
 
+RESAMPLES = 40
 HUB = {"aps/super_glue": "superglue", "nyu-mll/glue": "glue", "cais/mmlu": "mmlu", "SaylorTwift/bbh": "bbh"}
 FOLDERS = {"superglue": "super_glue", "glue": "glue", "mmlu": "mmlu/default", "bbh-direct": "bbh/fewshot"}
 MMLU = ("mmlu/anatomy", "mmlu/astronomy")
@@ -33,16 +35,12 @@ BBH = ("bbh-direct/navigate", "bbh-direct/object_counting")
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> Path:
+def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path, texts: tuple[str, ...]) -> Path:
     """Another random model in the place of one that full tuning left."""
     from tunesmith.models.tiny import write_tiny
 
     folder = tmp_path_factory.mktemp("run") / "candidates" / "other" / "adapter"
-    write_tiny(folder, kind="causal", texts=("The lamp is in the kitchen.",), seed=1)
-    for path in tiny_causal.glob("token*"):
-        shutil.copy(path, folder / path.name)
-    shutil.copy(tiny_causal / "config.json", folder / "config.json")
-    write_tiny_weights(folder, tiny_causal)
+    write_tiny(folder, kind="causal", texts=texts, seed=1)
     card = AdapterCard(
         model=str(tiny_causal), model_hash="", method="full", settings={}, tasks=(), seed=0, max_tokens=512,
         tunesmith="0",
@@ -51,14 +49,10 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> Path:
     return folder
 
 
-def write_tiny_weights(folder: Path, like: Path) -> None:
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    torch.manual_seed(5)
-    weights = load_file(like / "model.safetensors")
-    changed = {name: weight + 0.05 * torch.randn_like(weight) for name, weight in weights.items()}
-    save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+@pytest.fixture(autouse=True)
+def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "RESAMPLES", RESAMPLES)
+    monkeypatch.setattr(deltas, "RESAMPLES", RESAMPLES)
 
 
 @pytest.fixture
@@ -86,7 +80,7 @@ def directly(model: Path, result: BenchResult, *, tasks: list[str] | None = None
         task_manager=TaskManager(include_path=folder, include_defaults=False),
         samples={task.harness: list(task.items) for task in result.tasks},
         num_fewshot=result.shots,
-        bootstrap_iters=1000,
+        bootstrap_iters=RESAMPLES,
         **options,
     )
 
