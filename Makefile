@@ -28,7 +28,7 @@ format: .venv/installed ## put the files in order
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-check-long: .venv/installed ## the tests that `make test` leaves out: slow ones, and those that fetch the built-in model
+check-long: .venv/extras ## the tests that `make test` leaves out: slow ones, those that fetch the built-in model, benchmark suites
 	@$(BIN)/python -m pytest -q -m "slow or network" $(TEST_FLAGS)
 
 bench: .venv/extras ## measure; every script writes benchmarks/results/<its name>.json

@@ -191,7 +191,6 @@ NOT_THERE = {
     "one after the other": "sequence",
     "(`serve`)": "serve",
     "(`chat`)": "chat",
-    "(`bench`)": "bench",
 }
 """Words of the list of what is not there -> the command or module that would make them wrong."""
 

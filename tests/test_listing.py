@@ -105,7 +105,8 @@ def test_what_cannot_be_listed_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError) as error:
         listing("metrik")
     assert str(error.value) == (
-        'ls: "metrik" cannot be listed. Did you mean "metrics"? Known: models, methods, templates, metrics, runs.'
+        'ls: "metrik" cannot be listed. Did you mean "metrics"? Known: models, methods, templates, metrics, suites, '
+        "runs."
     )
 
 
@@ -118,3 +119,7 @@ def test_the_diagnosis_names_machine_and_versions(monkeypatch: pytest.MonkeyPatc
     assert found["tunesmith"] == __version__
     assert found["fastest number format"] in ("float32", "bfloat16")
     assert found["device"].endswith(" cores")
+
+
+def test_the_suites_are_listed_without_the_harness() -> None:
+    assert [row["name"] for row in listing("suites")] == ["glue", "superglue", "mmlu", "bbh", "bbh-direct"]

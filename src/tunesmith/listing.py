@@ -15,7 +15,7 @@ from tunesmith.errors import UsageError, did_you_mean
 from tunesmith.registry import METHODS, METRICS, resolve
 
 BETTER = {"higher": "higher is better", "lower": "lower is better", "neither": "neither end is better"}
-KINDS = ("models", "methods", "templates", "metrics", "runs")
+KINDS = ("models", "methods", "templates", "metrics", "suites", "runs")
 
 
 def listing(what: str) -> list[dict[str, Any]]:
@@ -35,6 +35,10 @@ def listing(what: str) -> list[dict[str, Any]]:
     if what == "metrics":
         found = [(name, resolve("metric", name, METRICS)) for name in METRICS]
         return [{"name": name, "about": f"{metric.unit}; {BETTER[metric.better]}"} for name, metric in found]
+    if what == "suites":
+        from tunesmith.suites.catalog import SUITES
+
+        return [{"name": name, "about": suite.about} for name, suite in SUITES.items()]
     if what == "runs":
         return [
             {"name": path.parent.name, "about": str(path.parent)} for path in sorted(Path("runs").glob("*/run.json"))

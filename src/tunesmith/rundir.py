@@ -115,6 +115,9 @@ class RunDir:
     def probe(self) -> Path:
         return self.root / "data" / "probe.json"
 
+    def bench(self, suite: str) -> Path:
+        return self.root / "bench" / f"{suite}.json"
+
     def examples(self, split: str) -> Path:
         return self.root / "data" / f"{split}.jsonl"
 

@@ -54,6 +54,17 @@ def test_an_answer_ends_at_a_stop_token_and_its_slot_is_used_again(tiny_causal, 
     assert any(stopped for _, stopped in expected)
 
 
+def test_an_answer_ends_with_the_token_that_its_reader_says(tiny_causal, layers):
+    loaded = load(tiny_causal)
+    asked = prompts(5)
+    whole = decode(loaded, asked, max_new_tokens=6, tokens_in_memory=2 * (len(asked[0]) + 6))
+    found = decode(
+        loaded, asked, max_new_tokens=6, tokens_in_memory=2 * (len(asked[0]) + 6), ends=lambda answer: len(answer) == 3
+    )
+    assert any(len(answer) > 3 for answer, _ in whole)
+    assert found == [(answer[:3], stopped or len(answer) >= 3) for answer, stopped in whole]
+
+
 def test_a_prefix_that_all_share_is_read_once(tiny_causal, layers, monkeypatch):
     loaded = load(tiny_causal)
     asked = prompts(3, prefix=15)

@@ -6,11 +6,12 @@ from tunesmith.cli.app import app
 # isort: off
 from tunesmith.cli import running
 from tunesmith.cli import exporting
+from tunesmith.cli import benching
 from tunesmith.cli import looking
 
 # isort: on
 
-__all__ = ["app", "exporting", "looking", "main", "running"]
+__all__ = ["app", "benching", "exporting", "looking", "main", "running"]
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from tunesmith.cli.app import AsJson, Quiet, app, explained, print_json
 @app.command("ls")
 @explained
 def list_things(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="models, methods, templates, metrics or runs.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="models, methods, templates, metrics, suites or runs.")],
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

@@ -6,6 +6,7 @@ read once. A slot whose answer has ended takes the next prompt at once, so that 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
@@ -22,12 +23,25 @@ READ_AT_ONCE = 1024  # tokens of prompts after which no further prompt is read i
 SHORT_PREFIX = 8  # tokens below which sharing a prefix is not worth a pass of its own
 
 Prompt = tuple[int, ...]
+Ends = Callable[[Sequence[int]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be answered, and what ends an answer: a stop token, what it has become, or its length."""
+
+    prompts: Sequence[Prompt]
+    limits: Sequence[int]
+    marks: Sequence[int]  # of the adapter that answers each prompt
+    stops: frozenset[int]
+    ends: Ends
+    show: Callable[[float, str], None]
 
 
 @torch.inference_mode()
 def decode(
     loaded: Loaded, prompts: Sequence[Prompt], *, max_new_tokens: int | Sequence[int], tokens_in_memory: int,
-    show: Callable[[float, str], None] = lambda done, text: None,
+    show: Callable[[float, str], None] = lambda done, text: None, ends: Ends = lambda answer: False,
 ) -> list[tuple[list[int], bool]]:  # fmt: skip
     """Answer prompts greedily.
 
@@ -37,9 +51,10 @@ def decode(
         max_new_tokens: Longest answer; one number for all prompts, or one for each.
         tokens_in_memory: Positions of all slots together; decides their number, at least one.
         show: Is told how many prompts are answered.
+        ends: Asked after each new token whether it ends its answer, as the last of a word that ends answers.
 
     Returns:
-        For each prompt the new tokens without the token that ended them, and whether such a token came.
+        For each prompt the new tokens without the stop token that ended them, and whether they have ended.
 
     Raises:
         ResourceError: There is not enough memory for one slot.
@@ -47,10 +62,12 @@ def decode(
     limits = limits_of(max_new_tokens, len(prompts))
     room = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
     slots = slots_for(len(prompts), room, tokens_in_memory)
+    marks = [loaded.after(prompt, (0,))[0] for prompt in prompts]
+    order = _Order(prompts, limits, marks, loaded.stop_ids, ends, show)
     while True:
         try:
             with _reader(loaded, slots, room) as reader:
-                return _serve(loaded, prompts, reader, limits, show)
+                return _serve(order, reader)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -90,14 +107,12 @@ def _reader(loaded: Loaded, slots: int, room: int) -> Iterator[Reader]:
         yield ModelReader(loaded.model, slots, room)
 
 
-def _serve(
-    loaded: Loaded, prompts: Sequence[Prompt], reader: Reader, limits: list[int], show: Callable[[float, str], None]
-) -> list[tuple[list[int], bool]]:
-    prefix = shared_prefix(prompts)
+def _serve(order: _Order, reader: Reader) -> list[tuple[list[int], bool]]:
+    prefix = shared_prefix(order.prompts)
     if prefix:
-        reader.read([(0, prompts[0][:prefix])])
+        reader.read([(0, order.prompts[0][:prefix])])
         reader.share_prefix(prefix)
-    return _Desk(loaded, reader, prompts, limits, show).work()
+    return _Desk(order, reader).work()
 
 
 def shared_prefix(prompts: Sequence[Prompt]) -> int:
@@ -117,16 +132,11 @@ def shared_prefix(prompts: Sequence[Prompt]) -> int:
 class _Desk:
     """Which prompt is in which slot, and the loop that serves them; lives for one call of ``decode``."""
 
-    def __init__(
-        self, loaded: Loaded, reader: Reader, prompts: Sequence[Prompt], limits: list[int],
-        show: Callable[[float, str], None],
-    ) -> None:  # fmt: skip
-        self.reader, self.stops = reader, loaded.stop_ids
-        self.prompts, self.limits, self.show = prompts, limits, show
-        self.marks = [loaded.after(prompt, (0,))[0] for prompt in prompts]  # of the adapter that answers it
-        self.answers: list[list[int]] = [[] for _ in prompts]
-        self.stopped = [False] * len(prompts)
-        self.waiting = list(range(len(prompts)))[::-1]  # the longest is taken first
+    def __init__(self, order: _Order, reader: Reader) -> None:
+        self.order, self.prompts, self.reader = order, order.prompts, reader
+        self.answers: list[list[int]] = [[] for _ in self.prompts]
+        self.stopped = [False] * len(self.prompts)
+        self.waiting = list(range(len(self.prompts)))[::-1]  # the longest is taken first
         self.owner: list[int | None] = [None] * reader.slots  # prompt in each slot
         self.done = 0
 
@@ -162,7 +172,7 @@ class _Desk:
         for owner in self.owner:
             answer = self.answers[owner] if owner is not None else []
             lengths.append(len(self.prompts[owner]) + len(answer) - 1 if owner is not None else 0)
-            last.append(answer[-1] + self.marks[owner] if owner is not None else 0)
+            last.append(answer[-1] + self.order.marks[owner] if owner is not None else 0)
         found = self.reader.write(last, lengths).tolist()
         for slot, token in enumerate(found):
             if self.owner[slot] is not None:
@@ -172,11 +182,13 @@ class _Desk:
         """Note a new token; free the slot if the answer ends with it."""
         prompt = self.owner[slot]
         assert prompt is not None
-        if token in self.stops:
+        answer = self.answers[prompt]
+        if token in self.order.stops:
             self.stopped[prompt] = True
         else:
-            self.answers[prompt].append(token)
-        if token in self.stops or len(self.answers[prompt]) >= self.limits[prompt]:
+            answer.append(token)
+            self.stopped[prompt] = self.order.ends(answer)
+        if self.stopped[prompt] or len(answer) >= self.order.limits[prompt]:
             self.owner[slot] = None
             self.done += 1
-            self.show(self.done, f"{self.done}/{len(self.prompts)} prompts")
+            self.order.show(self.done, f"{self.done}/{len(self.prompts)} prompts")

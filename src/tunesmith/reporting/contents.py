@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from tunesmith.bench_records import BenchResult
 from tunesmith.forgetting.compared import Forgotten
 from tunesmith.metrics.worst import WorstCase
 from tunesmith.plan_records import CandidatePlan
@@ -165,6 +166,7 @@ class Report(Record):
     candidates: tuple[CandidateReport, ...]
     tasks: tuple[TaskReport, ...]
     forgetting: ForgettingReport | None  # None = the recipe says off
+    benchmarks: tuple[BenchResult, ...] = ()  # suites that were run on it, without the values of single items
     health: DataHealth | None
     mixtures: tuple[Mixture, ...] = ()  # how tasks share the training; empty where each gives all that it has
     splits: tuple[SplitSummary, ...]

@@ -24,6 +24,7 @@ from tunesmith.records import (
     TrainResult,
     VirtualToken,
 )
+from tunesmith.reporting.benched import benchmarks_of
 from tunesmith.reporting.beyond import beyond_average
 from tunesmith.reporting.compare import compare_sheets, headline
 from tunesmith.reporting.contents import (
@@ -74,6 +75,7 @@ def gather(run: RunDir) -> Report:
         for task in tasks
     )
     forgetting = _forgetting(run, recipe, found, reports)
+    benchmarks, unreadable = benchmarks_of(run)
     return Report(
         run=record,
         recipe=run.recipe.read_text(encoding="utf-8"),
@@ -81,6 +83,7 @@ def gather(run: RunDir) -> Report:
         candidates=tuple(one.report for one in found),
         tasks=reports,
         forgetting=forgetting,
+        benchmarks=benchmarks,
         health=read_record(run.health, DataHealth) if run.health.exists() else None,
         mixtures=mixtures(recipe, Counter(example.task for example in examples["train"])),
         splits=tuple(
@@ -88,7 +91,12 @@ def gather(run: RunDir) -> Report:
             for task in tasks
             for split in SPLITS
         ),
-        notes=(*_notes(run, recipe), *unread, *dict.fromkeys(note for sheet in sheets for note in sheet.notes)),
+        notes=(
+            *_notes(run, recipe),
+            *unread,
+            *unreadable,
+            *dict.fromkeys(note for sheet in sheets for note in sheet.notes),
+        ),
     )
 
 

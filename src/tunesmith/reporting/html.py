@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from tunesmith.metrics.comparison import title
 from tunesmith.reporting import wording
+from tunesmith.reporting.benched import bench_view
 from tunesmith.reporting.beyond_view import beyond_view
 from tunesmith.reporting.browser import browser_json
 from tunesmith.reporting.charts import figure, marker, slot_class
@@ -49,6 +50,7 @@ def render(report: Report) -> str:
             report=report,
             tasks=[task_view(report, task) for task in report.tasks],
             beyond=[view for task in report.tasks if (view := beyond_view(report, task))],
+            benchmarks=[bench_view(result) for result in report.benchmarks],
             training=training_figures(report),
             plan=plan_rows(report),
             forgetting=forgetting_view(report),

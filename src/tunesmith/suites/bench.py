@@ -1,0 +1,224 @@
+"""Benchmark suites on a base model and what was tuned from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from tunesmith.bench_records import BenchResult, BenchRun, BenchTask, LeftOut
+from tunesmith.errors import DataError, RecipeError, UsageError
+from tunesmith.machine import device_name
+from tunesmith.models.catalog import public_name
+from tunesmith.models.load import check_adapter, materialize, quiet
+from tunesmith.opening import package_versions
+from tunesmith.progress import say
+from tunesmith.records import AdapterCard
+from tunesmith.registry import METHODS, resolve
+from tunesmith.reporting.report import write_report
+from tunesmith.rundir import RunDir, read_record, write_record
+from tunesmith.suites.catalog import Chosen, Suite, choose, harness_version, task_files
+from tunesmith.suites.deltas import deltas
+from tunesmith.suites.local import missing, read_rows, source_of
+from tunesmith.suites.scores import FEWSHOT_SEED, ask, finishing, shares
+from tunesmith.suites.tasks import Asking, Ready, asked_split, definition, from_hub, prepare, shots_split
+
+BASE = "base"
+CARD = "tunesmith.json"
+SHOWN = 5  # tasks without a file that are named
+MEND = "Put the files there (docs/benchmarks.md has the layout), or leave --data out to ask the hub."
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be benchmarked, and how."""
+
+    suites: tuple[str, ...]  # names of suites, or of single tasks as superglue/boolq
+    model: str | None = None  # None: the base that the adapters were trained on
+    adapters: tuple[Path, ...] = ()
+    data: Path | None = None  # None: the hub
+    limit: int | None = None
+    shots: int | None = None
+    chat_template: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What answers."""
+
+    name: str
+    method: str = "none"
+    adapter: Path | None = None
+
+
+def bench(request: Request, *, out: Path) -> tuple[BenchResult, ...]:
+    """Run suites on the base and on every adapter, and write ``bench/SUITE.json`` below ``out`` after each.
+
+    Where ``out`` is the folder of a run that has a report, the report is written anew.
+
+    Raises:
+        UsageError: A suite, a number of items or of worked examples cannot be.
+        DataError: No file feeds a task that was named, or a whole suite; or a file is not what it should be.
+        RecipeError: Model or adapter are not to be had, or do not belong together.
+        ResourceError: The harness is not installed.
+    """
+    _check(request)
+    harness_version()
+    model, candidates = _candidates(request)
+    asking = Asking(request.limit, request.shots, request.seed, request.chat_template)
+    prepared = [(chosen, *_prepared(chosen, request.data, asking)) for chosen in choose(request.suites)]
+    quiet()
+    folder = materialize(model, base=Path.cwd())
+    results = {
+        chosen.suite.name: _begun(request, model, chosen.suite, tasks=tasks, left_out=left_out)
+        for chosen, tasks, left_out in prepared
+    }  # fmt: skip
+    for candidate in candidates:
+        answering = _load(candidate, folder, chat_template=request.chat_template)
+        for chosen, tasks, _ in prepared:
+            name = chosen.suite.name
+            run = _run(answering, candidate, chosen.suite, tasks, asking)
+            results[name] = _with_run(results[name], run, chosen.suite, tasks)
+            write_record(RunDir(out).bench(name), results[name])
+    if RunDir(out).report_json.exists():
+        write_report(RunDir(out))
+    return tuple(results.values())
+
+
+def _check(request: Request) -> None:
+    problems = []
+    if not request.suites:
+        problems.append("name a suite, such as mmlu; tunesmith ls suites has them all.")
+    if request.limit is not None and request.limit < 1:
+        problems.append(f"--limit {request.limit}: ask for at least one item.")
+    if request.shots is not None and request.shots < 0:
+        problems.append(f"--shots {request.shots}: give 0 or more.")
+    if request.data is not None and not request.data.is_dir():
+        problems.append(f"--data {request.data}: there is no such folder.")
+    if request.model is None and not request.adapters:
+        problems.append("give --model, --adapter, or both.")
+    if problems:
+        raise UsageError(problems)
+
+
+def _candidates(request: Request) -> tuple[str, list[Candidate]]:
+    """Return the base, and all that answer: it first."""
+    found = [Candidate(BASE)]
+    problems = []
+    model = request.model
+    for folder in request.adapters:
+        if not (folder / CARD).is_file():
+            problems.append(f"{folder} has no {CARD}. Give the adapter folder of a candidate of a run.")
+            continue
+        card = read_record(folder / CARD, AdapterCard)
+        model = model or card.model
+        if public_name(card.model) != public_name(model):
+            problems.append(f"{folder} was trained on {card.model}, not on {model}. Give --model {card.model}.")
+        if getattr(resolve("method", card.method, METHODS), "ON_DISK", "") != "model":
+            check_adapter(folder)
+        resolved = folder.resolve()
+        name = resolved.parent.name if resolved.name == "adapter" else resolved.name
+        if name in {one.name for one in found}:
+            problems.append(f'{folder}: two candidates would be called "{name}". Rename a folder.')
+        found.append(Candidate(name, card.method, folder))
+    if problems:
+        raise RecipeError(problems)
+    assert model is not None
+    return model, found
+
+
+def _prepared(chosen: Chosen, data: Path | None, asking: Asking) -> tuple[list[Ready], tuple[LeftOut, ...]]:
+    """Return the tasks of a suite with their rows, and those that no file feeds.
+
+    Raises:
+        DataError: A task that was named has no file, or none of a suite has one.
+    """
+    paths = task_files(chosen.suite)
+    ready: list[Ready] = []
+    left_out: list[LeftOut] = []
+    for task in chosen.tasks:
+        name = f"{chosen.suite.name}/{task}"
+        wanted = _wanted(chosen.suite, task, definition(paths[task], whole=False), data, asking)
+        if wanted:
+            left_out.append(LeftOut(task=name, why=f"there is no {' and no '.join(wanted)} in {data}", wanted=wanted))
+            continue
+        try:
+            defined = definition(paths[task])
+        except ImportError as error:
+            left_out.append(LeftOut(task=name, why=f"the harness cannot load it here: {error}"))
+            continue
+        source = source_of(chosen.suite.data, task)
+        first = source.files[asked_split(defined)][0]
+        rows = from_hub(name, defined, first) if data is None else read_rows(source, data)
+        ready.append(prepare(name, defined, rows, asking))
+    if left_out and (not chosen.whole or not ready):
+        lines = [f"{one.task}: {one.why}." for one in left_out]
+        more = [f"{len(lines) - SHOWN} more tasks of {chosen.suite.name} are left out."] if len(lines) > SHOWN else []
+        raise DataError([*lines[:SHOWN], *more, *([MEND] if any(one.wanted for one in left_out) else [])])
+    for one in left_out:
+        say(f"{one.task} is left out: {one.why}")
+    return ready, tuple(left_out)
+
+
+def _wanted(suite: Suite, task: str, defined: dict[str, Any], data: Path | None, asking: Asking) -> tuple[str, ...]:
+    """Return the files that a task needs and that are not in the folder of data."""
+    if data is None:
+        return ()
+    source = source_of(suite.data, task)
+    splits = filter(None, (asked_split(defined), shots_split(defined, asking.shots)))
+    return tuple(file for split in splits for file in missing(source, split, data))
+
+
+def _load(candidate: Candidate, folder: Path, *, chat_template: bool) -> Any:
+    """Return a candidate as the harness takes it, in float32.
+
+    Raises:
+        UsageError: A chat template is asked for, and the model has none.
+    """
+    import torch
+
+    from tunesmith.inference.answer import load_tuned
+    from tunesmith.models.load import load
+    from tunesmith.suites.answering import language_model
+
+    if candidate.adapter is None:
+        loaded = load(folder, dtype=torch.float32)
+    else:
+        loaded = load_tuned(candidate.method, folder, candidate.adapter, dtype=torch.float32)
+    if chat_template and not loaded.tokenizer.chat_template:
+        raise UsageError(f"--chat-template: the tokenizer in {folder} has none. Leave it out.")
+    return language_model(loaded)
+
+
+def _run(answering: Any, candidate: Candidate, suite: Suite, tasks: Sequence[Ready], asking: Asking) -> BenchRun:
+    start = monotonic()
+    items = sum(len(one.record.items) for one in tasks)
+    say(f"{candidate.name}: {suite.name}, {items} items of {len(tasks)} task{'' if len(tasks) == 1 else 's'}")
+    answering.title = f"{candidate.name} answers {suite.name}"
+    scores = ask(answering, suite, tasks, asking)
+    return BenchRun(
+        candidate=candidate.name, method=candidate.method, seconds=round(monotonic() - start, 2), scores=scores
+    )  # fmt: skip
+
+
+def _begun(
+    request: Request, model: str, suite: Suite, *, tasks: Sequence[Ready], left_out: tuple[LeftOut, ...]
+) -> BenchResult:
+    records: tuple[BenchTask, ...] = tuple(one.record for one in tasks)
+    return BenchResult(
+        schema=1, suite=suite.name, model=public_name(model), chat_template=request.chat_template,
+        shots=request.shots, limit=request.limit, seed=request.seed, fewshot_seed=FEWSHOT_SEED, precision="float32",
+        versions={**package_versions(), "lm_eval": harness_version()}, device=device_name(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"), tasks=records, left_out=left_out, runs=(), deltas=(),
+    )  # fmt: skip
+
+
+def _with_run(result: BenchResult, run: BenchRun, suite: Suite, tasks: Sequence[Ready]) -> BenchResult:
+    runs = (*result.runs, run)
+    found = result.deltas
+    if len(runs) > 1:
+        own = deltas(runs[0], run, finish=finishing(tasks), weights=shares(suite, tasks), seed=result.seed)
+        found = (*found, *own)
+    return result.model_copy(update={"runs": runs, "deltas": found})
