@@ -12,6 +12,7 @@ from torch import Tensor
 from tunesmith.data.encode import Encoded
 from tunesmith.models.fused.stack import Stack
 from tunesmith.settings import TrainSettings
+from tunesmith.training.teacher import Teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Job:
     log: Path  # train.jsonl
     identity: str  # of all that decides the weights; a checkpoint with another one is refused
     score: Callable[[], float] | None = None  # a generated metric on the validation rows, for keep_best
+    teacher: Teacher | None = None  # the base, to be held near to
     stack: Stack | None = None  # the model as fused layers, while the loop runs and the model allows it
 
 
