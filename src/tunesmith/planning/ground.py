@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.encode import Coder
+from tunesmith.data.replay import general_examples
 from tunesmith.inference.answer import NO_LIMIT
 from tunesmith.machine import fastest_dtype
 from tunesmith.models.load import Loaded, load_tokenizer, skeleton
@@ -27,6 +28,7 @@ class Ground:
     shape: Shape
     examples: Mapping[Split, Sequence[Example]]
     counted: Mapping[Split, Sequence[Counted]]
+    general: Sequence[Counted]  # the shipped general instructions, in their order
 
     def with_recipe(self, recipe: Recipe) -> "Ground":
         """Return the same model and data under another recipe."""
@@ -44,7 +46,8 @@ def survey(recipe: Recipe, folder: Path, examples: Mapping[Split, Sequence[Examp
     shape = shape_of(bones)
     coder = Coder(tokenizer, kind, NO_LIMIT)
     counted = {split: count_tokens(found, coder, seed=recipe.seed) for split, found in examples.items()}
-    return Ground(recipe, Loaded(bones, tokenizer, kind, folder, shape.context), shape, examples, counted)
+    general = count_tokens(general_examples(), coder)
+    return Ground(recipe, Loaded(bones, tokenizer, kind, folder, shape.context), shape, examples, counted, general)
 
 
 def orders(ground: Ground, name: str) -> tuple[Order, ...]:

@@ -35,7 +35,8 @@ def held_to_base(job: Job, step: int) -> float:
         except TooLarge:
             raise ResourceError(
                 f"training {job.name}: there is not enough memory to compare {positions} tokens with the base, as "
-                "train.kl asks. Take train.replay or train.average instead, or end other programs and run the same command again."
+                "train.kl asks. Take train.replay or train.average instead, or end other programs and run the same "
+                "command again."
             ) from None
     return total
 

@@ -9,7 +9,6 @@ would say follows from them in every step, and no second model stays in memory.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -141,15 +140,14 @@ def divergence(base: Tensor, tuned: Tensor) -> Tensor:
     return (p.exp() * (p.clamp_min(torch.finfo(p.dtype).min) - q)).sum()
 
 
-def bytes_kept(texts: Sequence[Encoded], model: Any) -> int:
+def bytes_kept(counted: Sequence[int], *, width: int, vocabulary: int) -> int:
     """Return the bytes that a teacher takes, and those of a step's comparison beside them.
 
     Args:
-        texts: What ``general_texts`` returned.
-        model: The base; one without weights will do.
+        counted: Tokens of each text that are compared.
+        width: Of the model.
+        vocabulary: Rows of its output head.
     """
-    head = model.get_output_embeddings().weight
-    counted = sum(len(text.target_ids) for text in texts)
-    longest = max(TOKENS, max(len(text.target_ids) for text in texts))
-    logits = 6 * 4 * longest * head.shape[0]  # of both models, as probabilities, and their gradients
-    return int(4 * head.numel() + 4 * counted * head.shape[1] + logits)
+    kept = 4 * vocabulary * width + 4 * sum(counted) * width
+    at_once = max(TOKENS, *counted)
+    return kept + 6 * 4 * at_once * vocabulary  # what both models say, as probabilities, and their gradients

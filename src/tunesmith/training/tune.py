@@ -143,9 +143,7 @@ def with_replay(given: Ingredients, name: str, settings: TrainSettings) -> list[
     known = general_examples() if settings.replay else []
     order = replayed(len(given.train), settings.replay, known=len(known), seed=given.recipe.seed)
     if len(order) > len(known):
-        say(
-            f"{name}: train.replay: {len(order)} general instructions are wanted and {len(known)} are there; they repeat."
-        )
+        say(f"{name}: train.replay wants {len(order)} general instructions, and {len(known)} are there; they repeat.")
     return [*given.train, *(known[number] for number in order)]
 
 
