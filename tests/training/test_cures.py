@@ -310,8 +310,8 @@ class TestTasksInTurn:
         with pytest.raises(UserError) as caught:
             tune(given, "tuned", CandidateDir(tmp_path / "2"))
         assert str(caught.value) == (
-            f"{tmp_path}/1/learned: MANIFEST.json is missing or cannot be read. It is what the next task of the sequence "
-            f"begins with: delete {tmp_path}/1 and run the same command again."
+            f"{tmp_path}/1/learned: MANIFEST.json is missing or cannot be read. It is what the next task of the "
+            f"sequence begins with: delete {tmp_path}/1 and run the same command again."
         )
 
 

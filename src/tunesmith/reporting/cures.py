@@ -85,16 +85,14 @@ def cure_effects(
 
 
 def effect_sentence(effects: Sequence[CureEffect]) -> tuple[str, ...]:
-    """Return what the headline says of cures: the one that kept most for sure, or that none did; nothing without any."""
+    """Return what the headline says: the cure that kept most for sure, or that none did; nothing without any."""
     if not effects:
         return ()
     sure = [one for one in effects if one.items.change > 0 and one.items.p_holm < SURE]
     if sure:
         return (max(sure, key=lambda one: one.items.change).sentence,)
     said = ", ".join(dict.fromkeys(cure for one in effects for cure in one.cures))
-    return (
-        f"That a setting against forgetting ({said}) kept more of the {effects[0].items.n} probe items cannot be shown.",
-    )
+    return (f"That {said} kept more of the {effects[0].items.n} probe items than the same without cannot be shown.",)
 
 
 def _gain(tasks: Sequence[TaskReport], name: str, twin: str) -> tuple[Comparison | None, Score | None]:
