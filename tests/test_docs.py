@@ -186,7 +186,6 @@ def test_the_page_about_methods_names_every_method() -> None:
 
 
 NOT_THERE = {
-    "one after the other": "sequence",
     "(`export`)": "export",
     "(`serve`)": "serve",
     "(`chat`)": "chat",
