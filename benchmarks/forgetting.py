@@ -128,9 +128,7 @@ def main() -> None:
     ]
     found = {
         "question": "what does each way to tune gain on DialogSum, and what does it forget?",
-        "rows": "100 to train on for each task, 100 dialogues to test on, one seed"
-        if not options.limit
-        else options.limit,
+        "rows": f"{options.limit or 100} rows of each task to train on, as many dialogues to test on, one seed",
         "metric": "ROUGE-1 points over zero-shot",
         "probe": {"items": reports[0]["forgetting"]["changes"][0]["all"]["n"]},
         "cells": {name: cell for report in reports for name, cell in cells(report).items()},

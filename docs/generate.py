@@ -244,10 +244,9 @@ def forgetting_table() -> str:
          f"{one['items']['lost']} / {one['items']['won']}", spread(one["prose"], "change", 3))
         for name, one in result["cells"].items()
     )  # fmt: skip
-    header = (
-        "candidate", "tasks", "rate", "cure", "gain, ROUGE-1 points",
-        f"change of {result['probe']['items']} items, points", "lost / won", "change of the loss on prose, nats per token",
-    )  # fmt: skip
+    items = f"change of {result['probe']['items']} items, points"
+    prose = "change of the loss on prose, nats per token"
+    header = ("candidate", "tasks", "rate", "cure", "gain, ROUGE-1 points", items, "lost / won", prose)
     said = f"{result['rows']}; {result['device']}, {result['date']}; in brackets 95 % intervals."
     return f"{table(header, rows)}\n\n{said[:1].upper()}{said[1:]}"
 
