@@ -175,7 +175,7 @@ class TestTasksInTurn:
         ]  # fmt: skip
         assert view.rows[1].cells[0].interval == "81.0 to 99.0"
         assert dict(view.measures) == {
-            "mean after all tasks": "75.0", "backward transfer": "−20.0", "forgetting (Chaudhry)": "+20.0",
+            "mean after all tasks": "75.0", "backward transfer": "\N{MINUS SIGN}20.0", "forgetting (Chaudhry)": "+20.0",
             "forward transfer": "+5.0",
         }  # fmt: skip
         page = render(whole)

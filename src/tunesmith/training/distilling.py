@@ -51,4 +51,4 @@ def _gradient(job: Job, indices: list[int], positions: int) -> float:
         base = teacher.logits(indices)
     found = divergence(base, logits[labels != IGNORED]) / positions
     (teacher.weight * found).backward()
-    return float(found)
+    return found.item()

@@ -102,6 +102,7 @@ class Ready:
 
 def make_ready(given: Ingredients, name: str, where: CandidateDir, *, score: Callable[[Loaded], float] | None) -> Ready:
     """Load the base, attach the method to it, and encode the examples."""
+    check_start(given.start)
     recipe, candidate, settings = given.recipe, given.recipe.candidates[name], train_settings(given.recipe, name)
     method = resolve("method", candidate.method, METHODS)
     half = settings.precision == "bfloat16" or (settings.precision == "auto" and fastest_dtype() == torch.bfloat16)
@@ -148,19 +149,22 @@ def with_replay(given: Ingredients, name: str, settings: TrainSettings) -> list[
 
 
 def go_on_from(model: Any, start: Path | None) -> None:
-    """Put into a model what was learned before, if there was something before.
+    """Put into a model what was learned before, if there was something before."""
+    if start:
+        load_trainable(model, read_checkpoint(start).tensors["weights"])
+
+
+def check_start(start: Path | None) -> None:
+    """Make sure that what was learned before is there and whole.
 
     Raises:
-        UserError: It is not there any more, or was damaged.
+        UserError: It is not.
     """
-    if start is None:
-        return
-    if problem := damage(start):
+    if start and (problem := damage(start)):
         raise UserError(
             f"{start}: {problem}. It is what the next task of the sequence begins with: delete {start.parent} and run "
             "the same command again."
         )
-    load_trainable(model, read_checkpoint(start).tensors["weights"])
 
 
 def keep_for_the_next(given: Ingredients, model: Any, where: CandidateDir) -> None:
