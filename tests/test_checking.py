@@ -96,7 +96,7 @@ def refused(folder: Path, candidate: str) -> tuple[str, ...]:
 
 
 def test_settings_against_forgetting_that_a_method_cannot_have_are_refused(tiny_causal: Path) -> None:
-    assert refused(tiny_causal, "{method: bottleneck, train: {average: 0.5}}") == (
+    assert refused(tiny_causal, "{method: bottleneck, width: 8, train: {average: 0.5}}") == (
         "candidates.x: train.average: what bottleneck learns is no change of the base's weights, so there is no "
         "average with them. Delete it, or take lora, full, ia3 or a part of the base.",
     )

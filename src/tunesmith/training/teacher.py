@@ -84,7 +84,7 @@ def make_teacher(loaded: Loaded, *, weight: float, limit: int) -> Teacher:
         handle.remove()
     head_copy = head.weight.detach().clone()
     bias = None if head.bias is None else head.bias.detach().clone()
-    if not torch.allclose(linear(states[-1], head_copy, bias).float(), said[labels != IGNORED].float(), atol=1e-2):
+    if not torch.allclose(linear(states[-1], head_copy, bias).float(), said[labels != IGNORED].float(), 0.02, 0.02):
         raise RecipeError(
             f"train.kl: {type(loaded.model).__name__} changes what its output head says, which is not provided for. "
             "Take train.replay or train.average instead."
