@@ -60,6 +60,8 @@ def test_every_candidate_is_tuned_on_each_task_and_asked_about_all(small: Path, 
         steps = [json.loads(folder.train_result.read_text(encoding="utf-8"))["steps"] for folder in (stage, where)]
         (train,) = [one["train"] for one in report["candidates"] if one["name"] == name]
         assert train["steps"] == sum(steps)
+        (predict,) = [one["predict"] for one in report["candidates"] if one["name"] == name]
+        assert predict["answers"] == 2 * 8
     page = (RUN / "report.html").read_text(encoding="utf-8")
     assert '<section id="in-turn"' in page
     assert "backward transfer" in page

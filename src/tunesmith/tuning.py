@@ -9,10 +9,10 @@ from tunesmith.metrics.scoring import expand_metrics, score_predictions
 from tunesmith.models.load import Loaded
 from tunesmith.opening import Run, base_model, begin, seal, timed
 from tunesmith.recipe import train_settings
-from tunesmith.records import Example, Prediction, ScoreSheet
+from tunesmith.records import Example, Prediction, PredictResult, ScoreSheet
 from tunesmith.rundir import CandidateDir, read_records, write_record, write_records
 from tunesmith.settings import TaskSettings
-from tunesmith.steps import examples, is_tuned
+from tunesmith.steps import examples, is_done, is_tuned
 
 
 def train_candidate(job: Run, name: str) -> None:
@@ -97,7 +97,7 @@ def _tune(
 def _answer_stage(job: Run, name: str, where: CandidateDir, task: str) -> None:
     """Answer the test examples of all tasks of the sequence after one of them was tuned on."""
     tasks = _in_sequence(job)
-    if all(where.predictions(one.name).exists() for one in tasks):
+    if is_done(where.predict_result, PredictResult) and all(where.predictions(one.name).exists() for one in tasks):
         return
     from tunesmith.inference.answer import answer, load_candidate
 
@@ -108,6 +108,7 @@ def _answer_stage(job: Run, name: str, where: CandidateDir, task: str) -> None:
         found = answer(job.recipe, name, loaded, examples=asked, training=examples(job, "train"))
         for one, predictions in found.predictions.items():
             write_records(where.predictions(one), predictions)
+        write_record(where.predict_result, found.result)
 
 
 def _in_sequence(job: Run) -> list[TaskSettings]:

@@ -34,7 +34,7 @@ from tunesmith.reporting.contents import (
 )
 from tunesmith.reporting.cures import cure_effects, cures_of, effect_sentence
 from tunesmith.reporting.forgotten import forgetting_report, headline_sentence
-from tunesmith.reporting.in_turn import over_all_stages, turns
+from tunesmith.reporting.in_turn import answered_in_all, trained_in_all, turns
 from tunesmith.reporting.task import Answers, split_summary, task_report
 from tunesmith.rundir import CandidateDir, R, RunDir, read_record, read_records
 from tunesmith.settings import Recipe
@@ -133,6 +133,7 @@ def _candidate(
         result = _read_one(files.train_result, TrainResult, absent="training is not finished", missing=missing)
         points = _read_lines(files.train_log, TrainPoint, absent="there is no training log", missing=missing)
     predict = _read_one(files.predict_result, PredictResult, absent="answering is not finished", missing=missing)
+    predict = answered_in_all(run, recipe, name, predict)
     answers, sheets, measures = [], [], []
     for task in tasks:
         absent = f'there are no answers for task "{task}"'
@@ -153,7 +154,7 @@ def _candidate(
         method=planned.method,
         shots=planned.shots,
         missing=tuple(missing),
-        train=over_all_stages(run, recipe, name, result),
+        train=trained_in_all(run, recipe, name, result),
         cures=cures_of(recipe, name, result),
         predict=predict,
         seconds_per_answer=predict.seconds / predict.prompts if predict and predict.prompts else None,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tunesmith.forgetting.in_turn import InTurn, in_turn
-from tunesmith.records import ScoreSheet, TrainResult
+from tunesmith.records import PredictResult, ScoreSheet, TrainResult
 from tunesmith.reporting.contents import ZERO_SHOT
 from tunesmith.rundir import CandidateDir, RunDir, read_record
 from tunesmith.settings import Recipe
@@ -22,18 +22,28 @@ def turns(run: RunDir, recipe: Recipe) -> tuple[InTurn, ...]:
     return tuple(one for one in found if one)
 
 
-def over_all_stages(run: RunDir, recipe: Recipe, name: str, last: TrainResult | None) -> TrainResult | None:
+def trained_in_all(run: RunDir, recipe: Recipe, name: str, last: TrainResult | None) -> TrainResult | None:
     """Return what training took in all; its losses and rates are those of the last task."""
     if last is None or not recipe.sequence:
         return last
     files = [where.train_result for where in _stages(run, recipe, name)[:-1]]
-    before = [read_record(path, TrainResult) for path in files if path.exists()]
-    whole = [*before, last]
-    summed = {field: sum(getattr(one, field) for one in whole) for field in SUMMED}
+    whole = [*(read_record(path, TrainResult) for path in files if path.exists()), last]
+    summed = {field: sum(getattr(one, field) for one in whole) for field in TRAINED}
     return last.model_copy(update={**summed, "peak_bytes": max(one.peak_bytes for one in whole)})
 
 
-SUMMED = ("steps", "tokens", "target_tokens", "seconds")
+def answered_in_all(run: RunDir, recipe: Recipe, name: str, last: PredictResult | None) -> PredictResult | None:
+    """Return what answering took in all, after each task."""
+    if last is None or not recipe.sequence or recipe.candidates[name].method == "none":
+        return last
+    files = [where.predict_result for where in _stages(run, recipe, name)[:-1]]
+    whole = [*(read_record(path, PredictResult) for path in files if path.exists()), last]
+    summed = {field: sum(getattr(one, field) for one in whole) for field in ANSWERED}
+    return last.model_copy(update={**summed, "peak_bytes": max(one.peak_bytes for one in whole)})
+
+
+TRAINED = ("steps", "tokens", "target_tokens", "seconds")
+ANSWERED = ("seconds", "prompts", "prompt_tokens", "new_tokens", "answers", "flops")
 
 
 def _stages(run: RunDir, recipe: Recipe, name: str) -> list[CandidateDir]:
