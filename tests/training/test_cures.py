@@ -303,6 +303,33 @@ class TestTasksInTurn:
         base = make_ready(Ingredients(given, tiny, examples(8, start=40), []), "tuned", second, score=None)
         assert on.job.identity != base.job.identity
 
+    @METHODS_OF_BOTH
+    def test_a_second_task_that_was_killed_goes_on_from_its_own_checkpoint(
+        self, tiny_causal: Path, tmp_path: Path, method: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given = recipe(method, max_steps=4, checkpoint_minutes=1e-9, kl=0.5, average=0.5)
+        first = CandidateDir(tmp_path / "1")
+        tune(Ingredients(given, tiny_causal, examples(8), [], keep=True), "tuned", first)
+        second = Ingredients(given, tiny_causal, examples(8, start=40), [], start=first.learned)
+        tune(second, "tuned", CandidateDir(tmp_path / "whole"))
+        real = loop.save
+
+        def killed(*arguments: Any) -> None:
+            real(*arguments)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "save", killed)
+            with pytest.raises(KeyboardInterrupt):
+                tune(second, "tuned", CandidateDir(tmp_path / "cut"))
+        tune(second, "tuned", CandidateDir(tmp_path / "cut"))
+        ends = [
+            {path.name: path.read_bytes() for path in (tmp_path / name / "adapter").glob("*.safetensors")}
+            for name in ("whole", "cut")
+        ]
+        assert ends[0] == ends[1]
+        assert ends[0]
+
     def test_what_is_not_there_any_more_is_named(self, tiny_causal: Path, tmp_path: Path) -> None:
         from tunesmith.errors import UserError
 
