@@ -107,12 +107,12 @@ class TestWhatTheyBrought:
         view = forgetting_view(report)
         assert view
         assert [one.cures for one in view.candidates] == ["", "", "replay 0.1", "average 0.6, searched"]
-        assert all(re.fullmatch(r"\+\d+\.\d \(.+ to .+\)", one.gain) for one in view.candidates)
+        assert all(re.fullmatch(r"\+\d+\.\d", one.gain[0]) and " to " in one.gain[1] for one in view.candidates)
         assert view.plot.count('class="thin') == 2, "from full to each of its cured twins"
         page = render(report)
         assert "What settings against forgetting brought" in page
         assert "A thin line leads from a candidate to the same one" in page
-        assert "Gain in ROUGE-1, points of 100" in page
+        assert "Gain<small>ROUGE-1, points of 100</small>" in page
         assert "full-between: 0.60 of what was tuned, 0.40 of the base" in page
         assert "0.6 (taken)" in page
 

@@ -45,7 +45,7 @@ class ForgottenView:
     slot: int
     sentence: str
     cures: str
-    gain: str  # over zero-shot, with its interval; empty where it is not known
+    gain: tuple[str, str]  # over zero-shot, and its interval; empty where it is not known
     all: ChangeRow
     prose: ChangeRow
     skills: tuple[ChangeRow, ...]
@@ -60,7 +60,7 @@ class EffectView:
     cures: str
     items: ChangeRow  # before is without them, after is with them
     prose: ChangeRow
-    gain: str
+    gain: tuple[str, str]  # with less without, and its interval; empty where it is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +129,8 @@ def _effect(effect: CureEffect, slot: int, report: Report) -> EffectView:
     )  # fmt: skip
 
 
-def _gain_text(gain: Comparison | None, score: Score | None) -> str:
-    if gain is None or score is None:
-        return ""
-    difference, interval = difference_text(gain, decimals(score))
-    return f"{difference} ({interval})"
+def _gain_text(gain: Comparison | None, score: Score | None) -> tuple[str, str]:
+    return difference_text(gain, decimals(score)) if gain and score else ("", "")
 
 
 def change_text(change: SkillChange) -> tuple[str, str]:
