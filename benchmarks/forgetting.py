@@ -59,7 +59,7 @@ def run(recipe: Path, out: Path, changes: list[str]) -> dict[str, Any]:
     """Run a recipe, or what is left of it, and return its report."""
     sets = [word for change in changes for word in ("--set", change)]
     command = [sys.executable, "-m", "tunesmith.cli", "run", str(recipe), "--out", str(out), *sets]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, stdout=sys.stderr)  # stdout has the result alone
     report: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
     return report
 
