@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from workshop import FULL, LORA, ingredients, make_job, read_log, recipe
 
+from tunesmith.models.attention import NAME
 from tunesmith.training import loop
 from tunesmith.training.batches import IGNORED, make_batch
 from tunesmith.training.computing import attention
@@ -211,7 +212,7 @@ def test_a_gradient_is_scaled_down_to_the_clip_and_its_norm_before_is_reported(
 def test_training_leaves_the_attention_of_the_model_as_it_was(tiny_causal: Path, tmp_path: Path) -> None:
     job, loaded = make_job(ingredients(recipe(LORA, max_steps=1), tiny_causal), tmp_path)
     before = loaded.model.config._attn_implementation
-    assert before != loop.NAME
+    assert before != NAME
     train(job)
     assert loaded.model.config._attn_implementation == before
 
@@ -222,7 +223,7 @@ def test_a_model_answers_in_the_middle_of_training_and_trains_on(tiny: Path, tmp
 
     def score(model: Any) -> float:
         assert not model.model.training
-        assert plain(model.model).config._attn_implementation != loop.NAME
+        assert plain(model.model).config._attn_implementation != NAME
         generate(model, [[5, 6, 7], [9]], settings=GenerateSettings(temperature=1.0), max_new_tokens=2, seed=7)
         return 1.0
 
