@@ -101,7 +101,8 @@ def alone(where: Path, step: str) -> None:
     from tunesmith.environment import calm
     from tunesmith.foresight import plan_ahead
     from tunesmith.opening import open_run
-    from tunesmith.pipeline import predict_candidate, prepare_data, train_candidate
+    from tunesmith.pipeline import predict_candidate, prepare_data
+    from tunesmith.tuning import train_candidate
 
     calm()
     with open_run(where / "recipe.yaml", out=where / "run") as job:

@@ -234,10 +234,48 @@ def gains(result: dict[str, Any]) -> str:
     return f"ROUGE-1 points over zero-shot: {', '.join(found)}"
 
 
+def forgetting_table() -> str:
+    """Return what each way to tune gained and forgot, as the benchmark measured it."""
+    path = ROOT / "benchmarks" / "results" / "forgetting.json"
+    if not path.exists():
+        return (
+            "This has not been measured yet: `python benchmarks/forgetting.py --data FOLDER` does it, in about two "
+            "hours on two cores."
+        )
+    result = json.loads(path.read_text(encoding="utf-8"))
+    rows = (
+        (f"`{name}`", str(one["tasks"]), f"{one['learning rate']:g}", ", ".join(one["cures"]) or "none",
+         spread(one["gain"], "difference", 1), spread(one["items"], "change", 1),
+         f"{one['items']['lost']} / {one['items']['won']}", spread(one["prose"], "change", 3))
+        for name, one in result["cells"].items()
+    )  # fmt: skip
+    items = f"change of {result['probe']['items']} items, points"
+    prose = "change of the loss on prose, nats per token"
+    header = ("candidate", "tasks", "rate", "cure", "gain, ROUGE-1 points", items, "lost / won", prose)
+    said = f"{result['rows']}; {result['device']}, {result['date']}; in brackets 95 % intervals."
+    return f"{table(header, rows)}\n\n{said[:1].upper()}{said[1:]}"
+
+
+def spread(found: dict[str, Any], name: str, places: int) -> str:
+    """Return a difference with its interval."""
+    return f"{found[name]:+.{places}f} ({found['low']:.{places}f} to {found['high']:.{places}f})"
+
+
+def most_forgotten(result: dict[str, Any]) -> str:
+    """Return the candidates that forgot least and most, each with its gain."""
+    ranked = sorted(result["cells"].items(), key=lambda cell: cell[1]["items"]["change"])
+    said = (
+        f"{word}: {name} ({one['items']['change']:+.1f} points of the items, gain {one['gain']['difference']:+.1f})"
+        for word, (name, one) in (("forgot most", ranked[0]), ("least", ranked[-1]))
+    )
+    return "; ".join(said)
+
+
 FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
     **sweeps.FOUND,
     "demo": lambda r: f"{gains(r)}; {r['seconds'] / 60:.1f} minutes from the clone to the report",
     "dialogsum": gains,
+    "forgetting": most_forgotten,
     "start_time": lambda r: f"{r['median']['tunesmith --help']:.2f} s until `tunesmith --help` has answered",
     "metric_speed": lambda r: (
         f"{r['found']['1, 2, L and Lsum, stemmed']['times faster']} times, all four kinds, stemmed"
@@ -286,6 +324,7 @@ PARTS: dict[str, Callable[[], str]] = {
         name.replace("_", "-"): lambda name=name, make=make: speeds.part(name, make, table)  # type: ignore[misc]
         for name, make in speeds.MAKERS.items()
     },
+    "forgetting-table": forgetting_table,
     "memory-parts": lambda: table(("part", "how it is found"), ((f"`{n}`", text) for n, text in MEMORY.items())),
 }
 """Name of a generated part -> what makes it."""

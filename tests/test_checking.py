@@ -85,3 +85,44 @@ def test_every_method_that_can_be_had_passes(tiny_causal: Path, tiny_seq2seq: Pa
     )  # fmt: skip
     check_methods(asked, tiny_causal)
     check_methods(asked, tiny_seq2seq)
+
+
+def refused(folder: Path, candidate: str) -> tuple[str, ...]:
+    with pytest.raises(RecipeError) as error:
+        check_methods(
+            recipe_from_text(f"name: a\ntasks: [{{source: a.csv}}]\ncandidates: {{x: {candidate}}}\n"), folder
+        )
+    return error.value.problems
+
+
+def test_settings_against_forgetting_that_a_method_cannot_have_are_refused(tiny_causal: Path) -> None:
+    assert refused(tiny_causal, "{method: bottleneck, width: 8, train: {average: 0.5}}") == (
+        "candidates.x: train.average: what bottleneck learns is no change of the base's weights, so there is no "
+        "average with them. Delete it, or take lora, full, ia3 or a part of the base.",
+    )
+    assert refused(tiny_causal, "{method: lora, rank: 2, dora: true, train: {average: auto}}") == (
+        "candidates.x: train.average: lora with dora or init: pissa does not learn a change that can be scaled down. "
+        "Delete one of the two.",
+    )
+    assert refused(tiny_causal, "{method: soft-prompt, per_task: true, train: {replay: 0.1, kl: 1}}") == (
+        "candidates.x: train.replay and train.kl: general instructions belong to no task, and per_task has a prompt "
+        "for tasks only. Delete one of the two.",
+    )
+
+
+def test_a_share_is_searched_on_validation_rows_or_not_at_all() -> None:
+    recipe = recipe_from_text(
+        "name: a\ntasks: [{source: a.csv}]\ncandidates: {x: {method: lora, train: {average: auto}}}\n"
+    )
+    with pytest.raises(DataError) as error:
+        check_rows(recipe, {"train": TRAINING, "validation": [], "test": []})
+    assert error.value.problems == (
+        "candidates.x: train.average: auto is searched on validation rows, and there are none. Give split.validation a "
+        "share, or name a share such as 0.5.",
+    )
+
+
+@pytest.mark.parametrize("share", ["0.0", "1.5", "half"])
+def test_a_share_is_above_0_and_at_most_1(share: str) -> None:
+    with pytest.raises(RecipeError, match=r"train\.average"):
+        recipe_from_text(f"name: a\ntasks: [{{source: a.csv}}]\ntrain: {{average: {share}}}\n")

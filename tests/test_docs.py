@@ -188,7 +188,6 @@ def test_the_page_about_methods_names_every_method() -> None:
 
 
 NOT_THERE = {
-    "one after the other": "sequence",
     "(`serve`)": "serve",
     "(`chat`)": "chat",
 }

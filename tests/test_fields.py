@@ -129,6 +129,9 @@ TRAINING: list[tuple[str, str, list[str], str]] = [
     ("TrainSettings", "beta1", [], "train.beta1=0.1"),
     ("TrainSettings", "beta2", [], "train.beta2=0.1"),
     ("TrainSettings", "precision", [], "train.precision=bfloat16"),
+    ("TrainSettings", "replay", [], "train.replay=0.2"),
+    ("TrainSettings", "kl", [], "train.kl=0.5"),
+    ("TrainSettings", "average", [], "train.average=0.5"),
     ("TrainSettings", "validations", [], "train.validations=1"),
     ("TrainSettings", "keep_best", [], "train.keep_best=rouge1"),
     ("TrainSettings", "patience", [NO_BETTER, "train.validations=4"], "train.patience=1"),
@@ -194,6 +197,7 @@ MEASURES: list[tuple[str, str, list[str], str]] = [
 ELSEWHERE = {
     ("Recipe", "name"): "names the run folder: test_the_name_is_that_of_the_run_folder",
     ("Recipe", "forgetting"): "test_pipeline.py: TestWhatWasForgotten",
+    ("Recipe", "sequence"): "test_tuning.py",
     ("TaskSettings", "metrics"): "test_the_metrics_are_those_of_the_report",
     **{
         ("Recipe", part): "its fields are above"

@@ -22,8 +22,8 @@ from tunesmith.settings import Phrasing, Settings, SourceSettings, TemplateSetti
 SMALL = "name: a\ntasks:\n  - source: x.csv\n"  # what follows it begins in line 4
 TRAIN_KEYS = (
     "epochs, max_steps, learning_rate, tokens_per_step, tokens_per_batch, max_tokens, warmup, schedule, final_rate, "
-    "optimizer, weight_decay, clip, beta1, beta2, precision, validations, keep_best, patience, checkpoint_minutes, "
-    "keep_checkpoints"
+    "optimizer, weight_decay, clip, beta1, beta2, precision, replay, kl, average, validations, keep_best, patience, "
+    "checkpoint_minutes, keep_checkpoints"
 )
 
 
@@ -76,6 +76,9 @@ train:
   beta1: 0.8
   beta2: 0.95
   precision: float32
+  replay: 0.1
+  kl: 0.2
+  average: 0.5
   validations: 9
   keep_best: rouge1
   patience: 3
@@ -108,6 +111,7 @@ candidates:
     init: pissa
     train: {epochs: 2}
     mixture: {examples: 20}
+sequence: [label, summarize]
 forgetting: [{name: kept, source: k.csv}]
 """
 
@@ -178,7 +182,7 @@ class TestWhatIsWrong:
             'r.yaml:5: tasks.0.metric: there is no such key. Did you mean "metrics"? Known here: name, family, '
             "source, columns, template, forms, shots, references, choices, metrics, max_new_tokens.",
             'r.yaml:2: tsks: there is no such key. Did you mean "tasks"? Known here: name, seed, model, tasks, split, '
-            "data, mixture, train, generate, measures, candidates, forgetting.",
+            "data, mixture, train, generate, measures, sequence, candidates, forgetting.",
         )
 
     def test_a_wrong_type(self) -> None:
@@ -386,7 +390,7 @@ class TestOverrides:
             ("tasks.²=3", '--set tasks.²=3: there is no entry "²"; there are 1, counted from 0.'),
             ("seed=x", '--set: seed: "x" does not fit; it should be a valid integer.'),
             ("sed=1", '--set: sed: there is no such key. Did you mean "seed"? Known here: name, seed, model, tasks, '
-             "split, data, mixture, train, generate, measures, candidates, forgetting."),
+             "split, data, mixture, train, generate, measures, sequence, candidates, forgetting."),
             ("split={a: 1, a: 2}", '--set split={a: 1, a: 2}:1: "a" stands here twice (first in line 1). Keep one of '
              "them."),
         ],

@@ -1,17 +1,19 @@
 """What would go wrong later, said before anything heavy has begun."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from tunesmith.errors import DataError, RecipeError
+from tunesmith.forgetting.in_turn import row_metric
 from tunesmith.forms import asked_form
 from tunesmith.metrics.scoring import expand_metrics, find_metric
 from tunesmith.models.load import skeleton
 from tunesmith.recipe import train_settings
 from tunesmith.records import Example, Split
 from tunesmith.registry import METHODS, resolve
-from tunesmith.settings import Recipe, TaskSettings
+from tunesmith.settings import Candidate, Recipe, TaskSettings, TrainSettings
+from tunesmith.training.averaging import averaging_problems, no_rows
 from tunesmith.training.optimizer import optimizer_problems
 
 
@@ -29,7 +31,7 @@ def check_rows(recipe: Recipe, examples: Mapping[Split, Sequence[Example]]) -> N
     counts = {split: Counter(example.task for example in found) for split, found in examples.items()}
     plain = {task.name: asked_form(task.forms) for task in recipe.tasks}
     worked = Counter(example.task for example in examples["train"] if example.form == plain[example.task])
-    problems = _metric_problems(recipe)
+    problems = [*_metric_problems(recipe), *_sequence_problems(recipe)]
     for name, candidate in recipe.candidates.items():
         problems += [
             f"candidates.{name}.shots: {candidate.shots} worked examples are asked for, and task "
@@ -37,14 +39,55 @@ def check_rows(recipe: Recipe, examples: Mapping[Split, Sequence[Example]]) -> N
             for task in recipe.tasks
             if candidate.shots > worked[task.name]
         ]
-        best = train_settings(recipe, name).keep_best
+        settings = train_settings(recipe, name)
+        best = settings.keep_best
         if candidate.method != "none" and best != "loss" and not counts["validation"]:
             problems.append(
                 f"candidates.{name}: train.keep_best: {best} is taken on validation rows, and there are "
                 "none. Give split.validation a share, or keep the best by loss."
             )
+        problems += _averaging(recipe, name, {example.task for example in examples["validation"]})
     if problems:
         raise DataError(problems)
+
+
+def _averaging(recipe: Recipe, name: str, validated: Set[str]) -> list[str]:
+    """Return why no share can be searched: in a sequence, every task needs validation rows of its own."""
+    if recipe.candidates[name].method == "none" or train_settings(recipe, name).average != "auto":
+        return []
+    missing = [task for task in recipe.sequence if task not in validated] if recipe.sequence else not validated
+    return [no_rows(name)] if missing else []
+
+
+def _sequence_problems(recipe: Recipe) -> list[str]:
+    """Return which tasks of a sequence have no metric that a row of R can hold."""
+    problems = []
+    for number, task in enumerate(recipe.tasks):
+        names = expand_metrics(task.metrics, has_choices=bool(task.choices))
+        if task.name in recipe.sequence and not row_metric(names):
+            problems.append(
+                f"tasks.{number}.metrics: sequence compares tasks by points of 100 or %, and none of "
+                f"{', '.join(names)} is one. Add rouge1 or accuracy."
+            )
+    return problems
+
+
+def _cure_problems(candidate: Candidate, settings: TrainSettings, *, sequence: bool) -> list[str]:
+    """Return which settings against forgetting a candidate's method cannot have."""
+    method = resolve("method", candidate.method, METHODS)
+    problems = averaging_problems(method, candidate, settings)
+    asked = [f"train.{name}" for name in ("replay", "kl") if getattr(settings, name)]
+    if asked and getattr(candidate.settings, "per_task", False):
+        problems.append(
+            f"{' and '.join(asked)}: general instructions belong to no task, and per_task has a prompt for tasks only. "
+            "Delete one of the two."
+        )
+    if sequence and hasattr(method, "prepare"):
+        problems.append(
+            f"sequence: {candidate.method} chooses its weights by the examples of a task, and would choose others for "
+            "each. Take another method, or delete sequence."
+        )
+    return problems
 
 
 def _of_form(task: TaskSettings) -> str:
@@ -86,7 +129,9 @@ def check_methods(recipe: Recipe, model: Path) -> None:
     bones = skeleton(model) if tuned else None
     problems: list[str] = []
     for name, candidate in tuned.items():
-        problems += [f"candidates.{name}: {problem}" for problem in optimizer_problems(train_settings(recipe, name))]
+        settings = train_settings(recipe, name)
+        wrong = [*optimizer_problems(settings), *_cure_problems(candidate, settings, sequence=bool(recipe.sequence))]
+        problems += [f"candidates.{name}: {problem}" for problem in wrong]
         try:
             resolve("method", candidate.method, METHODS).count(candidate.settings, bones)
         except RecipeError as error:

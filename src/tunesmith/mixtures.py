@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunesmith.data.mixture import Draw, family_of, held_out, mix, tuned_on
+from tunesmith.data.replay import TASK as GENERAL
 from tunesmith.errors import DataError, did_you_mean
 from tunesmith.records import Example, Mixture
 from tunesmith.settings import MixtureSettings, Recipe
@@ -65,7 +66,10 @@ def mixture_draw(recipe: Recipe, name: str, training: Sequence[Example], used: S
     quotas = quotas_of(recipe, name, counts)
     if quotas is None:
         return None
-    draw = Draw.among([one.partition("/")[0] for one in used], quotas, seed=recipe.seed)
+    tasks = [one.partition("/")[0] for one in used]
+    if general := tasks.count(GENERAL):  # of these, every epoch has all
+        quotas[GENERAL] = general
+    draw = Draw.among(tasks, quotas, seed=recipe.seed)
     problems = [
         f'{name}: mixture: task "{task}" is to give {quota} examples to an epoch, and none of its {counts[task]} fits '
         "into train.max_tokens. Raise it, or hold the task out."

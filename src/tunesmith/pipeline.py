@@ -7,7 +7,7 @@ command goes on wherever the last one stopped.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,23 +15,22 @@ from tunesmith.checking import check_methods, check_rows
 from tunesmith.data.mixture import scored
 from tunesmith.data.prepare import prepare
 from tunesmith.data.templates import load_template
-from tunesmith.errors import DataError, UserError
-from tunesmith.foresight import plan_ahead, planned
+from tunesmith.errors import DataError
+from tunesmith.foresight import plan_ahead
 from tunesmith.measuring import measure_candidate, predict_perturbed
-from tunesmith.metrics.scoring import expand_metrics, score_predictions
-from tunesmith.mixtures import mixtures, of_tuned_tasks
-from tunesmith.models.load import Loaded
-from tunesmith.opening import Run, base_model, begin, check_seal, open_run, same_sources, seal, timed
+from tunesmith.metrics.scoring import expand_metrics
+from tunesmith.mixtures import mixtures
+from tunesmith.opening import Run, base_model, begin, check_seal, open_run, same_sources, timed
 from tunesmith.plan_records import Plan
 from tunesmith.probing import prepare_probe, probe_candidate
 from tunesmith.progress import say
-from tunesmith.recipe import train_settings
-from tunesmith.records import DataHealth, Mixture, Prediction, PredictResult
+from tunesmith.records import DataHealth, Mixture, PredictResult
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.report import write_report
 from tunesmith.rundir import read_records, write_record, write_records
 from tunesmith.settings import TaskSettings
-from tunesmith.steps import SPLITS, check_tuned, examples, is_done, is_tuned
+from tunesmith.steps import SPLITS, check_tuned, examples, is_done
+from tunesmith.tuning import score_stages, score_task, train_candidate
 
 
 def run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | str | None = None) -> Report:
@@ -96,26 +95,6 @@ def plan_run(job: Run) -> Plan:
     return make_plan(job.recipe, base_model(job), {split: examples(job, split) for split in SPLITS}, table=True)
 
 
-def train_candidate(job: Run, name: str) -> None:
-    """Tune one candidate, unless it is the base or is tuned already."""
-    where = job.dir.candidate(name)
-    if job.recipe.candidates[name].method == "none" or is_tuned(where):
-        return
-    from tunesmith.planning.room import check_room
-    from tunesmith.training.tune import Ingredients, tune
-
-    plan = planned(job)
-    for one in plan.candidates if plan else ():
-        if one.name == name:
-            check_room(one, where.root)
-    best = train_settings(job.recipe, name).keep_best
-    begin(job, name)
-    with timed(job, f"train {name}"):
-        given = Ingredients(job.recipe, base_model(job), examples(job, "train"), examples(job, "validation"))
-        tune(given, name, where, score=None if best == "loss" else _validation_score(job, name, best))
-        seal(job, name)
-
-
 def predict_candidate(job: Run, name: str) -> None:
     """Answer the test examples with one candidate."""
     where = job.dir.candidate(name)
@@ -144,16 +123,10 @@ def score_candidate(job: Run, name: str) -> None:
     """Score one candidate's predictions; needs no model, and can be done again at any time."""
     where = job.dir.candidate(name)
     for task in (task for task in job.recipe.tasks if task.name in scored(job.recipe.tasks, job.recipe.mixture)):
-        if not where.predictions(task.name).exists():
-            raise UserError(f'candidate "{name}" has no predictions for task {task.name} yet. Run `tunesmith predict`.')
-        own = [example for example in examples(job, "test") if example.task == task.name]
+        score_task(job, name, where, task)
         metrics = expand_metrics(task.metrics, has_choices=bool(task.choices))
-        predictions = list(read_records(where.predictions(task.name), Prediction))
-        sheet = score_predictions(
-            own, predictions, candidate=name, task=task.name, metrics=metrics, seed=job.recipe.seed
-        )
-        write_record(where.scores(task.name), sheet)
         write_record(where.measures(task.name), measure_candidate(job, name, task.name, metrics=metrics))
+    score_stages(job, name)
 
 
 def report(job: Run) -> Report:
@@ -170,20 +143,3 @@ def say_health(health: DataHealth) -> None:
     )
     for note in health.notes:
         say(f"data: {note}")
-
-
-def _validation_score(job: Run, name: str, metric: str) -> Callable[[Loaded], float]:
-    from tunesmith.inference.answer import answer
-
-    asked, training = of_tuned_tasks(job.recipe, name, examples(job, "validation")), examples(job, "train")
-
-    def score(loaded: Loaded) -> float:
-        found = answer(job.recipe, name, loaded, examples=asked, training=training)
-        values = []
-        for task, predictions in found.predictions.items():
-            own = [example for example in asked if example.task == task]
-            sheet = score_predictions(own, predictions, candidate=name, task=task, metrics=(metric,))
-            values.append(sheet.scores[0].value * (1 if sheet.scores[0].higher_is_better else -1))
-        return sum(values) / len(values)
-
-    return score

@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunesmith.errors import RecipeError
+from tunesmith.data.mixture import scored
+from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.findings import dotted, explain
-from tunesmith.mixtures import ROWS, mixture_problems
+from tunesmith.mixtures import ROWS, mixture_problems, tuned_tasks
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Candidate, MixtureSettings, Recipe, TrainSettings
 from tunesmith.yamlfile import Document, Key, parse_yaml, read_yaml, scalar
@@ -68,7 +69,7 @@ def build_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
     except ValidationError as error:
         problems += explain(error, document, model=Recipe)
     else:
-        problems += _repeated_names(recipe, document)
+        problems += [*_repeated_names(recipe, document), *_sequence_problems(recipe, document)]
     if problems or recipe is None:
         raise RecipeError(problems)
     candidates = {name: _with_tasks(candidate, recipe) for name, candidate in candidates.items()}
@@ -243,4 +244,34 @@ def _repeated_names(recipe: Recipe, document: Document) -> list[str]:
                 f'{document.place(("tasks", number))}: tasks.{number}.name: "{task.name}" is also the name of task '
                 f"{first[task.name]} (counting from 0). Give each its own."
             )
+    return problems
+
+
+def _sequence_problems(recipe: Recipe, document: Document) -> list[str]:
+    """Tasks in turn are tasks of the recipe, each once, and at least two."""
+    place, names = document.place(("sequence",)), [task.name for task in recipe.tasks]
+    problems = [
+        f'{place}: sequence: there is no task "{name}".{did_you_mean(name, names)} There are {", ".join(names)}.'
+        for name in dict.fromkeys(recipe.sequence)
+        if name not in names
+    ]
+    twice = sorted({name for name in recipe.sequence if recipe.sequence.count(name) > 1})
+    if twice:
+        problems.append(f"{place}: sequence: {', '.join(twice)} stands there more than once. Name each task once.")
+    if len(recipe.sequence) == 1:
+        problems.append(f"{place}: sequence: one task is no sequence. Name at least two, or delete it.")
+    known = [name for name in recipe.sequence if name in names]
+    asked = scored(recipe.tasks, recipe.mixture)
+    problems += [
+        f"{place}: sequence: task {name} is not scored, as mixture.scored has it, and R needs its scores. Score all tasks."
+        for name in known
+        if name not in asked
+    ]
+    problems += [
+        f"{place}: sequence: {candidate} is not tuned on task {name}, as its mixture has it. Take the task out of the "
+        "sequence, or tune on it."
+        for candidate, settings in recipe.candidates.items()
+        for name in known
+        if settings.method != "none" and name not in tuned_tasks(recipe, candidate)
+    ]
     return problems

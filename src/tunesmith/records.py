@@ -190,9 +190,18 @@ class TrainPoint(Record):
     loss: float | None = None  # nats per target token, of this step
     learning_rate: float | None = None
     gradient_norm: float | None = None
+    kl: float | None = None  # nats per token, divergence from the base on general text
     validation_loss: float | None = None  # nats per target token
     validation_score: float | None = None  # of the metric named in train.keep_best
     note: str = ""
+
+
+class Averaged(Record):
+    """How far the weights that training ended with were taken back towards the base's (WiSE-FT, arXiv 2109.01903)."""
+
+    share: float  # of the tuned weights; the rest is the base's
+    measure: str = ""  # what decided: "loss" (nats per target token) or a metric, on validation rows; empty: the recipe
+    tried: tuple[tuple[float, float], ...] = ()  # share -> measure, as tried; 0 is the base and 1 what was tuned
 
 
 class TrainResult(Record):
@@ -215,6 +224,8 @@ class TrainResult(Record):
     precision: str
     stopped: Literal["finished", "early"]
     encoding: EncodingHealth
+    replayed: int = 0  # general instructions among the training examples
+    averaged: Averaged | None = None
 
 
 class PredictResult(Record):

@@ -52,6 +52,13 @@ class CandidateDir:
     def probe_result(self) -> Path:
         return self.root / "probe.json"
 
+    @property
+    def learned(self) -> Path:
+        return self.root / "learned"
+
+    def stage(self, number: int, task: str) -> "CandidateDir":
+        return CandidateDir(self.root / "sequence" / f"{number}-{task}")
+
     def predictions(self, task: str) -> Path:
         return self.root / "predictions" / f"{task}.jsonl"
 

@@ -178,6 +178,17 @@ class TrainSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of the frozen weights and the activations; auto measures this machine."
     )
+    replay: float = Field(
+        0.0, ge=0, lt=1, description="Share of the training examples that are general instructions, mixed in."
+    )
+    kl: float = Field(
+        0.0, ge=0, description="Weight of the divergence from the base on general text, in nats per token; 0: none."
+    )
+    average: float | Literal["auto"] | None = Field(
+        None,
+        description="Share of the tuned weights in their average with the base's; auto: searched on validation rows. "
+        "None: what was tuned, as it is.",
+    )
     validations: int = Field(4, ge=0, description="How often the validation loss is taken, evenly spaced.")
     keep_best: str = Field("loss", description="loss, or a generated metric such as rouge1, by which the best is kept.")
     patience: int | None = Field(None, ge=1, description="Stop after this many validations without a better one.")
@@ -190,6 +201,13 @@ class TrainSettings(Settings):
         if isinstance(rate, float) and rate <= 0:
             raise ValueError("greater than 0")
         return rate
+
+    @field_validator("average")
+    @classmethod
+    def _a_share(cls, share: float | str | None) -> float | str | None:
+        if isinstance(share, float) and not 0 < share <= 1:
+            raise ValueError("greater than 0 and at most 1, or auto")
+        return share
 
 
 class GenerateSettings(Settings):
@@ -245,6 +263,9 @@ class Recipe(Settings):
     train: TrainSettings = Field(TrainSettings(), description="How candidates are trained.")
     generate: GenerateSettings = Field(GenerateSettings(), description="How answers are written.")
     measures: MeasureSettings = Field(MeasureSettings(), description="What is measured beside the average.")
+    sequence: tuple[str, ...] = Field(
+        (), description="Names of tasks: candidates are tuned on one after the other. Empty: on all tasks together."
+    )
     candidates: dict[str, Candidate] = Field(
         default_factory=dict, description='What is compared. The base with no shots, "zero-shot", is always among them.'
     )

@@ -100,3 +100,35 @@ def test_nothing_to_train_on_is_said(tiny_causal: Path) -> None:
     long = [example(n, target="lamp is late " * 30) for n in range(3)]
     with pytest.raises(DataError, match=r"^plan: there is nothing to train on: no example fits"):
         make_plan(recipe(LORA, max_tokens=64), tiny_causal, {**data(), "train": long})
+
+
+@pytest.mark.parametrize("method", [LORA, FULL], ids=["lora", "full"])
+def test_settings_against_forgetting_are_counted(
+    request: pytest.FixtureRequest, kind: str, method: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = request.getfixturevalue(f"tiny_{kind}")
+    plain = planned(recipe(method, tokens_per_step=200), folder)
+    mixed = planned(recipe(method, tokens_per_step=200, replay=0.25), folder)
+    held = planned(recipe(method, tokens_per_step=200, kl=0.1), folder)
+    searched = planned(recipe(method, tokens_per_step=200, average="auto"), folder)
+    for one in (plain, mixed, held, searched):
+        assert one.train
+    assert plain.train and mixed.train and held.train  # noqa: PT018 for the types
+    given = recipe(method, tokens_per_step=200, replay=0.25)
+    result = tune(Ingredients(given, folder, data()["train"], ()), "tuned", CandidateDir(tmp_path))
+    assert mixed.train.steps == result.steps > plain.train.steps
+    if kind == "causal":
+        assert mixed.train.tokens == result.tokens
+    assert held.train.steps == plain.train.steps
+    assert held.train.tokens > plain.train.tokens
+    assert held.train.seconds > plain.train.seconds
+    assert held.train.parts["temporary"] > plain.train.parts["temporary"] + 1_000_000
+    assert searched.train == plain.train
+    assert searched.validating > 2 * plain.validating
+
+
+def test_tasks_in_turn_are_answered_after_each(tiny_causal: Path) -> None:
+    given = recipe(LORA)
+    assert planned(given.model_copy(update={"sequence": ("orders", "others")}), tiny_causal).answer.seconds == (
+        pytest.approx(2 * planned(given, tiny_causal).answer.seconds)
+    )

@@ -185,6 +185,30 @@ def test_other_methods_and_architectures_stand_kills(trainer: Trainer, tiny: Pat
     finish(trainer, wanted, where)
 
 
+@pytest.mark.parametrize(("tiny", "method"), [("causal", "full"), ("seq2seq", "lora")], indirect=["tiny"])
+def test_settings_against_forgetting_stand_kills(trainer: Trainer, tiny: Path, tmp_path: Path, method: str) -> None:
+    cures = {"replay": 0.25, "kl": 0.5, "average": "auto"}
+    recipe = {**SETTINGS, "candidate": {**candidate(method), "train": cures}}
+    whole = tmp_path / "uninterrupted"
+    answer = trainer.tune(tiny, whole, recipe=recipe)
+    assert answer["status"] == 0, answer["said"]
+    end = end_of(whole)
+    assert end["result"]["replayed"] == 5
+    assert any(point["kl"] for point in end["log"])
+    where = tmp_path / "killed"
+    for strike in (
+        {"at": STEP, "call": 3, "after": True},
+        {"at": ["tunesmith.training.loop:held_to_base"], "call": 2, "after": True},
+        {"at": ["tunesmith.training.averaging:mix"], "call": 5, "after": True},
+        {"at": ADAPTER, "call": 1, "after": True},
+    ):
+        answer = trainer.tune(tiny, where, recipe=recipe, strike=strike)
+        assert answer["status"] == -signal.SIGKILL, answer["said"]
+    answer = trainer.tune(tiny, where, recipe=recipe)
+    assert answer["status"] == 0, answer["said"]
+    assert end_of(where) == end
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_polite_stop_saves_exits_with_75_and_goes_on(
     trainer: Trainer, lora: Uninterrupted, tmp_path: Path, number: int

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from workshop import FULL, LORA, ingredients, make_job, read_log, recipe
 
+from tunesmith.models.attention import NAME
 from tunesmith.training import loop
 from tunesmith.training.batches import IGNORED, make_batch
+from tunesmith.training.computing import attention
 from tunesmith.training.job import Job, plain, trainable
 from tunesmith.training.loop import optimizer_step, plan_steps, train
 from tunesmith.training.loss import decoder_inputs
@@ -199,8 +201,8 @@ def test_a_gradient_is_scaled_down_to_the_clip_and_its_norm_before_is_reported(
         norms.append(float(torch.stack([(gradient**2).sum() for gradient in gradients]).sum().sqrt()))
 
     optimizer.register_step_pre_hook(measure)
-    with loop.attention(job):
-        loss, norm = optimizer_step(job, plan_steps(job)[0][1], optimizer, 0.01, loop.Progress())
+    with attention(job):
+        loss, norm, _ = optimizer_step(job, plan_steps(job)[0][1], optimizer, 0.01, loop.Progress())
     assert norm > 0.25
     assert norms == pytest.approx([0.25 if clipped else norm], rel=1e-4)
     assert 3 < loss < 12, "nats per token of a model that knows nothing"
@@ -210,7 +212,7 @@ def test_a_gradient_is_scaled_down_to_the_clip_and_its_norm_before_is_reported(
 def test_training_leaves_the_attention_of_the_model_as_it_was(tiny_causal: Path, tmp_path: Path) -> None:
     job, loaded = make_job(ingredients(recipe(LORA, max_steps=1), tiny_causal), tmp_path)
     before = loaded.model.config._attn_implementation
-    assert before != loop.NAME
+    assert before != NAME
     train(job)
     assert loaded.model.config._attn_implementation == before
 
@@ -221,7 +223,7 @@ def test_a_model_answers_in_the_middle_of_training_and_trains_on(tiny: Path, tmp
 
     def score(model: Any) -> float:
         assert not model.model.training
-        assert plain(model.model).config._attn_implementation != loop.NAME
+        assert plain(model.model).config._attn_implementation != NAME
         generate(model, [[5, 6, 7], [9]], settings=GenerateSettings(temperature=1.0), max_new_tokens=2, seed=7)
         return 1.0
 
@@ -285,7 +287,7 @@ def test_the_validation_loss_is_the_mean_over_all_target_tokens(tiny: Path, tmp_
         for weight in trainable(job.model).values():
             weight.normal_(std=0.1)  # as long as B is zero, dropout would not be noticed
     job.model.train()
-    with loop.attention(job):
+    with attention(job):
         ours = loop.validation_loss(job)
     with torch.no_grad():
         total = sum(

@@ -15,6 +15,7 @@ from workshop import FULL, LORA, ingredients, make_job, read_log, recipe
 from tunesmith.errors import Interrupted, RecipeError, UserError
 from tunesmith.records import TrainPoint
 from tunesmith.training import loop, resuming
+from tunesmith.training.computing import attention
 from tunesmith.training.job import Job, Progress, trainable
 from tunesmith.training.loop import train
 from tunesmith.training.optimizer import make_optimizer
@@ -166,7 +167,7 @@ def test_the_optimizer_and_the_random_state_come_back_by_name(tiny: Path, tmp_pa
     optimizer = make_optimizer(job.model, job.settings)
     batch = loop.plan_steps(job)[0][1]
     progress = Progress()
-    with loop.attention(job):
+    with attention(job):
         loop.optimizer_step(job, batch, optimizer, 0.01, progress)
     save(job, optimizer, progress)
     drawn = torch.rand(5)

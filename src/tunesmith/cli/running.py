@@ -111,7 +111,8 @@ def train(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = Fa
     from tunesmith.checking import check_methods
     from tunesmith.foresight import plan_ahead
     from tunesmith.opening import base_model, open_run
-    from tunesmith.pipeline import prepare_data, train_candidate
+    from tunesmith.pipeline import prepare_data
+    from tunesmith.tuning import train_candidate
 
     with open_run(recipe, overrides=sets, out=out) as job:
         job = prepare_data(job)

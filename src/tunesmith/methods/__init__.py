@@ -33,6 +33,11 @@ What the rest of the house asks of the module of a method:
     Gives what ``attach`` made a start that depends on the tasks; ``instructions`` is task -> the words of its template.
 ``vectors(model)`` (optional)
     (task, place) -> virtual tokens (v, D), whose nearest words the report shows.
+``base_values(model, base)`` (where the algebra allows)
+    Name -> what a weight that learns has to be for the model to answer as the base; those that may stay as they are
+    are left out. ``base()`` loads the base. Between these and what was learned lies the average of base and tuned.
+``averages(settings)`` (optional)
+    False: with these settings that is not so after all.
 ``save(model, folder)`` and ``load(model, folder)``
     What was learned to files, and from files onto the base; ``load`` only where ``ON_DISK`` is "adapter".
 ``merge(model)`` (where the algebra allows)

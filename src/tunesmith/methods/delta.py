@@ -7,7 +7,7 @@ not differences, in float32, so that they fit the base in any number format.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,13 @@ def attach(model: Any, chosen: Mapping[str, Any]) -> Any:
     for name, index in once.values():
         learn(model, name, index)
     return model
+
+
+def base_values(model: Any, base: Callable[[], Any]) -> dict[str, Any]:
+    """Return what learns as the frozen weights beneath have it."""
+    from tunesmith.methods.learned import beneath
+
+    return beneath(model)
 
 
 def save(model: Any, folder: Path) -> None:

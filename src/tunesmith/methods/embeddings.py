@@ -6,6 +6,7 @@ Where the output head is tied to it, as in most small models, the head is the sa
 from typing import Any
 
 from tunesmith.methods import delta, parts
+from tunesmith.methods.delta import base_values as base_values
 from tunesmith.methods.delta import load as load
 from tunesmith.methods.delta import merge as merge
 from tunesmith.methods.delta import save as save

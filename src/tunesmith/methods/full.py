@@ -1,5 +1,6 @@
 """Full tuning: every weight of the model learns."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,11 @@ def attach(settings: Settings, model: Any, kind: str) -> Any:
     model.float()
     model.requires_grad_(True)
     return model
+
+
+def base_values(model: Any, base: Callable[[], Any]) -> dict[str, Any]:
+    """Return every weight as the base has it."""
+    return dict(base().named_parameters())
 
 
 def save(model: Any, folder: Path) -> None:

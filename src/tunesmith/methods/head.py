@@ -8,6 +8,7 @@ from typing import Any
 
 from tunesmith.errors import RecipeError
 from tunesmith.methods import delta, parts
+from tunesmith.methods.delta import base_values as base_values
 from tunesmith.methods.delta import load as load
 from tunesmith.methods.delta import merge as merge
 from tunesmith.methods.delta import save as save

@@ -5,6 +5,7 @@ Liu and others 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Che
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,6 +98,11 @@ def attach(settings: Settings, model: Any, kind: str) -> Any:
     )
     with quiet_peft():
         return get_peft_model(model, config)
+
+
+def base_values(model: Any, base: Callable[[], Any]) -> dict[str, Any]:
+    """Return ones for every scale."""
+    return {name: weight.new_ones(weight.shape) for name, weight in model.named_parameters() if "ia3_l" in name}
 
 
 def save(model: Any, folder: Path) -> None:

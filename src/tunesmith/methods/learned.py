@@ -62,6 +62,18 @@ def learned(model: Any) -> dict[str, Any]:
     return found
 
 
+def beneath(model: Any) -> dict[str, Any]:
+    """Return for each parameter that stands in, by its own name, what the frozen weight beneath it holds."""
+    places = {id(part.values): (module, own, part) for _, module, own, part in _places(model)}
+    found = {}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in places:
+            module, own, part = places[id(parameter)]
+            weight = module.parametrizations[own].original.detach()
+            found[name] = (weight if part.index is None else weight.flatten()[part.index]).to(parameter.dtype)
+    return found
+
+
 def settle(model: Any) -> None:
     """Put what was learned into the weights beneath, and leave a plain model."""
     from torch.nn.utils.parametrize import remove_parametrizations

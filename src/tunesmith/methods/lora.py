@@ -7,6 +7,7 @@ values of W, and W at what is left (Meng and others 2024, arXiv 2404.02948). The
 """
 
 import json
+from collections.abc import Callable
 from copy import copy
 from pathlib import Path
 from typing import Any, Literal
@@ -136,6 +137,19 @@ def attach(settings: LowRank, model: Any, kind: str) -> Any:
     if pissa:
         attached.start = {name: weight.clone() for name, weight in get_peft_model_state_dict(attached).items()}
     return attached
+
+
+def averages(settings: LowRank) -> bool:
+    """Tell whether a smaller correction is the average of base and tuned, and can be written as one of this rank.
+
+    DoRA divides by the length of the rows, which is not linear; what PiSSA learned is the difference of two products.
+    """
+    return not settings.dora and getattr(settings, "init", "default") == "default"
+
+
+def base_values(model: Any, base: Callable[[], Any]) -> dict[str, Any]:
+    """Return zeros for every B: the correction is linear in B, and A may stay."""
+    return {name: weight.new_zeros(weight.shape) for name, weight in model.named_parameters() if "lora_B" in name}
 
 
 def save(model: Any, folder: Path) -> None:

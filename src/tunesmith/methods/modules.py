@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.methods import delta
+from tunesmith.methods.delta import base_values as base_values
 from tunesmith.methods.delta import load as load
 from tunesmith.methods.delta import merge as merge
 from tunesmith.methods.delta import save as save

@@ -11,6 +11,8 @@ from tunesmith.environment import quiet_peft
 from tunesmith.errors import RecipeError
 from tunesmith.methods import lora
 from tunesmith.methods.lora import RATES as RATES  # the same corrections learn
+from tunesmith.methods.lora import averages as averages
+from tunesmith.methods.lora import base_values as base_values
 from tunesmith.methods.lora import join as join
 from tunesmith.methods.lora import load as load
 from tunesmith.methods.lora import save as save

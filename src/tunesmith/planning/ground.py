@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.encode import Coder
+from tunesmith.data.replay import general_examples
 from tunesmith.inference.answer import NO_LIMIT
 from tunesmith.machine import fastest_dtype
 from tunesmith.mixtures import quotas_of, tuned_tasks
@@ -29,6 +30,7 @@ class Ground:
     shape: Shape
     examples: Mapping[Split, Sequence[Example]]
     counted: Mapping[Split, Sequence[Counted]]
+    general: Sequence[Counted]  # the shipped general instructions, in their order
     quotas: Mapping[str, int] | None = None  # task -> examples of an epoch; None = each epoch has them all
 
     def for_candidate(self, name: str) -> "Ground":
@@ -57,7 +59,8 @@ def survey(recipe: Recipe, folder: Path, examples: Mapping[Split, Sequence[Examp
     shape = shape_of(bones)
     coder = Coder(tokenizer, kind, NO_LIMIT)
     counted = {split: count_tokens(found, coder, seed=recipe.seed) for split, found in examples.items()}
-    return Ground(recipe, Loaded(bones, tokenizer, kind, folder, shape.context), shape, examples, counted)
+    general = count_tokens(general_examples(), coder)
+    return Ground(recipe, Loaded(bones, tokenizer, kind, folder, shape.context), shape, examples, counted, general)
 
 
 def orders(ground: Ground, name: str) -> tuple[Order, ...]:

@@ -70,6 +70,9 @@ def plan_candidate(ground: Ground, name: str, free: int) -> CandidatePlan:
     ground = ground.for_candidate(name)
     measured = [calibration(order, ground.shape) for order in orders(ground, name)]
     answer = answer_stage(ground, name, measured[0], split="test")
+    if ground.recipe.sequence and candidate.method != "none":  # all of them are answered after each
+        times = len(ground.recipe.sequence)
+        answer = answer.model_copy(update={"seconds": answer.seconds * times, "tokens": answer.tokens * times})
     if candidate.method == "none":
         return CandidatePlan(
             name=name, method="none", total=ground.shape.total, trainable=0, train=None, validating=0.0, answer=answer,

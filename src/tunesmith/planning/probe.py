@@ -135,8 +135,9 @@ def train_samples(order: Order, depth: int) -> Iterator[Sample]:
 
     from tunesmith.machine import peak_memory, reset_peak
     from tunesmith.registry import METHODS, resolve
+    from tunesmith.training.computing import ready
     from tunesmith.training.job import Progress
-    from tunesmith.training.loop import optimizer_step, ready
+    from tunesmith.training.loop import optimizer_step
     from tunesmith.training.optimizer import make_optimizer
 
     torch.set_num_threads(order.threads)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from tunesmith.data.mixture import Draw
+from tunesmith.data.replay import TASK as GENERAL
+from tunesmith.data.replay import replayed
 from tunesmith.errors import DataError
 from tunesmith.plan_records import StagePlan
 from tunesmith.planning.answering import answer_stage
@@ -15,7 +17,9 @@ from tunesmith.planning.shapes import Shape
 from tunesmith.planning.work import Length, Load, batch_load, step_work
 from tunesmith.recipe import train_settings
 from tunesmith.settings import TrainSettings
+from tunesmith.training.averaging import SHARES
 from tunesmith.training.batches import all_steps, split_step
+from tunesmith.training.teacher import bytes_kept, drawn
 from tunesmith.training.tune import check_context
 
 FORWARD = 1 / 3  # share of a step's time that a batch takes without its backward pass
@@ -40,6 +44,8 @@ def train_stage(
     seconds = sum(dot(step_work(ground.shape, step, trainable), found.seconds) for step in steps)
     saving = seconds > 60 * settings.checkpoint_minutes
     parts, moment = training_memory(found, ground.shape, steps, saving=saving, asked=asked)
+    if settings.kl:
+        parts["temporary"] += comparing_bytes(ground, settings)
     loads = [load for step in steps for load in step]
     return StagePlan(
         seconds=round(seconds, 2),
@@ -59,19 +65,45 @@ def train_steps(ground: Ground, settings: TrainSettings) -> list[list[Load]]:
         DataError: No example fits.
     """
     shape = ground.shape
-    limit = check_context(ground.loaded, settings)
-    fitting = [
-        (one.task, length) for one in ground.counted["train"] for length in training_lengths([one], shape.kind, limit)
-    ]
+    limit, own, quotas = check_context(ground.loaded, settings), ground.counted["train"], ground.quotas
+    epoch = len(own) if quotas is None else sum(quotas.values())
+    order = replayed(epoch, settings.replay, known=len(ground.general), seed=ground.recipe.seed)
+    mixed = [*own, *(ground.general[number] for number in order)]
+    fitting = [(one.task, length) for one in mixed for length in training_lengths([one], shape.kind, limit)]
     if not fitting:
         raise DataError("plan: there is nothing to train on: no example fits into train.max_tokens. Raise it.")
-    lengths, seed = [length for _, length in fitting], ground.recipe.seed
-    draw = None if ground.quotas is None else Draw.among([task for task, _ in fitting], ground.quotas, seed=seed)
+    tasks, lengths, seed = [task for task, _ in fitting], [length for _, length in fitting], ground.recipe.seed
+    if quotas is not None and (general := tasks.count(GENERAL)):
+        quotas = {**quotas, GENERAL: general}
+    draw = None if quotas is None else Draw.among(tasks, quotas, seed=seed)
     steps = all_steps(
         sizes_of(lengths, shape), settings, seed=seed, tokens_per_batch=tokens_at_once(shape, settings),
         ragged=shape.kind == "causal", draw=draw,
     )  # fmt: skip
-    return [[batch_load([lengths[index] for index in batch], shape.kind) for batch in step] for _, step in steps]
+    loads = [[batch_load([lengths[index] for index in batch], shape.kind) for batch in step] for _, step in steps]
+    return [[*step, *compared(ground, settings, number)] for number, step in enumerate(loads)]
+
+
+def compared(ground: Ground, settings: TrainSettings, step: int) -> list[Load]:
+    """Return the batch of general text that a step is compared with the base on, where the recipe wants that."""
+    if not settings.kl:
+        return []
+    texts = general_lengths(ground, settings)
+    indices = drawn(sizes_of(texts, ground.shape), seed=ground.recipe.seed, step=step)
+    return [batch_load([texts[index] for index in indices], ground.shape.kind)]
+
+
+def general_lengths(ground: Ground, settings: TrainSettings) -> list[Length]:
+    """Return (input, compared) tokens of the general texts, as ``training.teacher.general_texts`` has them."""
+    limit, causal = check_context(ground.loaded, settings), ground.shape.kind == "causal"
+    found = [(n, n - 1) if causal else (n, u) for n, u in training_lengths(ground.general, ground.shape.kind, 10**6)]
+    return [one for one in found if sum(one if not causal else one[:1]) <= limit]
+
+
+def comparing_bytes(ground: Ground, settings: TrainSettings) -> int:
+    """Return the bytes that ``train.kl`` takes beside training: what is kept of the base, and a step's comparison."""
+    counted = [compared for _, compared in general_lengths(ground, settings)]
+    return bytes_kept(counted, width=ground.shape.width, vocabulary=ground.shape.vocabulary)
 
 
 def validation_seconds(ground: Ground, name: str, measured: Sequence[Calibration]) -> float:
@@ -92,7 +124,8 @@ def validation_seconds(ground: Ground, name: str, measured: Sequence[Calibration
     once = FORWARD * dot(step_work(shape, loads, 0), measured[1].seconds)
     if settings.keep_best != "loss":
         once += answer_stage(ground, name, measured[0], split="validation").seconds
-    return min(settings.validations, len(train_steps(ground, settings))) * once
+    times = min(settings.validations, len(train_steps(ground, settings)))
+    return (times + (len(SHARES) if settings.average == "auto" else 0)) * once
 
 
 def sizes_of(lengths: Sequence[Length], shape: Shape) -> list[int]:

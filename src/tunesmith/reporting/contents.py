@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from tunesmith.bench_records import BenchResult
-from tunesmith.forgetting.compared import Forgotten
+from tunesmith.forgetting.compared import Forgotten, ProseChange, SkillChange
+from tunesmith.forgetting.in_turn import InTurn
 from tunesmith.metrics.worst import WorstCase
 from tunesmith.plan_records import CandidatePlan
 from tunesmith.records import (
@@ -131,6 +132,7 @@ class CandidateReport(Record):
     plan: CandidatePlan | None = None  # what it was expected to take, if that was asked before
     steps: tuple[TrainPoint, ...]  # at most 200; neighbouring steps are averaged
     validations: tuple[TrainPoint, ...]  # all of them
+    cures: tuple[str, ...] = ()  # settings against forgetting, in words
     events: tuple[str, ...]  # what the training log noted, with its step
     virtual: tuple[VirtualToken, ...] = ()  # of a soft prompt, with the words that each is near to
 
@@ -146,12 +148,25 @@ class SplitSummary(Record):
     target_words: tuple[float, float]
 
 
+class CureEffect(Record):
+    """A candidate with settings against forgetting beside the same one without them."""
+
+    candidate: str
+    than: str  # the one without
+    cures: tuple[str, ...]  # in words
+    items: SkillChange  # all shipped items: before is without, after is with; p_holm is corrected for all effects
+    prose: ProseChange  # the same
+    gain: Comparison | None  # in the first metric of the first task; positive = better with them
+    sentence: str
+
+
 class ForgettingReport(Record):
     """What the tuned candidates forgot outside the tasks of the recipe."""
 
     changes: tuple[Forgotten, ...]  # of every tuned candidate that took the probe, in the order of the recipe
     sentences: tuple[str, ...]  # one for each of them
     stale: tuple[str, ...]  # candidates whose probe is not the one that the base took
+    effects: tuple[CureEffect, ...] = ()
 
 
 class Report(Record):
@@ -167,6 +182,7 @@ class Report(Record):
     tasks: tuple[TaskReport, ...]
     forgetting: ForgettingReport | None  # None = the recipe says off
     benchmarks: tuple[BenchResult, ...] = ()  # suites that were run on it, without the values of single items
+    in_turn: tuple[InTurn, ...] = ()  # of every tuned candidate, where the recipe has a sequence
     health: DataHealth | None
     mixtures: tuple[Mixture, ...] = ()  # how tasks share the training; empty where each gives all that it has
     splits: tuple[SplitSummary, ...]

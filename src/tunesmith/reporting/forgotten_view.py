@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from tunesmith.forgetting.compared import Forgotten, ProseChange, SkillChange
-from tunesmith.records import Comparison
+from tunesmith.metrics.comparison import decimals
+from tunesmith.records import Comparison, Score
 from tunesmith.reporting.charts import WIDTH, Scale, around, figure, marker, settle, slot_class, tag, tick_decimals
 from tunesmith.reporting.charts import x_axis as draw_x_axis
 from tunesmith.reporting.charts import y_axis as draw_y_axis
-from tunesmith.reporting.contents import Report
+from tunesmith.reporting.contents import CureEffect, Report
 from tunesmith.reporting.figures import beside, name_room, name_tag
 from tunesmith.reporting.forgotten import gain_of, is_forgotten
-from tunesmith.reporting.side_by_side import columns
+from tunesmith.reporting.side_by_side import columns, difference_text
 from tunesmith.reporting.wording import NONE, fixed, probability, signed
 
 POINTS = 1  # decimals of a share in %
@@ -43,9 +44,23 @@ class ForgottenView:
     report: Forgotten
     slot: int
     sentence: str
+    cures: str
+    gain: tuple[str, str]  # over zero-shot, and its interval; empty where it is not known
     all: ChangeRow
     prose: ChangeRow
     skills: tuple[ChangeRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EffectView:
+    """What settings against forgetting brought one candidate."""
+
+    report: CureEffect
+    slot: int
+    cures: str
+    items: ChangeRow  # before is without them, after is with them
+    prose: ChangeRow
+    gain: tuple[str, str]  # with less without, and its interval; empty where it is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,7 @@ class ForgettingView:
     """All tuned candidates, and the plot; the plot is empty where nothing was compared."""
 
     candidates: tuple[ForgottenView, ...]
+    effects: tuple[EffectView, ...]
     plot: Markup
     gained: str  # what the plot's upright axis counts
 
@@ -65,6 +81,7 @@ class Trade:
     slot: int
     gain: Comparison
     forgotten: SkillChange  # all items together
+    without: str = ""  # the same candidate without settings against forgetting
 
 
 def forgetting_view(report: Report) -> ForgettingView | None:
@@ -72,28 +89,48 @@ def forgetting_view(report: Report) -> ForgettingView | None:
     if report.forgetting is None:
         return None
     slots = {candidate.name: slot for slot, candidate in enumerate(report.candidates)}
-    found = report.forgetting
+    cures = {candidate.name: ", ".join(candidate.cures) for candidate in report.candidates}
+    found, gains = report.forgetting, {one.candidate: gain_of(report.tasks, one.candidate) for one in
+                                       report.forgetting.changes}  # fmt: skip
     views = tuple(
         ForgottenView(
             report=change,
             slot=slots[change.candidate],
             sentence=said,
+            cures=cures[change.candidate],
+            gain=_gain_text(*gains[change.candidate]),
             all=_skill_row(change.all, tested=change.all.p_value),
             prose=_prose_row(change.prose),
             skills=tuple(_skill_row(skill, tested=skill.p_holm) for skill in change.skills),
         )
         for change, said in zip(found.changes, found.sentences, strict=True)
     )
+    effects = tuple(_effect(one, slots[one.candidate], report) for one in found.effects)
+    without = {one.candidate: one.than for one in found.effects}
     trades = [
-        Trade(change.candidate, slots[change.candidate], gain, change.all)
+        Trade(change.candidate, slots[change.candidate], gain, change.all, without.get(change.candidate, ""))
         for change in found.changes
-        if (gain := gain_of(report.tasks, change.candidate)[0])
+        if (gain := gains[change.candidate][0])
     ]
     if not trades:
-        return ForgettingView(views, Markup(""), "")
+        return ForgettingView(views, effects, Markup(""), "")
     (column,) = [one for one in columns(report.tasks[0]) if one.metric == trades[0].gain.metric]
     gained = f"gain in {column.title}, {column.unit_of_difference}"
-    return ForgettingView(views, gain_against_forgetting(trades, gained), gained)
+    return ForgettingView(views, effects, gain_against_forgetting(trades, gained), gained)
+
+
+def _effect(effect: CureEffect, slot: int, report: Report) -> EffectView:
+    scores = report.tasks[0].scores.get(effect.candidate, ()) if report.tasks else ()
+    score = next((one for one in scores if effect.gain and one.metric == effect.gain.metric), None)
+    return EffectView(
+        report=effect, slot=slot, cures=", ".join(effect.cures),
+        items=_skill_row(effect.items, tested=effect.items.p_holm), prose=_prose_row(effect.prose),
+        gain=_gain_text(effect.gain, score),
+    )  # fmt: skip
+
+
+def _gain_text(gain: Comparison | None, score: Score | None) -> tuple[str, str]:
+    return difference_text(gain, decimals(score)) if gain and score else ("", "")
 
 
 def change_text(change: SkillChange) -> tuple[str, str]:
@@ -120,6 +157,11 @@ def gain_against_forgetting(trades: Sequence[Trade], gained: str) -> Markup:
     at = [(across(-one.forgotten.change), up(one.gain.difference)) for one in trades]
     wishes = [(beside(x, one.name), y - 8, name_room(one.name)) for one, (x, y) in zip(trades, at, strict=True)]
     heights = settle(wishes, low=top - 6, high=bottom - 6)
+    places_of = dict(zip((one.name for one in trades), at, strict=True))
+    for one in trades:
+        if start := places_of.get(one.without):  # from the same candidate without settings against forgetting
+            x, y = places_of[one.name]
+            parts.append(tag("line", x1=start[0], x2=x, y1=start[1], y2=y, class_=f"thin {slot_class(one.slot)}"))
     for one, (x, y), wish, height in zip(trades, at, wishes, heights, strict=True):
         ends = across(-one.forgotten.high), across(-one.forgotten.low)
         drawn = f"interval {slot_class(one.slot)}"

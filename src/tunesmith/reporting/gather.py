@@ -35,10 +35,12 @@ from tunesmith.reporting.contents import (
     Report,
     TaskReport,
 )
+from tunesmith.reporting.cures import cure_effects, cures_of, effect_sentence
 from tunesmith.reporting.forgotten import forgetting_report, headline_sentence
+from tunesmith.reporting.in_turn import answered_in_all, trained_in_all, turns
 from tunesmith.reporting.task import Answers, split_summary, task_report
 from tunesmith.rundir import CandidateDir, R, RunDir, read_record, read_records
-from tunesmith.settings import Candidate, Recipe
+from tunesmith.settings import Recipe
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 CURVE_POINTS = 200
@@ -59,8 +61,7 @@ def gather(run: RunDir) -> Report:
     plans, unread = _plans(run)
     probed = recipe.forgetting != "off"
     found = [
-        _candidate(run, name, planned, tasks=tasks, plan=plans.get(name), probed=probed)
-        for name, planned in recipe.candidates.items()
+        _candidate(run, recipe, name, tasks=tasks, plan=plans.get(name), probed=probed) for name in recipe.candidates
     ]
     sheets = [sheet for one in found for sheet in one.sheets]
     comparisons = compare_sheets(sheets, seed=recipe.seed)
@@ -79,11 +80,16 @@ def gather(run: RunDir) -> Report:
     return Report(
         run=record,
         recipe=run.recipe.read_text(encoding="utf-8"),
-        headline=(*headline(sheets, comparisons), *headline_sentence(forgetting, reports)),
+        headline=(
+            *headline(sheets, comparisons),
+            *headline_sentence(forgetting, reports),
+            *effect_sentence(forgetting.effects if forgetting else ()),
+        ),
         candidates=tuple(one.report for one in found),
         tasks=reports,
         forgetting=forgetting,
         benchmarks=benchmarks,
+        in_turn=turns(run, recipe),
         health=read_record(run.health, DataHealth) if run.health.exists() else None,
         mixtures=mixtures(recipe, Counter(example.task for example in examples["train"])),
         splits=tuple(
@@ -119,13 +125,18 @@ def _forgetting(
         return None
     probe = read_record(run.probe, Probe) if run.probe.exists() else None
     results = {one.report.name: one.probe for one in found if one.probe}
-    return forgetting_report(probe, results, tasks, seed=recipe.seed)
+    report = forgetting_report(probe, results, tasks, seed=recipe.seed)
+    if probe is None or not report.changes:
+        return report
+    same = {name: result for name, result in results.items() if name not in report.stale}
+    cures = {one.report.name: one.report.cures for one in found}
+    return report.model_copy(update={"effects": cure_effects(recipe, probe, same, tasks, cures=cures)})
 
 
 def _candidate(
-    run: RunDir, name: str, planned: Candidate, *, tasks: Sequence[str], plan: CandidatePlan | None, probed: bool
+    run: RunDir, recipe: Recipe, name: str, *, tasks: Sequence[str], plan: CandidatePlan | None, probed: bool
 ) -> _Found:
-    files = run.candidate(name)
+    files, planned = run.candidate(name), recipe.candidates[name]
     missing: list[str] = []
     points: list[TrainPoint] = []
     result = None
@@ -133,6 +144,7 @@ def _candidate(
         result = _read_one(files.train_result, TrainResult, absent="training is not finished", missing=missing)
         points = _read_lines(files.train_log, TrainPoint, absent="there is no training log", missing=missing)
     predict = _read_one(files.predict_result, PredictResult, absent="answering is not finished", missing=missing)
+    predict = answered_in_all(run, recipe, name, predict)
     answers, sheets, measures = [], [], []
     for task in tasks:
         absent = f'there are no answers for task "{task}"'
@@ -153,7 +165,8 @@ def _candidate(
         method=planned.method,
         shots=planned.shots,
         missing=tuple(missing),
-        train=result,
+        train=trained_in_all(run, recipe, name, result),
+        cures=cures_of(recipe, name, result),
         predict=predict,
         seconds_per_answer=predict.seconds / predict.prompts if predict and predict.prompts else None,
         flops_per_answer=predict.flops / predict.answers if predict and predict.answers else None,

@@ -20,6 +20,7 @@ from tunesmith.reporting.charts import figure, marker, slot_class
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.figures import interval_bar, share_bar
 from tunesmith.reporting.forgotten_view import forgetting_view
+from tunesmith.reporting.in_turn_view import in_turn_view
 from tunesmith.reporting.planned import plan_rows
 from tunesmith.reporting.side_by_side import COSTS
 from tunesmith.reporting.views import task_view, training_figures
@@ -54,6 +55,7 @@ def render(report: Report) -> str:
             training=training_figures(report),
             plan=plan_rows(report),
             forgetting=forgetting_view(report),
+            in_turn=in_turn_view(report),
             slots={candidate.name: slot for slot, candidate in enumerate(report.candidates)},
             costs=COSTS,
             limit=LIST_LIMIT,

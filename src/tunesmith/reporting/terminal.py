@@ -9,6 +9,7 @@ from rich.text import Text
 from tunesmith.forgetting.compared import Forgotten
 from tunesmith.reporting.contents import Report, TaskReport
 from tunesmith.reporting.forgotten_view import change_text, prose_text
+from tunesmith.reporting.in_turn_view import measures_in_words
 from tunesmith.reporting.side_by_side import COSTS, columns, rows
 from tunesmith.reporting.wording import probability
 
@@ -33,6 +34,10 @@ def print_summary(report: Report, console: Console) -> None:
     if report.forgetting and report.forgetting.changes:
         console.print()
         _print_forgotten(report.forgetting.changes, console)
+    for turn in report.in_turn:
+        said = "; ".join(f"{name} {value}" for name, value in measures_in_words(turn)) or "not finished"
+        line = f"{turn.candidate}, tuned on {', then '.join(turn.tasks)}: {said}"
+        console.print(Text(_printable(line)), soft_wrap=not console.is_terminal)
 
 
 def _print_table(report: Report, task: TaskReport, console: Console) -> None:

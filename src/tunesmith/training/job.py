@@ -13,6 +13,7 @@ from tunesmith.data.encode import Encoded
 from tunesmith.data.mixture import Draw
 from tunesmith.models.fused.stack import Packed
 from tunesmith.settings import TrainSettings
+from tunesmith.training.teacher import Teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Job:
     identity: str  # of all that decides the weights; a checkpoint with another one is refused
     score: Callable[[], float] | None = None  # a generated metric on the validation rows, for keep_best
     draw: Draw | None = None  # which examples stand in which epoch; None = each has all of them
+    teacher: Teacher | None = None  # the base, to be held near to
     stack: Packed | None = None  # the model as fused layers, while the loop runs and the model allows it
 
 

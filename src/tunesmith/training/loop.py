@@ -7,21 +7,22 @@ checkpoint and ends with the weights that it would have had.
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 import torch
 
 from tunesmith.data.encode import Encoded
 from tunesmith.errors import Interrupted, UserError
-from tunesmith.models.attention import NAME, attending, takes_ragged
-from tunesmith.models.fused.stack import fused
+from tunesmith.models.attention import takes_ragged
 from tunesmith.progress import track
 from tunesmith.records import TrainPoint
 from tunesmith.training.batches import Batch, Step, all_steps, make_batch, split_step
 from tunesmith.training.checkpoint import full_disk_explained
+from tunesmith.training.computing import computing, ready
+from tunesmith.training.distilling import held_to_base
 from tunesmith.training.halving import fitting, halved, noticing
 from tunesmith.training.job import Job, Progress, plain, trainable
 from tunesmith.training.loss import loss_sum
@@ -97,12 +98,12 @@ def run_steps(job: Job, steps: list[tuple[float, Step]], optimizer: Any, progres
         epoch, step = steps[progress.step]
         started = time.monotonic()
         rate, limit = rate_at(progress.step, steps=total, highest=job.rate, settings=job.settings), progress.limit
-        loss, norm = optimizer_step(job, step, optimizer, rate, progress)
+        loss, norm, kl = optimizer_step(job, step, optimizer, rate, progress)
         progress.step += 1
         progress.epoch = epoch
         progress.seconds += time.monotonic() - started
         progress.losses.append(loss)
-        out.record(point(progress, halved(limit, progress), loss=loss, learning_rate=rate, gradient_norm=norm))
+        out.record(point(progress, halved(limit, progress), loss=loss, learning_rate=rate, gradient_norm=norm, kl=kl))
         speed = progress.tokens / max(progress.seconds, 1e-9)
         out.show(progress.step, f"step {progress.step}/{total}, loss {loss:.3f}, {speed:.0f} tokens/s")
         if progress.step in validate_at:
@@ -119,12 +120,20 @@ def run_steps(job: Job, steps: list[tuple[float, Step]], optimizer: Any, progres
             )
 
 
-def optimizer_step(job: Job, step: Step, optimizer: Any, rate: float, progress: Progress) -> tuple[float, float]:
-    """Take one step; return its loss in nats per target token and the norm of its gradient before clipping."""
+def optimizer_step(
+    job: Job, step: Step, optimizer: Any, rate: float, progress: Progress
+) -> tuple[float, float, float | None]:
+    """Take one step.
+
+    Returns:
+        Its loss in nats per target token, the norm of its gradient before clipping, and the divergence from the base in
+        nats per token where there is a teacher.
+    """
     job.model.train()
     if job.stack:
         job.stack.refresh()
     total = fitting(job, step, progress, lambda batches: gradients(job, batches))
+    kl = held_to_base(job, progress.step) if job.teacher else None
     examples = [job.train[index] for batch in step for index in batch]
     progress.tokens += sum(example.tokens for example in examples)
     progress.target_tokens += sum(len(example.target_ids) for example in examples)
@@ -140,7 +149,7 @@ def optimizer_step(job: Job, step: Step, optimizer: Any, rate: float, progress: 
         group["lr"] = rate
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return total, norm
+    return total, norm, kl
 
 
 def gradients(job: Job, step: Step) -> float:
@@ -187,16 +196,31 @@ def validation_steps(job: Job, total: int) -> set[int]:
     return {round(total * (n + 1) / count) for n in range(count)}
 
 
-def validate_and_keep(job: Job, progress: Progress, out: Outlet) -> None:
-    """Measure on the validation examples; keep the weights if they are the best so far, stop if patience ends."""
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """What the validation examples say of the weights as they are."""
+
+    loss: float  # nats per target token
+    score: float | None  # of the metric that keep_best names
+    value: float  # what decides; less is better
+
+
+def validated(job: Job) -> Validated:
+    """Measure on the validation examples."""
     loss = validation_loss(job)
     score = job.score() if job.score else None
+    return Validated(loss, score, loss if score is None else -score)
+
+
+def validate_and_keep(job: Job, progress: Progress, out: Outlet) -> None:
+    """Measure on the validation examples; keep the weights if they are the best so far, stop if patience ends."""
+    found = validated(job)
     job.model.train()
-    if not math.isfinite(loss):
-        raise broke_down(job, progress.step, f"the validation loss is {loss}")
-    out.record(point(progress, validation_loss=loss, validation_score=score))
-    out.show(progress.step, f"validation loss {loss:.3f} nats per token")
-    value = loss if score is None else -score
+    if not math.isfinite(found.loss):
+        raise broke_down(job, progress.step, f"the validation loss is {found.loss}")
+    out.record(point(progress, validation_loss=found.loss, validation_score=found.score))
+    out.show(progress.step, f"validation loss {found.loss:.3f} nats per token")
+    value = found.value
     if value < progress.best:
         progress.best, progress.best_step, progress.worse = value, progress.step, 0
         save_best(job, progress)
@@ -219,48 +243,3 @@ def point(progress: Progress, note: str = "", **values: float | None) -> TrainPo
         step=progress.step, epoch=round(progress.epoch, 4), seconds=round(progress.seconds, 3),
         tokens=progress.tokens, target_tokens=progress.target_tokens, note=note, **values,
     )  # fmt: skip
-
-
-@contextmanager
-def ready(job: Job) -> Iterator[Job]:
-    """Have the model as the loop computes with it: in fused layers where it can be had so, else in its own."""
-    with attention(job), fused(plain(job.model), dtype=computed_in(job)) as stack:
-        yield replace(job, stack=stack)
-
-
-@contextmanager
-def attention(job: Job) -> Iterator[None]:
-    """Let a causal model take examples end to end in one row."""
-    model = plain(job.model)
-    if job.kind == "causal" and takes_ragged(model):
-        with attending(model, NAME):
-            yield
-    else:
-        yield
-
-
-@contextmanager
-def answering(model: Any) -> Iterator[None]:
-    """Let a model that is in training write answers: padded batches, no dropout; afterwards it trains on."""
-    whole = plain(model)
-    was_training = model.training
-    model.eval()
-    usual = whole.config._attn_implementation
-    try:
-        with attending(whole, "sdpa" if usual == NAME else usual):
-            yield
-    finally:
-        model.train(was_training)
-
-
-def computed_in(job: Job) -> torch.dtype:
-    """Return the number format of the products: bfloat16 where asked for, else that of the weights."""
-    own: torch.dtype = next(job.model.parameters()).dtype
-    return torch.bfloat16 if job.autocast else own
-
-
-@contextmanager
-def computing(job: Job) -> Iterator[None]:
-    """Compute in bfloat16 where the weights are fp32 and the machine is faster with it."""
-    with torch.autocast(job.model.device.type, torch.bfloat16, enabled=job.autocast):
-        yield

@@ -45,24 +45,36 @@ def loss_sum(model: Any, batch: Batch, kind: str, *, stack: Packed | None = None
         assert batch.attention_mask is not None
         before = decoder_inputs(model, batch.labels)
         return stack.loss_sum(batch.input_ids, batch.attention_mask, before, batch.labels)
+    if stack is not None:
+        assert batch.position_ids is not None
+        segments = Segments(batch.lengths, batch.shared)
+        return stack.loss_sum(batch.input_ids[0], batch.position_ids[0], shifted(batch.labels)[0], segments)
+    logits, labels = counted_logits(model, batch, kind)
+    return cross_entropy(_wide(logits), labels, reduction="sum")
+
+
+def counted_logits(model: Any, batch: Batch, kind: str) -> tuple[Tensor, Tensor]:
+    """Return what a model says where the loss counts, (N, V), and the tokens that are right there, (N,).
+
+    Args:
+        model: A transformers model, or one wrapped by peft.
+        batch: What ``make_batch`` made, with nothing shared.
+        kind: "causal" or "seq2seq"; the rows of the latter hold padding too, whose label is IGNORED.
+    """
     if kind == "seq2seq":
         # Ids that the loss ignores still enter the decoder as input; any valid id will do there.
         logits = model(
             input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=None,
             decoder_input_ids=decoder_inputs(model, batch.labels), use_cache=False,
         ).logits  # fmt: skip
-        return cross_entropy(_wide(logits.flatten(0, 1)), batch.labels.flatten(), reduction="sum")
+        return logits.flatten(0, 1), batch.labels.flatten()
     labels = shifted(batch.labels)[0]
-    if stack is not None:
-        assert batch.position_ids is not None
-        segments = Segments(batch.lengths, batch.shared)
-        return stack.loss_sum(batch.input_ids[0], batch.position_ids[0], labels, segments)
     counted = (labels != IGNORED).nonzero().squeeze(1)
     logits = model(
         input_ids=batch.input_ids, position_ids=batch.position_ids, segment_lengths=list(batch.lengths),
         logits_to_keep=counted, use_cache=False,
     ).logits[0]  # fmt: skip
-    return cross_entropy(_wide(logits), labels[counted], reduction="sum")
+    return logits, labels[counted]
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,24 +13,29 @@ import torch
 
 from tunesmith import __version__
 from tunesmith.data.encode import Coder, Encoded, encode_training, named
+from tunesmith.data.replay import general_examples, replayed
 from tunesmith.data.templates import instruction, load_template
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, UserError
 from tunesmith.machine import fastest_dtype, peak_memory, reset_peak
-from tunesmith.mixtures import mixture_draw, mixture_settings, of_tuned_tasks
+from tunesmith.mixtures import mixture_draw, mixture_settings, of_tuned_tasks, quotas_of
 from tunesmith.models.catalog import fingerprint, public_name
 from tunesmith.models.load import Loaded, load
 from tunesmith.progress import say
 from tunesmith.recipe import resolved, train_settings
-from tunesmith.records import AdapterCard, Example, TrainResult
+from tunesmith.records import AdapterCard, EncodingHealth, Example, TrainResult
 from tunesmith.registry import METHODS, resolve
 from tunesmith.rundir import CandidateDir, write_record
 from tunesmith.settings import Recipe, TrainSettings
-from tunesmith.training.checkpoint import full_disk_explained, publish
-from tunesmith.training.job import Job, Progress
-from tunesmith.training.loop import answering, train
+from tunesmith.training.averaging import average
+from tunesmith.training.checkpoint import damage, full_disk_explained, publish, read_checkpoint, write_checkpoint
+from tunesmith.training.computing import answering
+from tunesmith.training.job import Job, Progress, load_trainable
+from tunesmith.training.job import trainable as trainable_weights
+from tunesmith.training.loop import train
 from tunesmith.training.nearest import nearest_tokens
 from tunesmith.training.optimizer import auto_rate
 from tunesmith.training.preparing import attach_prepared, losses_of
+from tunesmith.training.teacher import make_teacher, read_by
 
 CARD = "tunesmith.json"  # the AdapterCard beside the weights
 
@@ -42,6 +48,8 @@ class Ingredients:
     model: Path  # folder of the base
     train: Sequence[Example]
     validation: Sequence[Example]
+    start: Path | None = None  # what was learned on the tasks before, in a sequence; None: the base as it is
+    keep: bool = False  # whether another task comes after these
 
 
 def tune(
@@ -55,52 +63,124 @@ def tune(
         where: Its folder.
         score: A generated metric on validation examples, wanted when ``keep_best`` is not the loss.
     """
+    candidate = given.recipe.candidates[name]
+    method = resolve("method", candidate.method, METHODS)
+    reset_peak()
+    made = make_ready(given, name, where, score=score)
+    progress = train(made.job)
+    averaged = average(made.job, method, base=lambda: load(given.model).model)
+    write_adapter(given, name, made.job.model, made.loaded, where)
+    keep_for_the_next(given, made.job.model, where)
+    result = TrainResult(
+        method=candidate.method,
+        trainable=made.trainable,
+        total=made.total,
+        peak_bytes=peak_memory(),
+        adapter_bytes=sum(path.stat().st_size for path in where.adapter.iterdir()),
+        learning_rate=made.job.rate,
+        precision="bfloat16" if made.half else "float32",
+        encoding=made.encoding,
+        replayed=made.replayed,
+        averaged=averaged,
+        **reached(progress, made.job.settings),
+    )
+    write_record(where.train_result, result)
+    shutil.rmtree(where.checkpoints, ignore_errors=True)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """All that training needs, and what its record says of it."""
+
+    job: Job
+    loaded: Loaded
+    trainable: int  # parameters
+    total: int
+    half: bool  # bfloat16
+    encoding: EncodingHealth
+    replayed: int  # general instructions among the examples
+
+
+def make_ready(given: Ingredients, name: str, where: CandidateDir, *, score: Callable[[Loaded], float] | None) -> Ready:
+    """Load the base, attach the method to it, and encode the examples."""
+    check_start(given.start)
     recipe, candidate, settings = given.recipe, given.recipe.candidates[name], train_settings(given.recipe, name)
     method = resolve("method", candidate.method, METHODS)
     half = settings.precision == "bfloat16" or (settings.precision == "auto" and fastest_dtype() == torch.bfloat16)
     frozen = method.ON_DISK == "adapter"
-    reset_peak()
     torch.manual_seed(recipe.seed)
     dtype = torch.bfloat16 if half and frozen else torch.float32
     loaded = load(given.model, dtype=dtype, quantize=getattr(method, "QUANTIZE", False))
     total = loaded.model.num_parameters()
     trainable = method.count(candidate.settings, loaded.model)
     say(f"{name}: {candidate.method} trains {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f} %)")
+    limit = check_context(loaded, settings)
+    teacher = make_teacher(loaded, weight=settings.kl, limit=limit) if settings.kl else None  # before it is changed
     looks_first = hasattr(method, "prepare")  # at examples; it has no virtual tokens that those would begin with
     model = loaded.model if looks_first else attached(recipe, name, loaded)
     coder = Coder(loaded.tokenizer, loaded.kind, check_context(loaded, settings), loaded.virtual)
-    examples, encoding = encode_training(of_tuned_tasks(recipe, name, given.train), coder)
+    own = of_tuned_tasks(recipe, name, given.train)
+    mixed = with_replay(own, recipe, name)
+    examples, encoding = encode_training(mixed, coder)
     validation = encode_validation(given, coder, settings, name=name)
-    made_of = identity(given, name, [*examples, *validation])
+    teacher = read_by(teacher, coder) if teacher else None
+    made_of = identity(given, name, [*examples, *validation, *(teacher.texts if teacher else ())])
     if looks_first:
         model = attach_prepared(
             method, candidate.settings, loaded, losses=losses_of(loaded, examples, seed=recipe.seed),
             kept=where.checkpoints, identity=made_of,
         )  # fmt: skip
+    go_on_from(model, given.start)
     rate = settings.learning_rate
     if rate == "auto":
         rate = auto_rate(candidate.method, parameters=total, kind=loaded.kind)
     job = Job(
         name, model, loaded.kind, loaded.tokenizer.pad_token_id, examples, validation, settings, rate, recipe.seed,
-        half and not frozen, where.checkpoints, where.train_log, made_of,
-        scorer(loaded, model, score), mixture_draw(recipe, name, given.train, [one.example_id for one in examples]),
+        half and not frozen, where.checkpoints, where.train_log, made_of, scorer(loaded, model, score),
+        mixture_draw(recipe, name, own, [one.example_id for one in examples]), teacher,
     )  # fmt: skip
-    progress = train(job)
-    write_adapter(given, name, model, loaded, where)
-    result = TrainResult(
-        method=candidate.method,
-        trainable=trainable,
-        total=total,
-        peak_bytes=peak_memory(),
-        adapter_bytes=sum(path.stat().st_size for path in where.adapter.iterdir()),
-        learning_rate=rate,
-        precision="bfloat16" if half else "float32",
-        encoding=encoding,
-        **reached(progress, settings),
-    )
-    write_record(where.train_result, result)
-    shutil.rmtree(where.checkpoints, ignore_errors=True)
-    return result
+    return Ready(job, loaded, trainable, total, half, encoding, len(mixed) - len(own))
+
+
+def with_replay(training: Sequence[Example], recipe: Recipe, name: str) -> list[Example]:
+    """Return the training examples, with general instructions after them where the recipe wants some.
+
+    Their share is that of an epoch, which may have fewer examples than there are, or the same ones several times.
+    """
+    share = train_settings(recipe, name).replay
+    known = general_examples() if share else []
+    quotas = quotas_of(recipe, name, Counter(example.task for example in training))
+    epoch = len(training) if quotas is None else sum(quotas.values())
+    order = replayed(epoch, share, known=len(known), seed=recipe.seed)
+    if len(order) > len(known):
+        say(f"{name}: train.replay wants {len(order)} general instructions, and {len(known)} are there; they repeat.")
+    return [*training, *(known[number] for number in order)]
+
+
+def go_on_from(model: Any, start: Path | None) -> None:
+    """Put into a model what was learned before, if there was something before."""
+    if start:
+        load_trainable(model, read_checkpoint(start).tensors["weights"])
+
+
+def check_start(start: Path | None) -> None:
+    """Make sure that what was learned before is there and whole.
+
+    Raises:
+        UserError: It is not.
+    """
+    if start and (problem := damage(start)):
+        raise UserError(
+            f"{start}: {problem}. It is what the next task of the sequence begins with: delete {start.parent} and run "
+            "the same command again."
+        )
+
+
+def keep_for_the_next(given: Ingredients, model: Any, where: CandidateDir) -> None:
+    """Write what was learned where the next task of a sequence begins."""
+    if given.keep:
+        write_checkpoint(where.root, where.learned.name, {"weights": trainable_weights(model)}, {})
 
 
 def attached(recipe: Recipe, name: str, loaded: Loaded) -> Any:
@@ -138,6 +218,8 @@ def identity(given: Ingredients, name: str, encoded: Sequence[Encoded]) -> str:
     if mixture := mixture_settings(recipe, name):
         settings.append(mixture.model_dump())
     digest.update(json.dumps(settings, sort_keys=True).encode())
+    if given.start:
+        digest.update(fingerprint(given.start).encode())
     for example in encoded:
         digest.update(repr((example.example_id, example.input_ids, example.target_ids)).encode())
     return digest.hexdigest()

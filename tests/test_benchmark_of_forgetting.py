@@ -1,0 +1,63 @@
+"""The benchmark of forgetting runs from the data to its cells, and goes on where it was."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_run import chats
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "benchmarks" / "forgetting.py"
+
+
+def run(*arguments: object, folder: Path) -> str:
+    surroundings = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        cwd=folder,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_without_data_it_says_what_it_needs(tmp_path: Path) -> None:
+    assert run(folder=tmp_path).startswith("forgetting: skipped, it needs --data FOLDER")
+
+
+@pytest.mark.slow
+def test_with_a_tiny_model_it_measures_every_cell_and_redoes_none(tmp_path: Path, tiny_causal: Path) -> None:
+    rows = [json.dumps({"dialogue": asked, "summary": wanted}) + "\n" for asked, wanted, _ in chats()]
+    (tmp_path / "train_small.jsonl").write_text("".join(rows[:20]), encoding="utf-8")
+    (tmp_path / "dev.jsonl").write_text("".join(rows[20:]), encoding="utf-8")
+    asked = ("--data", tmp_path, "--out", tmp_path / "out", "--limit", 6, "--model", tiny_causal)
+    found = json.loads(run(*asked, folder=tmp_path))
+    methods = {name: (cell["method"], cell["tasks"], cell["cures"]) for name, cell in found["cells"].items()}
+    assert methods == {
+        **{f"{name}{slow}": (name, 1, []) for name in ("full", "lora") for slow in ("", "-slow")},
+        **{f"{name}{slow}-replay": (name, 1, ["replay 0.1"]) for name in ("full", "lora") for slow in ("", "-slow")},
+        "soft-prompt": ("soft-prompt", 1, []),
+        "full-multi-task": ("full", 5, []),
+        "lora-multi-task": ("lora", 5, []),
+    }
+    for cell in found["cells"].values():
+        assert cell["gain"]["low"] <= cell["gain"]["difference"] <= cell["gain"]["high"]
+        assert cell["items"]["low"] <= cell["items"]["change"] <= cell["items"]["high"]
+        assert cell["items"]["n"] == 340
+        assert cell["prose"]["n"] == 63
+        assert len(cell["skills"]) == 11
+    assert found["cells"]["full-replay"]["examples"] == 7
+    assert found["cells"]["full-multi-task"]["examples"] == 30
+    assert [one["candidate"] for one in found["effects of replay"]] == [
+        "full-replay", "full-slow-replay", "lora-replay", "lora-slow-replay",
+    ]  # fmt: skip
+    assert not any(row["dialogue"] in json.dumps(found) for row in map(json.loads, rows)), "no text of the data is kept"
+    trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("train.json")}
+    assert len(trained) == 11
+    assert json.loads(run(*asked, folder=tmp_path)) == found
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
