@@ -263,7 +263,7 @@ def _sequence_problems(recipe: Recipe, document: Document) -> list[str]:
     known = [name for name in recipe.sequence if name in names]
     asked = scored(recipe.tasks, recipe.mixture)
     problems += [
-        f"{place}: sequence: task {name} is not scored, as mixture.scored has it, and R needs its scores. Score all tasks."
+        f"{place}: sequence: task {name} is not scored, as mixture.scored has it, and R needs that. Score all tasks."
         for name in known
         if name not in asked
     ]
