@@ -63,7 +63,8 @@ def merge(model: Any) -> Any:
     """
     from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
-    config, learned = model.peft_config["default"], get_peft_model_state_dict(model)
+    config = model.peft_config["default"]
+    learned = get_peft_model_state_dict(model, save_embedding_layers=False)  # else peft asks the hub for the base
     with quiet_peft():
         plain = get_peft_model(model.unload().dequantize(), config)
         set_peft_model_state_dict(plain, learned)
