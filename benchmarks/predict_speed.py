@@ -62,7 +62,7 @@ def contenders(
         Contender(OWN, "own_answering.py", Path(sys.executable), order),
         Contender(TUNED, **peer, order={**tuned, **generate, "batch": batch, "sorted": True}),
         Contender(PEER, **peer, order={**usual, **generate, "batch": 8, "sorted": False}),
-        Contender(CONTINUOUS, **peer, order={**tuned, "program": "continuous", "sorted": True}),
+        Contender(CONTINUOUS, **peer, order={**tuned, "program": "continuous", "batch": BATCHES[-1]}),
     ]
 
 
@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=48, help="longest answer, in tokens")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=300.0, help="after which a turn is ended, and has failed")
     parser.add_argument("--longest", type=int, default=1024, help="tokens of a prompt with its answer")
     parser.add_argument("--peers", type=Path, help="Python that has torch and transformers")
     parser.add_argument("--out", type=Path, default=Path("runs/predict_speed"))
@@ -141,6 +142,8 @@ def main() -> None:
     tried = best_batch(options, contenders(options, out / "prompts.json", model, products[0], 8)[1], out / "turns")
     batch = max(tried, key=lambda size: tried[size]) if tried else 8
     players = contenders(options, out / "prompts.json", model, products[0], batch)
+    for one in players:
+        one.patience = options.seconds
     play(
         players, out / "turns", rounds=options.rounds, between=lambda: products.append(matrix_products(options.threads))
     )

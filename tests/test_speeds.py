@@ -83,6 +83,10 @@ def test_one_that_failed_or_was_too_slow_sits_out(tmp_path: Path, turns: ModuleT
     turns.play([failing], tmp_path / "turns", rounds=3, between=lambda: None)
     assert failing.failed == "no memory"
     assert failing.turns == []
+    endless = program(tmp_path, "import time\ntime.sleep(60)", turns)
+    endless.patience = 0.5
+    turns.play([endless], tmp_path / "turns", rounds=3, between=lambda: None)
+    assert endless.failed == "it took longer than 0.5 s"
     slow = program(tmp_path, "json.dump({'seconds': [9, 2], 'wanted': 3}, open(order['out'], 'w'))", turns)
     turns.play([slow], tmp_path / "turns", rounds=3, between=lambda: None)
     assert len(slow.turns) == 1

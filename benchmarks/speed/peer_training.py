@@ -107,7 +107,8 @@ def callback(clock: Clock) -> Any:
             clock.start()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            control.should_training_stop = control.should_training_stop or clock.tick()
+            late = clock.tick()  # always: at the last step the trainer has asked to stop before us
+            control.should_training_stop = control.should_training_stop or late
 
     return Timing()
 

@@ -26,6 +26,7 @@ class Contender:
     order: dict[str, Any]
     environment: dict[str, str] = field(default_factory=dict)
     turns: list[dict[str, Any]] = field(default_factory=list)
+    patience: float | None = None  # seconds after which a turn is ended, and has failed
     slow: bool = False  # its time ran out: it is not asked again
     failed: str = ""  # the last line of what it said when it failed
 
@@ -37,7 +38,11 @@ class Contender:
         words = [str(self.python), str(HERE / self.script), str(asked)]
         started = time.perf_counter()
         environment = {**os.environ, **CALM, **self.environment}
-        done = subprocess.run(words, capture_output=True, text=True, env=environment)
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=self.patience)
+        except subprocess.TimeoutExpired:
+            self.failed = f"it took longer than {self.patience:g} s"
+            return None
         if done.returncode or not out.is_file():
             self.failed = next(iter(done.stderr.strip().splitlines()[-1:]), f"exit code {done.returncode}")
             (folder / "failed.txt").write_text(f"{self.name}\n{done.stdout}\n{done.stderr}", encoding="utf-8")
