@@ -19,6 +19,7 @@ from tunesmith.inference.asking import Asker
 from tunesmith.inference.generate import generate
 from tunesmith.inference.together import Adapters
 from tunesmith.inference.tuned import Tuned
+from tunesmith.models.fused.stack import read_stack
 from tunesmith.models.tiny import write_tiny
 from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example
@@ -135,6 +136,17 @@ def test_they_are_really_in_one_batch(
     monkeypatch.setattr(turn, "take", lambda marks: (take(marks), owners.append(set(turn.owners.tolist()))))
     shared.answer(ROWS[:5], adapter=list(own))
     assert {1, 2, 3, 4, 5} in owners
+
+
+def test_prompts_alone_share_a_base_of_fused_layers(
+    models: dict[str, Path], folders: Callable[[str], dict[str, Path]]
+) -> None:
+    own = {name: folders("causal")[name] for name in ("soft-prompt", "p-tuning")}
+    shared = Tuned.load(models["causal"], own)
+    assert read_stack(shared.loaded.model, dtype=torch.float32) is not None
+    names = ["soft-prompt", "p-tuning"] * 4
+    expected = {name: Tuned.load(folder).answer(ROWS) for name, folder in own.items()}
+    assert shared.answer(ROWS, adapter=names) == [expected[name][n] for n, name in enumerate(names)]
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
