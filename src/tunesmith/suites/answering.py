@@ -17,6 +17,7 @@ from tunesmith.inference.rank import rank_all
 from tunesmith.models.load import Loaded
 from tunesmith.progress import track
 from tunesmith.settings import GenerateSettings
+from tunesmith.suites.hush import hushed
 
 HEAD = 48  # tokens that prompts must begin with alike to be read together
 TAIL = 8  # tokens at the end of an answer in which a word that ends it is looked for
@@ -131,7 +132,8 @@ def language_model(loaded: Loaded) -> Any:
 
     room = loaded.context - len(loaded.virtual.get("", ())) if loaded.context else None
     bare = _Bare(loaded.model.device, loaded.model.config)  # so that the harness cannot tie or move weights
-    model = Model(pretrained=bare, tokenizer=loaded.tokenizer, max_length=room)
+    with hushed():
+        model = Model(pretrained=bare, tokenizer=loaded.tokenizer, max_length=room)
     model.loaded = loaded
     return model
 
