@@ -55,14 +55,14 @@ def contenders(
     fast = "bfloat16" if formats["bfloat16"] > 1.1 * formats["float32"] else "float32"
     order = {"stream": str(stream), "model": str(model), "threads": options.threads, "dtype": fast}
     usual = {**order, "tuned": False, "dtype": "float32"}  # as the model's file has it
-    tuned = {**order, "tuned": True, "medium": formats["float32, medium"] > 1.02 * formats["float32"]}
+    tuned = {**order, "tuned": True, "medium": formats["float32, medium"] > 1.2 * formats["float32"]}
     peer = {"script": "peer_answering.py", "python": options.peers}
     generate = {"program": "generate"}
     return [
         Contender(OWN, "own_answering.py", Path(sys.executable), order),
         Contender(TUNED, **peer, order={**tuned, **generate, "batch": batch, "sorted": True}),
         Contender(PEER, **peer, order={**usual, **generate, "batch": 8, "sorted": False}),
-        Contender(CONTINUOUS, **peer, order={**tuned, "program": "continuous", "batch": BATCHES[-1]}),
+        Contender(CONTINUOUS, **peer, most=1, order={**tuned, "program": "continuous", "batch": BATCHES[-1]}),
     ]
 
 

@@ -49,7 +49,9 @@ def training(result: Result, table: Table) -> str:
 def row(program: str, cell: Result, task: Result) -> Sequence[str]:
     """Return the line of one program in a task of training."""
     if "failed" in cell:
-        return (program, f"failed: {cell['failed']}", "", "", "", "", "")
+        bound = cell.get("at most tokens a second")
+        told = f"failed: {cell['failed']}" + (f", so at most {bound:.0f}" if bound else "")
+        return (program, told, "", "", "", "", "")
     gate = cell["equality"]
     difference = gate["largest difference of a step's loss"]
     off = f"{difference:.1e}"

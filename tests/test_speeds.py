@@ -78,11 +78,15 @@ def test_a_turn_is_a_process_that_gets_an_order_and_writes_what_it_found(tmp_pat
     assert not one.slow
 
 
-def test_one_that_failed_or_was_too_slow_sits_out(tmp_path: Path, turns: ModuleType) -> None:
+def test_one_that_failed_or_was_too_slow_or_has_had_its_turns_sits_out(tmp_path: Path, turns: ModuleType) -> None:
     failing = program(tmp_path, "sys.exit('no memory')", turns)
     turns.play([failing], tmp_path / "turns", rounds=3, between=lambda: None)
     assert failing.failed == "no memory"
     assert failing.turns == []
+    once = program(tmp_path, "json.dump({'seconds': [9, 2]}, open(order['out'], 'w'))", turns)
+    once.most = 1
+    turns.play([once], tmp_path / "turns", rounds=3, between=lambda: None)
+    assert len(once.turns) == 1
     endless = program(tmp_path, "import time\ntime.sleep(60)", turns)
     endless.patience = 0.5
     turns.play([endless], tmp_path / "turns", rounds=3, between=lambda: None)
@@ -106,7 +110,8 @@ def cell(**more: Any) -> dict[str, Any]:
 
 def result() -> dict[str, Any]:
     void = {"equality": {"largest difference of a step's loss": 0.5, "passed": False}}
-    cells = {"tunesmith": cell(), "fast": cell(), "alike": cell(), "other": void, "broken": {"failed": "no memory"}}
+    cells = {"tunesmith": cell(), "fast": cell(), "alike": cell(), "other": void, "broken": {"failed": "no memory"},
+             "late": {"failed": "it took longer than 9 s", "at most tokens a second": 41.2}}  # fmt: skip
     task = {
         "model": "a model", "rows": 12, "tokens": 3456, "counted tokens": 456, "cells": cells,
         "matrix products in 1e12 a second": {"float32": 0.1, "bfloat16": 0.02},
@@ -130,6 +135,7 @@ def test_losses_ties_and_failures_are_told(speeds: ModuleType, tmp_path: Path, m
         "alike | 200 | 190 to 210 | 1.03 times as fast: a tie | 41% | 2.5 GB | 1.2e-05",
         "other | void: it did not learn the same |  |  |  |  | 5.0e-01",
         "broken | failed: no memory |  |  |  |  | ",
+        "late | failed: it took longer than 9 s, so at most 41 |  |  |  |  | ",
     ]
     assert "Goals: 3 times fast: missed; 1 times alike: met; 2 times other: nothing to compare with." in told
     assert told.endswith("a machine, 2026-11-25, torch 2.13.0. All of it: "

@@ -95,6 +95,8 @@ def common_arguments(order: dict[str, Any], folder: str) -> dict[str, Any]:
     }  # fmt: skip
     if order["tuned"]:
         found |= {"optim": "adamw_torch_fused", "gradient_checkpointing": False, "bf16": order.get("autocast", False)}
+    if order.get("wide"):
+        found["bf16"] = False
     return found
 
 

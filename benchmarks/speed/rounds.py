@@ -27,6 +27,7 @@ class Contender:
     environment: dict[str, str] = field(default_factory=dict)
     turns: list[dict[str, Any]] = field(default_factory=list)
     patience: float | None = None  # seconds after which a turn is ended, and has failed
+    most: int | None = None  # turns that it takes at most
     slow: bool = False  # its time ran out: it is not asked again
     failed: str = ""  # the last line of what it said when it failed
 
@@ -64,7 +65,7 @@ def play(contenders: Sequence[Contender], folder: Path, *, rounds: int, between:
     for number in range(rounds):
         between()
         for one in contenders:
-            if one.failed or one.slow:
+            if one.failed or one.slow or len(one.turns) == one.most:
                 continue
             found = one.take_turn(folder)
             said = f"failed: {one.failed}"
