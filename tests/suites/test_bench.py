@@ -35,14 +35,25 @@ BBH = ("bbh-direct/navigate", "bbh-direct/object_counting")
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path, texts: tuple[str, ...]) -> Path:
-    """Another random model in the place of one that full tuning left."""
+def base(tmp_path_factory: pytest.TempPathFactory, steady_torch: None) -> Path:
+    """A random model for which every choice is one token, so that it chooses by more than their lengths."""
+    return write_model(tmp_path_factory.mktemp("models") / "chooser", seed=0)
+
+
+def write_model(folder: Path, *, seed: int) -> Path:
     from tunesmith.models.tiny import write_tiny
 
+    words = "yes no True False Neither A B C D".split()
+    return write_tiny(folder, kind="causal", texts=[f"Answer: {word}" for word in words] * 20, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
+    """Another random model in the place of one that full tuning left."""
     folder = tmp_path_factory.mktemp("run") / "candidates" / "other" / "adapter"
-    write_tiny(folder, kind="causal", texts=texts, seed=1)
+    write_model(folder, seed=1)
     card = AdapterCard(
-        model=str(tiny_causal), model_hash="", method="full", settings={}, tasks=(), seed=0, max_tokens=512,
+        model=str(base), model_hash="", method="full", settings={}, tasks=(), seed=0, max_tokens=512,
         tunesmith="0",
     )  # fmt: skip
     write_record(folder / "tunesmith.json", card)
@@ -109,10 +120,10 @@ def check_equal(result: BenchResult, run: int, found: Any) -> None:
 
 
 def test_base_and_tuned_are_scored_as_the_harness_scores_them(
-    data: Path, tiny_causal: Path, tuned: Path, tmp_path: Path, without_hub: None
+    data: Path, base: Path, tuned: Path, tmp_path: Path, without_hub: None
 ) -> None:
     request = Request(
-        ("superglue", *MMLU, *BBH, "glue/rte", "glue/cola", "glue/mrpc"), model=str(tiny_causal), adapters=(tuned,),
+        ("superglue", *MMLU, *BBH, "glue/rte", "glue/cola", "glue/mrpc"), model=str(base), adapters=(tuned,),
         data=data, limit=6, seed=4,
     )  # fmt: skip
     results = bench(request, out=tmp_path)
@@ -120,39 +131,41 @@ def test_base_and_tuned_are_scored_as_the_harness_scores_them(
     for result in results:
         assert [run.candidate for run in result.runs] == ["base", "other"]
         assert read_record(tmp_path / "bench" / f"{result.suite}.json", BenchResult) == result
-        check_equal(result, 0, directly(tiny_causal, result))
+        check_equal(result, 0, directly(base, result))
         check_equal(result, 1, directly(tuned, result))
     glue = results[3]
     assert {score.metric for score in glue.runs[0].scores} >= {"acc", "f1", "mcc"}
     assert all(delta.stderr is not None for delta in glue.deltas)
-    assert any(delta.difference for result in results for delta in result.deltas)
+    for result in results[:2]:  # random models choose rightly and wrongly, and not alike
+        assert any(delta.better for delta in result.deltas)
+        assert any(delta.worse for delta in result.deltas)
 
 
 @pytest.mark.parametrize("chat_template", [False, True])
 def test_worked_examples_are_those_of_the_harness(
-    data: Path, tiny_causal: Path, tmp_path: Path, without_hub: None, *, chat_template: bool
+    data: Path, base: Path, tmp_path: Path, without_hub: None, *, chat_template: bool
 ) -> None:
     request = Request(
-        ("superglue/rte", "mmlu/anatomy"), model=str(tiny_causal), data=data, limit=4, shots=2,
+        ("superglue/rte", "mmlu/anatomy"), model=str(base), data=data, limit=4, shots=2,
         chat_template=chat_template,
     )  # fmt: skip
     for result in bench(request, out=tmp_path):
         assert result.tasks[0].shots == 2
         assert result.chat_template == chat_template
         found = directly(
-            tiny_causal, result, apply_chat_template=chat_template, fewshot_random_seed=FEWSHOT_SEED
+            base, result, apply_chat_template=chat_template, fewshot_random_seed=FEWSHOT_SEED
         )  # fmt: skip
         check_equal(result, 0, found)
 
 
 def test_the_number_of_a_whole_suite_is_the_harnesss_own(
-    data: Path, tiny_causal: Path, tmp_path: Path, without_hub: None
+    data: Path, base: Path, tmp_path: Path, without_hub: None
 ) -> None:
     """Three tasks of unequal size stand for the 57 of the suite."""
     shutil.copytree(data, tmp_path / "data")
     path = tmp_path / "data" / "mmlu" / "test" / "anatomy_test.csv"
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:5]), encoding="utf-8")
-    (result,) = bench(Request(MMLU, model=str(tiny_causal), data=tmp_path / "data"), out=tmp_path)
+    (result,) = bench(Request(MMLU, model=str(base), data=tmp_path / "data"), out=tmp_path)
     group, *parts = result.runs[0].scores
     assert [len(task.items) for task in result.tasks] == [4, 10]
     assert (group.task, group.n) == ("mmlu", 14)
@@ -162,8 +175,8 @@ def test_the_number_of_a_whole_suite_is_the_harnesss_own(
     assert group.stderr == pytest.approx(pooled_sample_stderr([part.stderr for part in parts], [4, 10]))
 
 
-def test_glue_counts_every_task_the_same(data: Path, tiny_causal: Path, tmp_path: Path) -> None:
-    (result,) = bench(Request(("glue/rte", "glue/mrpc"), model=str(tiny_causal), data=data), out=tmp_path)
+def test_glue_counts_every_task_the_same(data: Path, base: Path, tmp_path: Path) -> None:
+    (result,) = bench(Request(("glue/rte", "glue/mrpc"), model=str(base), data=data), out=tmp_path)
     whole, *parts = result.runs[0].scores
     first = [part.value for part in parts if part.metric == "acc"]
     assert whole.metric == "mean of the tasks' first metrics"
@@ -171,9 +184,9 @@ def test_glue_counts_every_task_the_same(data: Path, tiny_causal: Path, tmp_path
 
 
 def test_a_suite_leaves_out_the_tasks_without_a_file_and_names_it(
-    data: Path, tiny_causal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (result,) = bench(Request(("superglue",), model=str(tiny_causal), data=data, limit=2), out=tmp_path)
+    (result,) = bench(Request(("superglue",), model=str(base), data=data, limit=2), out=tmp_path)
     assert [(one.task, one.wanted) for one in result.left_out] == [
         ("superglue/record", ("superglue/ReCoRD/val.jsonl",))
     ]
@@ -200,7 +213,7 @@ def test_a_task_that_was_named_needs_its_file(
 
 
 def test_a_task_that_the_harness_cannot_load_is_left_out_with_its_reason(
-    data: Path, tiny_causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As ReCoRD is with a transformers that has no metrics of its own any more."""
 
@@ -210,12 +223,12 @@ def test_a_task_that_the_harness_cannot_load_is_left_out_with_its_reason(
         return definition(path, whole=whole)
 
     monkeypatch.setattr(module, "definition", partly)
-    (result,) = bench(Request(("superglue",), model=str(tiny_causal), data=data, limit=1), out=tmp_path)
+    (result,) = bench(Request(("superglue",), model=str(base), data=data, limit=1), out=tmp_path)
     assert {one.task: one.why for one in result.left_out}["superglue/cb"] == (
         "the harness cannot load it here: No module named 'transformers.data.metrics'"
     )
     with pytest.raises(DataError) as error:
-        bench(Request(("superglue/cb",), model=str(tiny_causal), data=data, limit=1), out=tmp_path)
+        bench(Request(("superglue/cb",), model=str(base), data=data, limit=1), out=tmp_path)
     assert error.value.problems == (
         "superglue/cb: the harness cannot load it here: No module named 'transformers.data.metrics'.",
     )

@@ -89,7 +89,7 @@ def print_bench(results: Sequence[BenchResult], console: Console) -> None:
             "metric",
             "items",
             "base",
-            *(word for name in view.tuned for word in (name, "change", "items")),
+            *(word for name in view.tuned for word in (name, "change", "single items")),
         ]
         lines = [[row.task, row.metric, str(row.n), row.base, *_cells(row)] for row in (*view.whole, *view.tasks)]
         print_rows([header, *lines], console)
