@@ -36,6 +36,15 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
         yield before
 
 
+@pytest.fixture(autouse=True)
+def talkative() -> Iterator[None]:
+    """Let no test be quiet because one before it gave --quiet."""
+    from tunesmith.progress import be_quiet
+
+    yield
+    be_quiet(False)
+
+
 @pytest.fixture
 def users_home(own_home: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the folder of models that the user has; for tests marked ``network``."""

@@ -20,7 +20,7 @@ from tunesmith.settings import Recipe, TrainSettings
 KNOWN = {
     "RECIPE KEYS": ", ".join(Recipe.model_fields),
     "TRAIN KEYS": ", ".join(TrainSettings.model_fields),
-    "LORA KEYS": "method, shots, train, rank, alpha, dropout, targets, rslora, dora, init",
+    "LORA KEYS": "method, shots, train, mixture, rank, alpha, dropout, targets, rslora, dora, init",
     "METRICS": ", ".join(sorted({**GROUPS, **METRICS})),
     "METHODS": ", ".join(sorted(METHODS)),
     "CATALOG": ", ".join(CATALOG),
@@ -166,7 +166,7 @@ DATA = {
         4, 'chats.csv: template "dialogue-summary" names {{ summary }}, and there is no column "summary"; it has '
         'dialogue, mood, summry. Did you mean "summry"? Write `columns: {summary: COLUMN}` in the recipe, or change '
         "the template.",
-        files=(("chats.csv", "dialogue,summry,mood\nhello,hi,good\n"),),
+        files=(("chats.csv", "dialogue,summry,mood\n" + "".join(f"hello {n},hi,good\n" for n in range(40))),),
     ),
     "a column that is renamed and not there": Bad(
         4, 'chats.csv: `columns` of task "mood" names "temper", and there is no such column; it has dialogue, mood, '

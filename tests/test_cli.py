@@ -14,7 +14,10 @@ from small_run import Command, as_process, write_small
 
 from tunesmith import __version__
 
-COMMANDS = ("run", "init", "check", "show", "plan", "train", "predict", "score", "report", "ls", "pull", "doctor")
+COMMANDS = (
+    "run", "init", "check", "show", "plan", "train", "predict", "score", "report", "export", "bench", "ls", "pull",
+    "doctor",
+)  # fmt: skip
 ANSI = re.compile(r"\x1b")
 
 

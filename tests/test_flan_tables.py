@@ -70,7 +70,10 @@ def data(tmp_path: Path) -> Path:
 
 def test_every_set_becomes_rows_of_its_template(flan: ModuleType, data: Path, tmp_path: Path) -> None:
     flan.write_tables(data, tmp_path / "tables")
-    made = {path.stem: [json.loads(line) for line in path.open()] for path in (tmp_path / "tables").glob("*.jsonl")}
+    made = {
+        path.stem: [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        for path in (tmp_path / "tables").glob("*.jsonl")
+    }
     assert made["stars"] == [{"review": "Two\nlines", "stars": "4", "split": "train"}]
     assert made["intent"] == [{"text": "stop, please", "intent": "cancel order", "split": "train"}]
     assert made["multiple-choice"][0]["answer"] == "C"

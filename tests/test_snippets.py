@@ -112,7 +112,8 @@ def run_shell(block: Block) -> None:
                 code, printed = call(words[1:])
                 assert code == 0, f"{block.place}: {' '.join(words)}: {printed}"
         else:
-            assert words[0] in ("make", "pip"), f"{block.place}: nobody knows whether {words[0]} works"
+            script = words[0] == "python" and (README.parent / words[1]).is_file()
+            assert script or words[0] in ("make", "pip"), f"{block.place}: nobody knows whether {words[0]} works"
             (check_make if words[0] == "make" else check_pip)(words, block.place)
 
 

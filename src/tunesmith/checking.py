@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
+from tunesmith.data.mixture import scored
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.forgetting.in_turn import row_metric
 from tunesmith.forms import asked_form
 from tunesmith.metrics.scoring import expand_metrics, find_metric
+from tunesmith.mixtures import tuned_tasks
 from tunesmith.models.load import skeleton
 from tunesmith.recipe import train_settings
 from tunesmith.records import Example, Split
@@ -60,7 +62,7 @@ def _averaging(recipe: Recipe, name: str, validated: Set[str]) -> list[str]:
 
 
 def _sequence_problems(recipe: Recipe) -> list[str]:
-    """Return which tasks of a sequence have no metric that a row of R can hold."""
+    """Return which tasks of a sequence have no metric that a row of R can hold, or no place in the mixture."""
     problems = []
     for number, task in enumerate(recipe.tasks):
         names = expand_metrics(task.metrics, has_choices=bool(task.choices))
@@ -69,6 +71,19 @@ def _sequence_problems(recipe: Recipe) -> list[str]:
                 f"tasks.{number}.metrics: sequence compares tasks by points of 100 or %, and none of "
                 f"{', '.join(names)} is one. Add rouge1 or accuracy."
             )
+    asked = scored(recipe.tasks, recipe.mixture)
+    problems += [
+        f"sequence: task {name} is not scored, as mixture.scored has it, and R needs its scores. Score all tasks."
+        for name in recipe.sequence
+        if name not in asked
+    ]
+    problems += [
+        f"sequence: {candidate} is not tuned on task {name}, as its mixture has it. Take the task out of the sequence, "
+        "or tune on it."
+        for candidate, settings in recipe.candidates.items()
+        for name in recipe.sequence
+        if settings.method != "none" and name not in tuned_tasks(recipe, candidate)
+    ]
     return problems
 
 

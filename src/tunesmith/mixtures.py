@@ -7,7 +7,9 @@ from typing import Any
 
 from tunesmith.data.mixture import Draw, family_of, held_out, mix, tuned_on
 from tunesmith.data.replay import TASK as GENERAL
+from tunesmith.data.replay import general_examples, replayed
 from tunesmith.errors import DataError, did_you_mean
+from tunesmith.progress import say
 from tunesmith.records import Example, Mixture
 from tunesmith.settings import MixtureSettings, Recipe
 from tunesmith.yamlfile import Document, Key
@@ -48,6 +50,24 @@ def quotas_of(recipe: Recipe, name: str, counts: Mapping[str, int]) -> dict[str,
     if settings is None:
         return None
     return {share.task: share.per_epoch for share in mix(recipe.tasks, settings, counts) if share.per_epoch}
+
+
+def with_replay(training: Sequence[Example], recipe: Recipe, name: str, *, share: float) -> list[Example]:
+    """Return the training examples, with general instructions after them where ``train.replay`` wants some.
+
+    Args:
+        training: Examples of the tasks that the candidate is tuned on.
+        recipe: With its mixture, if it has one.
+        name: Of the candidate.
+        share: Of general instructions in an epoch, whose examples a mixture may take fewer times, or more often.
+    """
+    known = general_examples() if share else []
+    quotas = quotas_of(recipe, name, Counter(example.task for example in training))
+    epoch = len(training) if quotas is None else sum(quotas.values())
+    order = replayed(epoch, share, known=len(known), seed=recipe.seed)
+    if len(order) > len(known):
+        say(f"{name}: train.replay wants {len(order)} general instructions, and {len(known)} are there; they repeat.")
+    return [*training, *(known[number] for number in order)]
 
 
 def mixture_draw(recipe: Recipe, name: str, training: Sequence[Example], used: Sequence[str]) -> Draw | None:

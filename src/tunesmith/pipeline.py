@@ -106,7 +106,8 @@ def predict_candidate(job: Run, name: str) -> None:
 
     check_tuned(job, name)
     asked = examples(job, "test")
-    unasked = sorted({*tasks} - {example.task for example in asked})
+    there = {example.task for example in asked}
+    unasked = [task for task in tasks if task not in there]
     if unasked:
         raise DataError(f"there are no test examples for {', '.join(unasked)}. Give split.test a share of the rows.")
     begin(job, name)

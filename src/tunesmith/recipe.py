@@ -10,10 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunesmith.data.mixture import scored
 from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.findings import dotted, explain
-from tunesmith.mixtures import ROWS, mixture_problems, tuned_tasks
+from tunesmith.mixtures import ROWS, mixture_problems
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Candidate, MixtureSettings, Recipe, TrainSettings
 from tunesmith.yamlfile import Document, Key, parse_yaml, read_yaml, scalar
@@ -260,18 +259,4 @@ def _sequence_problems(recipe: Recipe, document: Document) -> list[str]:
         problems.append(f"{place}: sequence: {', '.join(twice)} stands there more than once. Name each task once.")
     if len(recipe.sequence) == 1:
         problems.append(f"{place}: sequence: one task is no sequence. Name at least two, or delete it.")
-    known = [name for name in recipe.sequence if name in names]
-    asked = scored(recipe.tasks, recipe.mixture)
-    problems += [
-        f"{place}: sequence: task {name} is not scored, as mixture.scored has it, and R needs that. Score all tasks."
-        for name in known
-        if name not in asked
-    ]
-    problems += [
-        f"{place}: sequence: {candidate} is not tuned on task {name}, as its mixture has it. Take the task out of the "
-        "sequence, or tune on it."
-        for candidate, settings in recipe.candidates.items()
-        for name in known
-        if settings.method != "none" and name not in tuned_tasks(recipe, candidate)
-    ]
     return problems

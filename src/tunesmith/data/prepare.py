@@ -95,9 +95,8 @@ def prepare(
         UserError: A package that a format needs is not installed.
     """
     forms = mixture.forms if mixture else {}
-    orders = _each(tasks, lambda task: _order(task, tasks, split, mixture))
-    check_forms([order.task for order in orders], forms)
-    read = _each(orders, lambda order: _read(order, data, seed=seed, base=base))
+    read = _each(tasks, lambda task: _read(_order(task, tasks, split, mixture), data, seed=seed, base=base))
+    check_forms([part.order.task for part in read], forms)
     placed = [item for part in read for item in part.placed]
     leaks = find_leaks(placed, similarity=data.leak_similarity)
     moved = {leak.moved_id for leak in leaks} if data.leaks == "move" else set()

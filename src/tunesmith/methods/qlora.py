@@ -4,6 +4,7 @@ Dettmers and others 2023, "QLoRA: Efficient Finetuning of Quantized LLMs", arXiv
 quantisation, by bitsandbytes. The corrections learn in float32, and learn to answer with the rounded base.
 """
 
+from copy import copy
 from importlib.util import find_spec
 from typing import Any
 
@@ -63,7 +64,8 @@ def merge(model: Any) -> Any:
     """
     from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
-    config = model.peft_config["default"]
+    config = copy(model.peft_config["default"])
+    config.base_model_name_or_path = None  # the same base, which has another name here than where it was saved
     learned = get_peft_model_state_dict(model, save_embedding_layers=False)  # else peft asks the hub for the base
     with quiet_peft():
         plain = get_peft_model(model.unload().dequantize(), config)

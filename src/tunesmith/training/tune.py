@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,10 @@ import torch
 
 from tunesmith import __version__
 from tunesmith.data.encode import Coder, Encoded, encode_training, named
-from tunesmith.data.replay import general_examples, replayed
 from tunesmith.data.templates import instruction, load_template
 from tunesmith.errors import DataError, UserError
 from tunesmith.machine import fastest_dtype, peak_memory, reset_peak
-from tunesmith.mixtures import mixture_draw, mixture_settings, of_tuned_tasks, quotas_of
+from tunesmith.mixtures import mixture_draw, mixture_settings, of_tuned_tasks, with_replay
 from tunesmith.models.catalog import fingerprint, public_name
 from tunesmith.models.load import Loaded, load
 from tunesmith.progress import say
@@ -121,7 +119,7 @@ def make_ready(given: Ingredients, name: str, where: CandidateDir, *, score: Cal
     model = loaded.model if looks_first else attached(recipe, name, loaded)
     coder = Coder(loaded.tokenizer, loaded.kind, check_context(loaded, settings), loaded.virtual)
     own = of_tuned_tasks(recipe, name, given.train)
-    mixed = with_replay(own, recipe, name)
+    mixed = with_replay(own, recipe, name, share=settings.replay)
     examples, encoding = encode_training(mixed, coder)
     validation = encode_validation(given, coder, settings, name=name)
     teacher = read_by(teacher, coder) if teacher else None
@@ -141,21 +139,6 @@ def make_ready(given: Ingredients, name: str, where: CandidateDir, *, score: Cal
         mixture_draw(recipe, name, own, [one.example_id for one in examples]), teacher,
     )  # fmt: skip
     return Ready(job, loaded, trainable, total, half, encoding, len(mixed) - len(own))
-
-
-def with_replay(training: Sequence[Example], recipe: Recipe, name: str) -> list[Example]:
-    """Return the training examples, with general instructions after them where the recipe wants some.
-
-    Their share is that of an epoch, which may have fewer examples than there are, or the same ones several times.
-    """
-    share = train_settings(recipe, name).replay
-    known = general_examples() if share else []
-    quotas = quotas_of(recipe, name, Counter(example.task for example in training))
-    epoch = len(training) if quotas is None else sum(quotas.values())
-    order = replayed(epoch, share, known=len(known), seed=recipe.seed)
-    if len(order) > len(known):
-        say(f"{name}: train.replay wants {len(order)} general instructions, and {len(known)} are there; they repeat.")
-    return [*training, *(known[number] for number in order)]
 
 
 def go_on_from(model: Any, start: Path | None) -> None:
