@@ -115,3 +115,20 @@ def test_an_adapter_learns_them_beside_a_base_that_has_read_other_chats(
     candidate: dict[str, Any], train: dict[str, Any], other_chats_read: Path, wanted: list[Example], tmp_path: Path
 ) -> None:
     assert learned(candidate, other_chats_read, wanted, tmp_path, **train) > BY_HEART
+
+
+def test_a_soft_prompt_finds_what_the_base_knows_under_another_instruction(
+    random_t5: Path, ordered: Rows, wanted: list[Example], tmp_path: Path
+) -> None:
+    """Twenty virtual tokens cannot hold sixty-four summaries; they hold what is asked.
+
+    So the base first learns summary and intent of each chat, told by a word which of the two. Without the word it does
+    not know, and often answers the other; virtual tokens that begin as noise learn to ask for the summary.
+    """
+    known = ordered[:64]
+    both = examples(known, before="Summary: ") + examples(known, before="Intent: ", target="intent")
+    before = learned({"method": "full"}, random_t5, both, tmp_path / "base", asked=wanted, epochs=25.0)
+    assert before < 0.9
+    prompt = {"method": "soft-prompt", "tokens": 20, "init": "random"}
+    base = as_base(tmp_path / "base")
+    assert learned(prompt, base, wanted, tmp_path / "prompt", epochs=12.0, learning_rate=0.05) > BY_HEART
