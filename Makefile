@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TEST_FLAGS ?=
 
-.PHONY: help demo test lint types format check-long bench clean
+.PHONY: help demo test lint types format check-long coverage bench clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1: \2/p' $(MAKEFILE_LIST)
@@ -14,7 +14,7 @@ demo: .venv/installed ## tune the built-in model on the shipped chats, and say w
 	@echo "The report: $(CURDIR)/runs/demo/report.html"
 
 test: lint types .venv/installed ## style, types, layers, and every test that needs no network and no patience
-	@$(BIN)/python -m pytest -q -n auto --dist loadfile --cov --cov-report=term:skip-covered $(TEST_FLAGS)
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile $(TEST_FLAGS)
 
 lint: .venv/installed ## style and layers
 	@$(BIN)/ruff check --quiet .
@@ -30,6 +30,9 @@ format: .venv/installed ## put the files in order
 
 check-long: .venv/extras ## the tests that `make test` leaves out: slow ones, those that fetch the built-in model, benchmark suites
 	@$(BIN)/python -m pytest -q -m "slow or network" $(TEST_FLAGS)
+
+coverage: .venv/installed ## the tests once more, and which lines none of them reaches
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile --cov --cov-report=term:skip-covered $(TEST_FLAGS)
 
 bench: .venv/extras ## measure; every script writes benchmarks/results/<its name>.json
 	@for script in $(filter-out benchmarks/keeping.py benchmarks/cells.py,$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done

@@ -317,6 +317,7 @@ def trained() -> dict[str, Any]:
     return {}
 
 
+@pytest.mark.slow
 def test_training_twice_is_the_same(training: Probe) -> None:
     assert training(recipe_from_text(BASE)) == training(recipe_from_text(BASE))
 

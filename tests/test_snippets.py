@@ -112,15 +112,22 @@ def run_shell(block: Block) -> None:
                 code, printed = call(words[1:])
                 assert code == 0, f"{block.place}: {' '.join(words)}: {printed}"
         else:
-            script = words[0] == "python" and (README.parent / words[1]).is_file()
-            assert script or words[0] in ("make", "pip"), f"{block.place}: nobody knows whether {words[0]} works"
-            (check_make if words[0] == "make" else check_pip)(words, block.place)
+            checks = {"make": check_make, "pip": check_pip, "python": check_script}
+            assert words[0] in checks, f"{block.place}: nobody knows whether {words[0]} works"
+            checks[words[0]](words, block.place)
 
 
 def check_make(words: list[str], place: str) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(words) == 2, place
     assert words[1] in targets, f"{place}: there is no make {words[1]}"
+
+
+def check_script(words: list[str], place: str) -> None:
+    assert (ROOT / words[1]).is_file(), f"{place}: there is no {words[1]}"
+    known = "".join(path.read_text(encoding="utf-8") for path in (ROOT / words[1]).parent.rglob("*.py"))
+    for option in (word for word in words[2:] if word.startswith("--")):
+        assert f'"{option}"' in known, f"{place}: {words[1]} has no {option}"
 
 
 def check_pip(words: list[str], place: str) -> None:

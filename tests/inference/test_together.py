@@ -150,7 +150,7 @@ def test_prompts_alone_share_a_base_of_fused_layers(
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
-@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("beams", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_so_they_do_by_transformers_own_generation(
     kind: str, beams: int, models: dict[str, Path], folders: Callable[[str], dict[str, Path]],
     monkeypatch: pytest.MonkeyPatch,

@@ -89,6 +89,7 @@ def test_loaded_again_it_says_the_same(kind: str, place: str, folder: Folder, tm
     tiny.loaded_again_it_says_the_same(given, folder(kind), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_gets_the_same(tiny_causal: Path, tmp_path: Path) -> None:
     tiny.tuned(recipe(), tiny_causal, tmp_path)
     found = tiny.opened(recipe(), tiny_causal, tmp_path)

@@ -69,6 +69,7 @@ def test_plain_peft_loads_it_and_says_the_same(kind: str, folder: Folder, tmp_pa
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_gets_the_same(tiny_causal: Path, tmp_path: Path) -> None:
     given = tiny.recipe(PROMPT)
     tiny.tuned(given, tiny_causal, tmp_path)
