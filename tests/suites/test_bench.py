@@ -29,7 +29,7 @@ pytestmark = [
 
 RESAMPLES = 40
 HUB = {"aps/super_glue": "superglue", "nyu-mll/glue": "glue", "cais/mmlu": "mmlu", "SaylorTwift/bbh": "bbh"}
-FOLDERS = {"superglue": "super_glue", "glue": "glue", "mmlu": "mmlu/default", "bbh-direct": "bbh/fewshot"}
+FOLDERS = {"superglue": "super_glue", "glue": "glue", "mmlu": "mmlu/default", "bbh-direct": "bbh/zeroshot"}
 MMLU = ("mmlu/anatomy", "mmlu/astronomy")
 BBH = ("bbh-direct/navigate", "bbh-direct/object_counting")
 
@@ -237,6 +237,11 @@ def test_a_task_that_the_harness_cannot_load_is_left_out_with_its_reason(
 def test_more_worked_examples_than_there_are_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--shots 6: mmlu/anatomy has 5 worked examples"):
         bench(Request(("mmlu/anatomy",), model="smollm2-135m-instruct", data=data, shots=6), out=tmp_path)
+
+
+def test_a_task_that_takes_no_worked_examples_refuses_them(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--shots 1: bbh-direct/navigate is asked without worked examples"):
+        bench(Request(BBH, model="smollm2-135m-instruct", data=data, shots=1), out=tmp_path)
 
 
 def test_without_files_and_without_a_hub_both_ways_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,3 +85,13 @@ def test_the_error_of_a_whole_suite_adds_up_the_squares_of_its_tasks() -> None:
     assert together.difference == 0.125
     assert together.stderr == pytest.approx(0.5 * sqrt(first.stderr**2 + second.stderr**2))
     assert (together.better, together.worse) == (2, 1)
+
+
+def test_a_whole_suite_takes_the_metric_that_it_is_in() -> None:
+    def strict(*values: float) -> BenchScore:
+        return score("a", values).model_copy(update={"filter": "strict"})
+
+    base = run("base", whole(0.5, 4), strict(0, 0, 0, 0), score("a", (1, 0, 1, 0)))
+    tuned = run("lora", whole(0.75, 4), strict(0, 0, 0, 0), score("a", (1, 1, 1, 0)))
+    together, _, flexible = deltas(base, tuned, finish={}, weights={"a": 1.0}, seed=0)
+    assert (together.stderr, together.better) == (flexible.stderr, 1)

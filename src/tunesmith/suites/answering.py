@@ -91,7 +91,7 @@ class Answering:
         if room < 1:
             raise RecipeError(
                 f"model: the answers of this suite may have {new} tokens, and the model's context has "
-                f"{self.max_length}. Leave the suite out (bbh-direct has short answers), or take another model."
+                f"{self.max_length}. Leave the suite out (bbh-direct has shorter answers), or take another model."
             )
         prompts = [
             (*virtual, *self.tok_batch_encode([context], left_truncate_len=room)[0][0].tolist()) for context in contexts

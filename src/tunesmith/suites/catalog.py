@@ -42,8 +42,8 @@ SUITES: dict[str, Suite] = {
             "BIG-bench Hard, 27 tasks: three worked chains of thought, then one to write",
         ),
         Suite(
-            "bbh-direct", "bbh", "bbh/fewshot/[a-z]*.yaml", ("bbh_fewshot_",), "bbh/fewshot/_bbh_fewshot.yaml",
-            "the same questions, answered at once after three worked examples; much faster",
+            "bbh-direct", "bbh", "bbh/zeroshot/[a-z]*.yaml", ("bbh_zeroshot_",), "bbh/zeroshot/_bbh_zeroshot.yaml",
+            "the same questions without worked examples; the answer is looked for in up to 256 tokens",
         ),
     )
 }  # fmt: skip

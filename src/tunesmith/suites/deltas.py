@@ -83,12 +83,11 @@ def _whole(
 ) -> BenchDelta:
     """Return the difference in a score of the whole suite; the items of its tasks are independent of each other.
 
-    Its tasks enter by their first metric, each with its weight, so that their errors add up as squares.
+    Its tasks enter by the metric of the suite, or where they have no common one by their first, each with its weight,
+    so that their errors add up as squares.
     """
-    first: dict[str, BenchDelta] = {}
-    for part in parts:
-        first.setdefault(part.task, part)
-    own = [first[task] for task in weights if task in first]
+    common = [part for part in parts if (part.metric, part.filter) == (tuned.metric, tuned.filter)]
+    own = list({part.task: part for part in reversed(common or parts) if part.task in weights}.values())
     errors = [(weights[part.task], part.stderr) for part in own]
     known = [weight * error for weight, error in errors if error is not None]
     counted = [part for part in own if part.better is not None and part.worse is not None]

@@ -74,7 +74,7 @@ def prepare(name: str, defined: dict[str, Any], rows: Rows | Any, asking: Asking
         asking: Shots, limit and seed.
 
     Raises:
-        UsageError: There are fewer worked examples than asked for.
+        UsageError: There are fewer worked examples than asked for, or the task takes none.
     """
     from lm_eval.api.task import ConfigurableTask
 
@@ -85,7 +85,12 @@ def prepare(name: str, defined: dict[str, Any], rows: Rows | Any, asking: Asking
         own.pop("training_split", None)
     with hushed():
         task = ConfigurableTask(config=own)
-    shots = (defined.get("num_fewshot") or 0) if asking.shots is None else asking.shots
+    usual = defined.get("num_fewshot")
+    if usual == 0 and asking.shots:
+        raise UsageError(
+            f"--shots {asking.shots}: {name} is asked without worked examples. Run it in a call of its own."
+        )
+    shots = (usual or 0) if asking.shots is None else asking.shots
     if shots and shots > len(task.sampler.df):
         raise UsageError(f"--shots {shots}: {name} has {len(task.sampler.df)} worked examples. Ask for no more.")
     task.set_config(key="num_fewshot", value=shots)
