@@ -109,7 +109,8 @@ def check_equal(result: BenchResult, run: int, found: Any) -> None:
         error = own[f"{score.metric}_stderr,{score.filter}"]
         assert (score.stderr is None) == (error == "N/A")
         assert score.stderr is None or score.stderr == pytest.approx(error, abs=1e-12)
-        items = sorted(found["samples"][names[score.task]], key=lambda sample: sample["doc_id"])
+        own_samples = [one for one in found["samples"][names[score.task]] if one["filter"] == score.filter]
+        items = sorted(own_samples, key=lambda sample: sample["doc_id"])
         assert [sample["doc_id"] for sample in items] == list(
             next(task.items for task in result.tasks if task.task == score.task)
         )
