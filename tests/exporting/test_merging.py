@@ -175,7 +175,7 @@ def test_the_limits_are_where_the_page_says(largest: float, equal: int, holds: b
 def test_too_much_rounding_is_refused_with_another_way(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(LIMITS, "bfloat16", (1e-9, 0.5))
+    monkeypatch.setitem(LIMITS, "bfloat16", (1e-9, 0.75))
     with pytest.raises(GateError, match=r"Rounded to bfloat16 it is another model, and was not kept\. Leave --dtype"):
         merged(train(CASES["lora"]), tmp_path / "out", dtype="bfloat16")
     assert not (tmp_path / "out").exists()

@@ -25,7 +25,7 @@ from tunesmith.registry import METHODS, resolve
 from tunesmith.rundir import write_record
 
 Dtype = Literal["float32", "float16", "bfloat16"]
-LIMITS: dict[str, tuple[float, float]] = {"float32": (0.01, 0.95), "float16": (0.1, 0.9), "bfloat16": (1.0, 0.5)}
+LIMITS: dict[str, tuple[float, float]] = {"float32": (0.01, 0.95), "float16": (0.1, 0.9), "bfloat16": (1.0, 0.75)}
 """Number format -> the largest difference of two logits, and the least share of equal answers, that are let pass."""
 RECORD = "merged.json"
 
