@@ -16,7 +16,10 @@ def write_suites(folder: Path) -> Path:
         write_lines(folder / "superglue" / name / "val.jsonl", rows)
     write_lines(folder / "superglue" / "RTE" / "train.jsonl", superglue()["RTE"][::-1])
     for subject in ("anatomy", "astronomy"):
-        table = [[f"Where is the {a} of {subject}?", b, "nowhere", "at sea", "abroad", "0"] for a, b in PAIRS]
+        table = [
+            [f"Where is the {a} of {subject}?", b, "nowhere", "at sea", "abroad", str(n % 4)]
+            for n, (a, b) in enumerate(PAIRS)
+        ]
         header = ["question", "choice0", "choice1", "choice2", "choice3", "answer"]
         write_cells(folder / "mmlu" / "test" / f"{subject}_test.csv", [header, *table], ",")
         write_cells(folder / "mmlu" / "dev" / f"{subject}_dev.csv", [header, *table[:5]], ",")
