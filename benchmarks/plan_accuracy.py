@@ -143,7 +143,7 @@ def main() -> None:
         kept = where / "cell.json"
         if not kept.exists():
             recipe = RECIPE.format(
-                model=json.dumps(str(folders[kind])), method=method, length=length, batch=batch, steps=8
+                model=json.dumps(str(folders[kind])), method=method, length=length, batch=batch, steps=4
             )
             kept.write_text(json.dumps(measure(where, recipe, out / "home")), encoding="utf-8")
         cells[name] = read(kept)

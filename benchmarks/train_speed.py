@@ -123,7 +123,7 @@ def cell(one: Contender, plain: dict[str, Any], task: Task, ceiling: float) -> d
         "validation loss": round(one.turns[0]["validation"], 5),
         "weights": one.order["dtype"],
         "computed in": "bfloat16" if half else "float32",
-        "batch": one.order["batch"] if one.name != OWN else "1,024 tokens",
+        "batch": one.order["batch"] if one.name != OWN else f"{one.turns[0]['at once']:,} tokens",
         "turns": len(one.turns),
     }
     if not gate["passed"]:

@@ -253,7 +253,8 @@ def forgetting_table() -> str:
     prose = "change of the loss on prose, nats per token"
     header = ("candidate", "tasks", "rate", "cure", "gain, ROUGE-1 points", items, "lost / won", prose)
     said = f"{result['rows']}; {result['device']}, {result['date']}; in brackets 95 % intervals."
-    return f"{table(header, rows)}\n\n{said[:1].upper()}{said[1:]}"
+    left = f"\n\nNot measured yet: {', '.join(result['missing'])}." if result["missing"] else ""
+    return f"{table(header, rows)}\n\n{said[:1].upper()}{said[1:]}{left}"
 
 
 def spread(found: dict[str, Any], name: str, places: int) -> str:

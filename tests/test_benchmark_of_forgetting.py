@@ -51,6 +51,7 @@ def test_with_a_tiny_model_it_measures_every_cell_and_redoes_none(tmp_path: Path
         assert cell["items"]["n"] == 340
         assert cell["prose"]["n"] == 63
         assert len(cell["skills"]) == 11
+    assert found["missing"] == []
     assert found["cells"]["full-replay"]["examples"] == 7
     assert found["cells"]["full-multi-task"]["examples"] == 30
     assert [one["candidate"] for one in found["effects of replay"]] == [

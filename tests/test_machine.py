@@ -1,3 +1,4 @@
+import mmap
 import os
 import subprocess
 import sys
@@ -110,3 +111,46 @@ def test_memory_that_is_not_there_is_known_from_other_errors() -> None:
     assert machine.out_of_memory(MemoryError())
     assert not machine.out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not machine.out_of_memory(ValueError("out of memory"))
+
+
+def resident(path: Path) -> int:
+    """Bytes of a mapped file that are in the memory of this process."""
+    found, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        if "-" in line.split(maxsplit=1)[0]:
+            inside = line.endswith(str(path))
+        elif inside and line.startswith("Rss:"):
+            found += int(line.split()[1]) * 1024
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="there is no /proc")
+def test_pages_of_a_mapped_file_go_and_its_content_stays(tmp_path: Path) -> None:
+    import torch
+
+    pages = 64 * mmap.PAGESIZE
+    path = tmp_path / "weights"
+    path.write_bytes(b"\x07" * pages)
+    mapped = torch.from_file(str(path), shared=False, size=pages, dtype=torch.uint8)
+    assert int(mapped.sum()) == 7 * pages
+    before = resident(path)
+    assert before >= pages
+    machine.releaser()(mapped.data_ptr() + 1, pages - 1)
+    assert resident(path) <= before - pages + 2 * mmap.PAGESIZE, "all whole pages are gone"
+    assert int(mapped.sum()) == 7 * pages, "and come again from the file"
+
+
+def test_memory_that_belongs_to_no_file_is_left_alone() -> None:
+    import torch
+
+    whole = torch.ones(64 * mmap.PAGESIZE, dtype=torch.uint8)
+    machine.releaser()(whole.data_ptr(), len(whole))
+    assert bool((whole == 1).all())
+
+
+def test_without_proc_nothing_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", gone)
+    machine.releaser()(0, 1 << 40)

@@ -113,6 +113,19 @@ class TestWhatIsWrong:
             "tuned on. Take one prompt for all tasks.",
         )  # fmt: skip
 
+    def test_a_sequence_of_what_is_held_out(self) -> None:
+        assert problems(
+            "sequence: [moods, sums]",
+            "mixture: {held_out: [sums]}",
+            "candidates:",
+            "  base: {shots: 1}",
+            "  one: {method: lora}",
+            "  all: {method: lora, mixture: {held_out: []}}",
+        ) == (
+            "r.yaml:6: sequence: the mixture of candidates.one leaves sums out. Take it out of the sequence too, or "
+            "change held_out, weights or tasks of the mixture.",
+        )
+
 
 def example(task: str, number: int) -> Example:
     name = f"{task}/train/a.csv:{number}"
@@ -232,6 +245,48 @@ def test_the_plan_counts_the_steps_of_the_mixture(mixed: Path, tunesmith: Comman
         if plan["train"]:
             done = json.loads(Path(f"runs/mixed/candidates/{plan['name']}/train.json").read_text(encoding="utf-8"))
             assert plan["train"]["steps"] == done["steps"]
+
+
+def result_of(name: str, *stage: str) -> dict[str, Any]:
+    folder = Path("runs/mixed/candidates", name, *stage)
+    found: dict[str, Any] = json.loads((folder / "train.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_general_instructions_are_a_share_of_the_mixture_and_of_the_plan(mixed: Path, tunesmith: Command) -> None:
+    assert tunesmith("run", mixed, "--quiet", "--set", "train.replay=0.5").code == 0
+    plans = {
+        one["name"]: one for one in json.loads(Path("runs/mixed/plan.json").read_text(encoding="utf-8"))["candidates"]
+    }
+    for name in ("one", "both"):
+        assert result_of(name)["replayed"] == 10, "as many as the examples of an epoch"
+        assert plans[name]["train"]["steps"] == result_of(name)["steps"]
+
+
+def test_every_task_of_a_sequence_fills_the_epochs_of_the_mixture(
+    mixed: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.training import loop
+
+    trained: list[str] = []
+    real = loop.load_batch
+
+    def noted(job: Any, examples: Any, indices: Any) -> Any:
+        if examples is job.train:
+            trained.extend(examples[index].example_id.partition("/")[0] for index in indices)
+        return real(job, examples, indices)
+
+    monkeypatch.setattr(loop, "load_batch", noted)
+    changes = (
+        "--set",
+        "sequence=[moods, sums]",
+        "--set",
+        "mixture.scored=all",
+        "--set",
+        "candidates={both: {method: lora, rank: 2}}",
+    )
+    assert tunesmith("train", mixed, "--quiet", *changes).code == 0
+    assert trained == ["moods"] * 20 + ["sums"] * 20, "two epochs of ten, whatever the rows"
 
 
 def test_a_form_is_left_out_where_a_table_has_no_column_for_it(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ tasks:
     metrics: [rouge, bleu]
     max_new_tokens: 64
   - {name: label, source: [a.csv, b.csv], template: dialogue-summary, choices: targets}
+  - {name: unseen, family: other, source: a.csv, template: dialogue-summary}
 split: {train: 0.7, validation: 0.2, test: 0.15, group: who, column: part, limit: {train: 5, validation: 2, test: 3}}
 data: {folder: tables, allow_bad: 0.5, max_row_bytes: 2000, leak_similarity: 0.9, leaks: keep}
 train:
@@ -87,13 +88,13 @@ train:
 mixture:
   cap: 50
   temperature: 2
-  weights: {summarize: 3}
+  weights: {summarize: 3, label: 1}
   examples: 40
   limit: 70
   limits: {summarize: 60}
   forms: {few-shot: 0.5, zero-shot: 0.5}
-  held_out: [label]
-  tasks: 1
+  held_out: [unseen]
+  tasks: 2
   scored: held-out
 generate: {beams: 4, temperature: 0.7, top_p: 0.9, tokens_per_batch: 512}
 measures: {robustness: true, fairness: true, rows: 20}

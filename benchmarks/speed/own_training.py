@@ -17,7 +17,7 @@ def main() -> None:
     from tunesmith.methods import full, lora
     from tunesmith.models.load import load
     from tunesmith.settings import TrainSettings
-    from tunesmith.training.job import Job, Progress
+    from tunesmith.training.job import Job, Progress, tokens_per_batch
     from tunesmith.training.loop import Outlet, ready, run_steps
     from tunesmith.training.optimizer import make_optimizer
 
@@ -47,12 +47,13 @@ def main() -> None:
             out = Outlet(log, lambda done, text: late.append(clock.tick()), lambda: False)
             clock.start()
             for count in range(1, len(stream["steps"]) + 1):  # so that it can end early
-                run_steps(job, steps_of(stream, settings, loaded.kind)[:count], optimizer, progress, out)
+                run_steps(job, steps_of(stream, job)[:count], optimizer, progress, out)
                 if late[-1]:
                     break
-            peak = peak_bytes()
+            peak, at_once = peak_bytes(), tokens_per_batch(job)
     finish(
         order, seconds=clock.seconds, losses=progress.losses, tokens=progress.tokens, peak_bytes=peak, fused=fused,
+        **{"at once": at_once},
         validation=validation_loss(model, stream["validation"]), wanted=len(stream["steps"]),
     )  # fmt: skip
 
@@ -77,13 +78,14 @@ def encoded(stream: dict[str, Any]) -> list[Any]:
     return found
 
 
-def steps_of(stream: dict[str, Any], settings: Any, kind: str) -> list[Any]:
+def steps_of(stream: dict[str, Any], job: Any) -> list[Any]:
     """Return the optimizer steps, cut into batches as tunesmith's loop cuts them."""
     from tunesmith.training.batches import split_step
+    from tunesmith.training.job import tokens_per_batch
 
     sizes = [tokens_of(row, stream["seq2seq"]) for row in stream["rows"]]
     return [
-        (number + 1.0, split_step(step, sizes, settings.tokens_per_batch, ragged=kind == "causal"))
+        (number + 1.0, split_step(step, sizes, tokens_per_batch(job), ragged=job.kind == "causal"))
         for number, step in enumerate(stream["steps"])
     ]
 

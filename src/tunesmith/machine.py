@@ -1,9 +1,12 @@
 """This machine: its cores, its memory, and which number format it multiplies fastest."""
 
+import ctypes
+import mmap
 import os
 import platform
 import shutil
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,6 +83,33 @@ def peak_memory() -> int:
 
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used if platform.system() == "Darwin" else used * 1024
+
+
+Release = Callable[[int, int], None]
+"""Is told where memory begins and how many bytes it has."""
+
+
+def releaser() -> Release:
+    """Return a function that lets go of memory into which a file is mapped, once nobody reads it any more.
+
+    Pages of a mapped file that were read count as memory of the process for as long as any part of the file is in use.
+    Memory that belongs to no file is left alone, and so is everything where the system has no such thing.
+    """
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+        advise = ctypes.CDLL(None, use_errno=True).madvise
+    except (OSError, AttributeError):
+        return lambda start, size: None
+    spans = [line.split(maxsplit=1)[0].split("-") for line in lines if " /" in line]
+    mapped = [(int(first, 16), int(last, 16)) for first, last in spans]
+
+    def release(start: int, size: int) -> None:
+        page = mmap.PAGESIZE
+        first, last = -(-start // page) * page, (start + size) // page * page
+        if first < last and any(low <= first and last <= high for low, high in mapped):
+            advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
+
+    return release
 
 
 @cache

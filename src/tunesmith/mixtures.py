@@ -131,6 +131,12 @@ def mixture_problems(recipe: Recipe, document: Document) -> list[str]:
         settings = mixture_settings(recipe, name)
         if candidate.mixture and settings:
             problems += _problems(recipe, settings, key, document)
+        out = [task for task in recipe.sequence if task not in tuned_on(recipe.tasks, settings)]
+        if candidate.method != "none" and out:
+            problems.append(
+                f"{document.place(('sequence',))}: sequence: the mixture of candidates.{name} leaves {', '.join(out)} "
+                "out. Take it out of the sequence too, or change held_out, weights or tasks of the mixture."
+            )
         own = getattr(candidate.settings, "per_task", False)
         untuned = [task.name for task in recipe.tasks if task.name not in tuned_on(recipe.tasks, settings)]
         if own and untuned:

@@ -163,7 +163,9 @@ class TrainSettings(Settings):
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
     learning_rate: float | Literal["auto"] = Field("auto", description="auto: the table of docs/training.md.")
     tokens_per_step: int = Field(2048, ge=1, description="Real tokens in one optimizer step.")
-    tokens_per_batch: int = Field(1024, ge=1, description="Tokens in memory at once; changes speed, not the result.")
+    tokens_per_batch: int | Literal["auto"] = Field(
+        "auto", description="Tokens in memory at once; changes speed, not the result. auto: by the size of the model."
+    )
     max_tokens: int = Field(1024, ge=8, description="Longest prompt + target; longer prompts lose their oldest part.")
     warmup: float = Field(0.05, ge=0, le=1, description="Share of the steps with rising rate.")
     schedule: Literal["linear", "cosine", "constant"] = Field("cosine", description="After the warm-up.")
@@ -201,6 +203,13 @@ class TrainSettings(Settings):
         if isinstance(rate, float) and rate <= 0:
             raise ValueError("greater than 0")
         return rate
+
+    @field_validator("tokens_per_batch")
+    @classmethod
+    def _some_tokens(cls, tokens: int | str) -> int | str:
+        if isinstance(tokens, int) and tokens < 1:
+            raise ValueError("1 or more, or auto")
+        return tokens
 
     @field_validator("average")
     @classmethod

@@ -13,7 +13,7 @@ from small_run import Command
 from tiny_tuning import examples, logits, prompt, recipe, tuned
 
 from tunesmith.errors import GateError, RecipeError, UsageError
-from tunesmith.exporting import merging, replay
+from tunesmith.exporting import replay
 from tunesmith.exporting.merging import LIMITS, Merged, merge_all
 from tunesmith.exporting.replay import choose_prompts, encode
 from tunesmith.exporting.sources import Source, find_adapters
@@ -338,4 +338,3 @@ def test_a_source_knows_its_name_and_card(train: Train) -> None:
     (source,) = find_adapters([adapter, adapter.parent, adapter.parent.parent.parent])
     assert source == Source(adapter, "tuned", read_record(adapter / "tunesmith.json", AdapterCard), None)
     assert source.config["peft_type"] == "LORA"
-    assert merging.CARD == "tunesmith.json"

@@ -12,6 +12,7 @@ from tunesmith.inference import tuned as module
 from tunesmith.inference.answer import answer, load_candidate
 from tunesmith.inference.tuned import Tuned
 from tunesmith.models.load import Loaded
+from tunesmith.models.tiny import write_tiny
 from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example, Message, Prediction
 from tunesmith.rundir import CandidateDir
@@ -131,3 +132,14 @@ def test_a_folder_without_a_card_is_no_adapter(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         Tuned.load(tmp_path)
     assert str(caught.value) == f"{tmp_path} has no tunesmith.json. Give the adapter folder of a candidate of a run."
+
+
+@LORA
+def test_another_base_under_the_same_adapter_is_refused(adapter: tuple[Recipe, Path], tmp_path: Path) -> None:
+    given, folder = adapter
+    other = write_tiny(tmp_path / "other", kind="causal", texts=["a parcel is late"] * 20, seed=5)
+    with pytest.raises(RecipeError) as caught:
+        Tuned.load(folder, base=other)
+    assert str(caught.value) == (
+        f"{folder} was trained on {given.model}, whose weights are not those in {other}. Name its base with base=."
+    )

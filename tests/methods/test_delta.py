@@ -84,7 +84,7 @@ def test_what_is_written_is_what_learned_and_names_to_find_it_by(tiny_causal: Pa
     model = moved(delta.attach(load(tiny_causal).model, {V: torch.tensor([0, 70]), NORM: None}))
     delta.save(model, tmp_path)
     assert json.loads((tmp_path / "adapter_config.json").read_text()) == {
-        "tunesmith_type": "delta", "weights": [V, NORM],
+        "tunesmith_type": "delta", "weights": [NORM, V],
     }  # fmt: skip
     written = load_file(tmp_path / "adapter_model.safetensors")
     assert {name: (value.dtype, value.numel()) for name, value in written.items()} == {

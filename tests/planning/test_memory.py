@@ -59,13 +59,13 @@ def test_the_copies_for_a_checkpoint_can_be_the_highest(saving: bool, copies: in
     assert moment == ("writing a checkpoint" if saving else "the largest batch")
 
 
-def test_answering_holds_keys_and_values_of_all_slots() -> None:
-    writing = decoding([50, 40, 30], [10, 10, 10], slots=2, room=60)
+def test_answering_holds_the_keys_and_values_that_are_written() -> None:
+    writing = decoding([50, 40, 30], [10, 10, 10], slots=2)
     parts = answering_memory(calibration((5.0, 4.0, 2.0, 8.0), what="answer"), SHAPE, [writing])
     assert parts == {
         "program": 300,
         "weights": 1100,
-        "cache": 4 * 2 * (2 * 60) * 10 * 32,
+        "cache": 4 * 2 * (60 + 50) * 10 * 32,
         "activations": 2 * 120 * 64,
         "logits": 8 * 2 * 500,
         "temporary": 5,

@@ -79,10 +79,10 @@ def test_decoding_takes_as_many_calls_as_counted(
     room = len(prompts[0]) + 9
     slots = slots_for(len(prompts), room, tokens_in_memory)
     new = [len(ids) for ids, _ in found]
-    counted = decoding([len(prompt) for prompt in prompts], new, slots=slots, room=room)
+    counted = decoding([len(prompt) for prompt in prompts], new, slots=slots)
     writing = [shape for shape in calls if shape[1] == 1]
     assert counted.read == (sum(map(len, prompts)),)
-    assert counted.cached == slots * room
+    assert counted.cached == sum(len(p) + n for p, n in zip(prompts[:slots], new[:slots], strict=True))
     # the first token of an answer comes from reading its prompt
     assert abs(counted.steps - len(writing)) <= len(prompts) // slots + 1
 

@@ -1,6 +1,5 @@
 """The whole way with a tiny model: what the harness says when it is called directly is what we say."""
 
-import json
 import random
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from tunesmith.bench_records import BenchResult
 from tunesmith.errors import DataError, RecipeError, UsageError
+from tunesmith.models.catalog import fingerprint
 from tunesmith.records import AdapterCard
 from tunesmith.rundir import read_record, write_record
 from tunesmith.suites import bench as module
@@ -53,7 +53,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
     folder = tmp_path_factory.mktemp("run") / "candidates" / "other" / "adapter"
     write_model(folder, seed=1)
     card = AdapterCard(
-        model=str(base), model_hash="", method="full", settings={}, tasks=(), seed=0, max_tokens=512,
+        model=str(base), model_hash=fingerprint(base), method="full", settings={}, tasks=(), seed=0, max_tokens=512,
         tunesmith="0",
     )  # fmt: skip
     write_record(folder / "tunesmith.json", card)
@@ -262,10 +262,13 @@ def test_without_files_and_without_a_hub_both_ways_are_named(tmp_path: Path, mon
     )
 
 
-def test_an_adapter_of_another_base_is_refused(tuned: Path, tmp_path: Path) -> None:
-    card = json.loads((tuned / "tunesmith.json").read_text(encoding="utf-8"))
-    with pytest.raises(RecipeError, match=f"was trained on {card['model']}, not on flan-t5-small"):
-        bench(Request(("mmlu",), model="flan-t5-small", adapters=(tuned,)), out=tmp_path)
+def test_an_adapter_of_another_base_is_refused(base: Path, tuned: Path, data: Path, tmp_path: Path) -> None:
+    other = write_model(tmp_path / "other", seed=2)
+    with pytest.raises(RecipeError) as error:
+        bench(Request(("superglue/boolq",), model=str(other), adapters=(tuned,), data=data), out=tmp_path)
+    assert error.value.problems == (
+        f"{tuned} was trained on {base}, whose weights are not those in {other}. Name its base with --model.",
+    )
 
 
 def test_what_cannot_be_is_said_all_at_once(tmp_path: Path) -> None:

@@ -29,6 +29,15 @@ def tiny_causal(tmp_path_factory: pytest.TempPathFactory, steady_torch: None, te
 
 
 @pytest.fixture(scope="session")
+def tiny_tall(tmp_path_factory: pytest.TempPathFactory, steady_torch: None, texts: tuple[str, ...]) -> Path:
+    """A causal model with layers under the last one."""
+    from tunesmith.models.tiny import write_tiny
+
+    folder = tmp_path_factory.mktemp("models") / "tall"
+    return write_tiny(folder, kind="causal", texts=texts, hidden=32, layers=3)
+
+
+@pytest.fixture(scope="session")
 def tiny_seq2seq(tmp_path_factory: pytest.TempPathFactory, steady_torch: None, texts: tuple[str, ...]) -> Path:
     """The same for an encoder-decoder."""
     from tunesmith.models.tiny import write_tiny

@@ -32,7 +32,9 @@ SETTINGS: dict[str, Any] = {
 
 
 def candidate(method: str) -> dict[str, Any]:
-    return {**LORA, "dropout": 0.3} if method == "lora" else FULL
+    return {"lora": {**LORA, "dropout": 0.3}, "full": FULL, "last-layers": {"method": "last-layers", "layers": 1}}[
+        method
+    ]
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,9 @@ def test_kills_at_any_time_from_outside(trainer: Trainer, lora: Uninterrupted, t
     assert end_of(where) == lora.end
 
 
-@pytest.mark.parametrize(("tiny", "method"), [("causal", "full"), ("seq2seq", "lora")], indirect=["tiny"])
+@pytest.mark.parametrize(
+    ("tiny", "method"), [("causal", "full"), ("seq2seq", "lora"), ("tall", "last-layers")], indirect=["tiny"]
+)
 def test_other_methods_and_architectures_stand_kills(trainer: Trainer, tiny: Path, tmp_path: Path, method: str) -> None:
     wanted = uninterrupted(trainer, tiny, method, tmp_path / "uninterrupted")
     where = tmp_path / "killed"

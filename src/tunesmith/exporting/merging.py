@@ -11,13 +11,13 @@ from typing import Any, Literal
 import torch
 
 from tunesmith import __version__
+from tunesmith.cards import CARD, of_another_base
 from tunesmith.environment import quiet_peft
 from tunesmith.errors import GateError, RecipeError, UsageError, did_you_mean
 from tunesmith.exporting.replay import choose_prompts, encode, equal_answers, largest_difference, replay
-from tunesmith.exporting.sources import CARD, Source
+from tunesmith.exporting.sources import Source
 from tunesmith.inference.answer import fitting, load_beside
 from tunesmith.machine import need_space
-from tunesmith.models.catalog import fingerprint
 from tunesmith.models.load import load, materialize, quiet
 from tunesmith.progress import say
 from tunesmith.records import AdapterCard, Record
@@ -134,11 +134,8 @@ def _cards(sources: Sequence[Source]) -> list[AdapterCard]:
 
 def _merge(source: Source, card: AdapterCard, target: Path, *, base: str, dtype: Dtype) -> Merged:
     folder = materialize(base, base=Path.cwd())
-    if fingerprint(folder) != card.model_hash:
-        raise RecipeError(
-            f"{source.folder} was trained on {card.model}, whose weights are not those in {folder}. Name its base with "
-            "--base."
-        )
+    if problem := of_another_base(source.folder, card, folder):
+        raise RecipeError(f"{problem} Name its base with --base.")
     method = resolve("method", card.method, METHODS)
     dequantized = bool(getattr(method, "QUANTIZE", False))
     if dequantized:

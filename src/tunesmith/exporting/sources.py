@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunesmith.cards import CARD, read_card
 from tunesmith.errors import RecipeError
 from tunesmith.models.catalog import read_json_object
 from tunesmith.records import AdapterCard
-from tunesmith.rundir import RunDir, read_record
+from tunesmith.rundir import RunDir
 
-CARD = "tunesmith.json"
 CONFIGS = ("adapter_config.json", "config.json")
 
 
@@ -57,7 +57,7 @@ def _adapters_in(place: Path) -> list[Path]:
 
 
 def _source(folder: Path) -> Source:
-    card = read_record(folder / CARD, AdapterCard) if (folder / CARD).is_file() else None
+    card = read_card(folder) if (folder / CARD).is_file() else None
     whole = folder.resolve()
     inside = whole.name == "adapter" and len(whole.parents) > 2
     run = RunDir(whole.parents[2]) if inside and RunDir(whole.parents[2]).resolved.is_file() else None

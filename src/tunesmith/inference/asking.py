@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tunesmith.data.encode import Coder, encode_prompts
@@ -10,16 +9,13 @@ from tunesmith.data.rendering import render_prompts
 from tunesmith.data.rows import Row
 from tunesmith.data.sandbox import Failure
 from tunesmith.data.templates import draw_phrasing, load_template
-from tunesmith.errors import DataError, RecipeError, UsageError
+from tunesmith.errors import DataError, UsageError
 from tunesmith.inference.answer import context_room
 from tunesmith.inference.generate import generate
 from tunesmith.inference.rank import rank_all
 from tunesmith.models.load import Loaded
 from tunesmith.records import AdapterCard, Example
-from tunesmith.rundir import read_record
 from tunesmith.settings import GenerateSettings, TaskSettings
-
-CARD = "tunesmith.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +91,6 @@ class Asker:
             return [Question(prompt, task.max_new_tokens) for prompt in marked]
         targets = tuple(tuple(coder.target(examples[0].model_copy(update={"target": one}))) for one in choices)
         return [Question(prompt, task.max_new_tokens, choices, targets) for prompt in marked]
-
-
-def read_card(folder: Path) -> AdapterCard:
-    """Read what an adapter folder says of itself.
-
-    Raises:
-        RecipeError: It is no adapter of tunesmith.
-    """
-    if not (folder / CARD).is_file():
-        raise RecipeError(f"{folder} has no {CARD}. Give the adapter folder of a candidate of a run.")
-    return read_record(folder / CARD, AdapterCard)
 
 
 def answer_all(loaded: Loaded, questions: Sequence[Question]) -> list[str]:

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from tunesmith.cards import of_another_base, read_card
 from tunesmith.errors import DataError, RecipeError, UsageError, did_you_mean
 from tunesmith.inference.answer import fitting
-from tunesmith.inference.asking import Asker, Question, answer_all, read_card
+from tunesmith.inference.asking import Asker, Question, answer_all
 from tunesmith.machine import fastest_dtype
 from tunesmith.methods.sharing import Sharing
 from tunesmith.models.catalog import fingerprint
@@ -161,11 +162,8 @@ def _cards(folders: Mapping[str, Path], model: Path) -> dict[str, AdapterCard]:
             method = resolve("method", card.method, METHODS)
             if not hasattr(method, "join"):
                 problems.append(f"{name}: {folder}: {card.method} cannot share a base: {NOT_SHARED[method.ON_DISK]}")
-            elif card.model_hash != own:
-                problems.append(
-                    f"{name}: {folder} was trained on {card.model}, whose weights are not those in {model}. Load it on "
-                    "the base that it was trained on."
-                )
+            elif problem := of_another_base(folder, card, model, own):
+                problems.append(f"{name}: {problem} Load it on the base that it was trained on.")
             else:
                 check_adapter(folder)
         except RecipeError as error:

@@ -7,14 +7,16 @@ from typing import Any, overload
 
 import torch
 
-from tunesmith.errors import UsageError
+from tunesmith.cards import of_another_base, read_card
+from tunesmith.errors import RecipeError, UsageError
 from tunesmith.inference.answer import load_tuned
-from tunesmith.inference.asking import Asker, answer_all, read_card
+from tunesmith.inference.asking import Asker, answer_all
 from tunesmith.inference.together import Adapters
 from tunesmith.machine import fastest_dtype
 from tunesmith.models.fused.stack import keep_fused
 from tunesmith.models.load import Loaded, materialize, quiet
 from tunesmith.records import AdapterCard
+from tunesmith.registry import METHODS, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class Tuned:
             base: The base of a single adapter; None = the one that the card names.
 
         Raises:
-            RecipeError: A folder is no adapter of tunesmith, its base is not to be had, or it cannot share one.
+            RecipeError: A folder is no adapter of tunesmith, its base is not to be had or is another one, or it cannot
+                share one.
         """
         quiet()
         if adapters is not None:
@@ -54,6 +57,9 @@ class Tuned:
             return Adapters.load(folder, adapters)
         card = read_card(Path(folder))
         model = materialize(str(base or card.model), base=Path.cwd())
+        beside = resolve("method", card.method, METHODS).ON_DISK == "adapter"
+        if beside and (problem := of_another_base(Path(folder), card, model)):
+            raise RecipeError(f"{problem} Name its base with base=.")
         dtype: torch.dtype = fastest_dtype()
         loaded = load_tuned(card.method, model, Path(folder), dtype=dtype)
         if loaded.kind == "causal":

@@ -42,10 +42,10 @@ def attach(model: Any, chosen: Mapping[str, Any]) -> Any:
 
 
 def base_values(model: Any, base: Callable[[], Any]) -> dict[str, Any]:
-    """Return what learns as the frozen weights beneath have it."""
+    """Return what learns as the base has it."""
     from tunesmith.methods.learned import beneath
 
-    return beneath(model)
+    return beneath(model, base)
 
 
 def save(model: Any, folder: Path) -> None:

@@ -1,12 +1,25 @@
 """Weights of the base that learn, in 32 bits, inside a model that is kept in whatever it was loaded in.
 
-The weight itself stays frozen, and something else stands in for it: all of it, or the entries that an index names. So
-the gradient of an entry that is not named goes nowhere, the optimizer does not know of it, and neither a moment nor
-weight decay can move it.
+A weight that learns as a whole and has 32 bits already learns itself, so that fused layers can take the model. Another
+stays frozen, and something else stands in for it: all of it, or the entries that an index names. So the gradient of an
+entry that is not named goes nowhere, the optimizer does not know of it, and neither a moment nor weight decay can move
+it.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+ITSELF = "_tunesmith_learned"  # where a model keeps the names of the weights that learn themselves
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A weight that learns itself; looks like what stands in for one."""
+
+    values: Any
+    index: None = None
 
 
 @cache
@@ -44,9 +57,15 @@ def learn(model: Any, name: str, index: Any) -> None:
         name: Of the weight.
         index: None, or (k,) int64: the entries of the flattened weight that learn.
     """
+    from torch import float32
     from torch.nn.utils.parametrize import register_parametrization
 
     weight = model.get_parameter(name)
+    if index is None and weight.dtype == float32:
+        weight.requires_grad_(True)
+        first = next(own for own, one in model.named_parameters() if one is weight)
+        setattr(model, ITSELF, (*getattr(model, ITSELF, ()), first))
+        return
     places = [(module, own) for module in model.modules() for own, one in module._parameters.items() if one is weight]
     part = _stand_in()(weight, index)
     for module, own in places:
@@ -55,18 +74,29 @@ def learn(model: Any, name: str, index: Any) -> None:
 
 def learned(model: Any) -> dict[str, Any]:
     """Return what learns, by the name of its weight in the base; tied ones once, under their first name."""
-    found: dict[str, Any] = {}
+    own_names = getattr(model, ITSELF, ())
+    found: dict[str, Any] = {name: Whole(one) for name, one in model.named_parameters() if name in own_names}
     for name, _, _, part in _places(model):
         if all(part is not known for known in found.values()):
             found[name] = part
     return found
 
 
-def beneath(model: Any) -> dict[str, Any]:
-    """Return for each parameter that stands in, by its own name, what the frozen weight beneath it holds."""
+def beneath(model: Any, base: Callable[[], Any]) -> dict[str, Any]:
+    """Return for each parameter that learns, by its own name, what the base has in its place.
+
+    Args:
+        model: With weights that learn.
+        base: Loads the base, for those that learn themselves.
+    """
+    own_names = getattr(model, ITSELF, ())
+    start = base() if own_names else None
+    known = {name: start.get_parameter(name).detach() for name in own_names} if start is not None else {}
     places = {id(part.values): (module, own, part) for _, module, own, part in _places(model)}
     found = {}
     for name, parameter in model.named_parameters():
+        if name in known:
+            found[name] = known[name].to(parameter.dtype)
         if id(parameter) in places:
             module, own, part = places[id(parameter)]
             weight = module.parametrizations[own].original.detach()

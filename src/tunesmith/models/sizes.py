@@ -27,6 +27,16 @@ def shape_of(folder: Path, config: Any) -> Shape:
     return Shape(encoder, whole - encoder, width, int(layers or 0))
 
 
+def depth_and_width(config: Any) -> tuple[int, int]:
+    """Return the layers of a model, of encoder and decoder together, and the width of its hidden states."""
+    inner = config.get_text_config()
+    layers = int(inner.num_hidden_layers)
+    if config.is_encoder_decoder:
+        names = ("num_decoder_layers", "decoder_layers")
+        layers += next((int(found) for name in names if (found := getattr(inner, name, None))), layers)
+    return layers, int(inner.hidden_size)
+
+
 def forward_flops(shape: Shape, lengths: Sequence[tuple[int, int]]) -> float:
     """Return the floating point operations of answering, by formula: two for each parameter and token, and attention.
 

@@ -18,7 +18,7 @@ from tunesmith import __version__
 from tunesmith.machine import device_name, usable_cores
 from tunesmith.models.catalog import home
 from tunesmith.planning import probe
-from tunesmith.planning.fitting import fit
+from tunesmith.planning.fitting import fit, fit_others
 from tunesmith.planning.probe import STEPS, WRITINGS, Order, Sample
 from tunesmith.planning.shapes import Shape, Stack
 from tunesmith.planning.work import (
@@ -35,6 +35,7 @@ from tunesmith.progress import say
 from tunesmith.records import Record
 from tunesmith.rundir import read_record, write_record
 
+CACHE = 1  # column of keys and values in ``work.writing_memory``; our own decoder keeps each once, in its format
 LARGE = 30e6  # parameters of a layer from which fewer layers say enough
 
 
@@ -104,6 +105,7 @@ def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float
             writing = tried(shape, *WRITINGS[one.number])
             rows.append(writing_work(short, writing))
             kept.append(writing_memory(short, writing))
+    known = {CACHE: 2.0 if order.half else 4.0} if order.what == "answer" and shape.ragged else {}
     return Calibration(
         order=order,
         machine=machine(),
@@ -112,7 +114,7 @@ def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float
         samples=tuple(samples),
         program=min(one.start for one in samples),
         seconds=tuple(fit(rows, [one.seconds for one in samples], relative=True)),
-        memory=tuple(fit(kept, extra, relative=False)),
+        memory=tuple(fit_others(kept, extra, known)),
     )
 
 
@@ -135,7 +137,7 @@ def shortened(shape: Shape, depth: int) -> Shape:
 def tried(shape: Shape, rows: int, tokens: int, new: int) -> Writing:
     """Return the work of one entry of WRITINGS."""
     if shape.ragged:
-        return decoding([tokens] * rows, [new] * rows, slots=rows, room=tokens + new)
+        return decoding([tokens] * rows, [new] * rows, slots=rows)
     return padded_writing([tokens] * rows, [new] * rows, shape.kind)
 
 

@@ -1,6 +1,6 @@
 """Measurements to coefficients, none of them below zero: no work takes less than no time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -36,6 +36,23 @@ def fit(rows: Sequence[Sequence[float]], values: Sequence[float], *, relative: b
                 best, error = np.zeros(left.shape[1]), rest
                 best[list(columns)] = found
     return [float(one) for one in best / scale]
+
+
+def fit_others(rows: Sequence[Sequence[float]], values: Sequence[float], known: Mapping[int, float]) -> list[float]:
+    """Return the coefficients of all columns, of which some are known: the others explain what these leave.
+
+    Args:
+        rows: One for each measurement.
+        values: What was measured.
+        known: Column -> coefficient.
+
+    >>> [round(one, 6) for one in fit_others([[1, 1], [1, 2], [1, 3]], [5.0, 7.0, 9.0], {1: 1.0})]
+    [4.0, 1.0]
+    """
+    columns = [column for column in range(len(rows[0])) if column not in known]
+    rest = [value - sum(row[c] * one for c, one in known.items()) for row, value in zip(rows, values, strict=True)]
+    found = dict(zip(columns, fit([[row[c] for c in columns] for row in rows], rest, relative=False), strict=True))
+    return [known[column] if column in known else found[column] for column in range(len(rows[0]))]
 
 
 def dot(row: Sequence[float], coefficients: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ PARTS = {
     "optimizer": "8 bytes for each parameter that learns: the two moments of AdamW",
     "activations": "measured bytes x layers x width x tokens of the largest batch, and x pairs of tokens that attend",
     "logits": "measured bytes x counted positions of that batch x vocabulary",
-    "cache": "measured bytes x 2 x layers x width of keys x positions of all answers at once",
+    "cache": "bytes of a value (encoder-decoders: measured) x 2 x layers x width of keys x positions written at once",
     "temporary": "measured: what is there beside all of this at the highest moment, copies for a checkpoint among it",
 }
 """Part of the memory -> how it is found."""

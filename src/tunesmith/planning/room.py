@@ -8,7 +8,7 @@ from tunesmith.plan_records import CandidatePlan, Fit
 from tunesmith.planning.calibration import Calibration, calibration
 from tunesmith.planning.ground import Ground, orders
 from tunesmith.planning.memory import training_memory
-from tunesmith.planning.training import train_stage
+from tunesmith.planning.training import tokens_at_once, train_stage
 from tunesmith.planning.work import batch_load
 from tunesmith.recipe import train_settings
 from tunesmith.registry import METHODS, resolve
@@ -93,7 +93,7 @@ def advice(ground: Ground, name: str, free: int) -> str:
     """
     settings, method = train_settings(ground.recipe, name), ground.recipe.candidates[name].method
     found = calibration(orders(ground, name)[1], ground.shape)
-    for tokens in _halves(settings.tokens_per_batch):
+    for tokens in _halves(tokens_at_once(ground.shape, settings)):
         if _fits(ground, method, found, settings.model_copy(update={"tokens_per_batch": tokens}), free):
             return f"It fits with candidates.{name}.train.tokens_per_batch={tokens}, which changes the speed alone."
     for tokens in _halves(check_context(ground.loaded, settings)):

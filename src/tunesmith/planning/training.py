@@ -19,6 +19,7 @@ from tunesmith.recipe import train_settings
 from tunesmith.settings import TrainSettings
 from tunesmith.training.averaging import SHARES
 from tunesmith.training.batches import all_steps, split_step
+from tunesmith.training.batches import tokens_at_once as at_once
 from tunesmith.training.teacher import bytes_kept, drawn
 from tunesmith.training.tune import check_context
 
@@ -135,4 +136,6 @@ def sizes_of(lengths: Sequence[Length], shape: Shape) -> list[int]:
 
 def tokens_at_once(shape: Shape, settings: TrainSettings) -> int:
     """Return the tokens in memory at once; one example at a time where ``training.loop`` does so."""
-    return settings.tokens_per_batch if shape.kind == "seq2seq" or shape.ragged else 1
+    if shape.kind == "causal" and not shape.ragged:
+        return 1
+    return at_once(settings, layers=sum(stack.layers for stack in shape.stacks), width=shape.width)

@@ -94,26 +94,26 @@ class Writing:
     written: int  # tokens through the last stack while writing
     rows: int  # prompts
     at_once: int  # answers in memory at once
-    cached: int  # positions in memory at once whose keys and values are kept
+    cached: int  # positions whose keys and values are written, in memory at once
     reading: int  # tokens of prompts that are read in one call
 
 
-def decoding(prompts: Sequence[int], new: Sequence[int], *, slots: int, room: int) -> Writing:
+def decoding(prompts: Sequence[int], new: Sequence[int], *, slots: int) -> Writing:
     """Return the work of our own ``inference.decode``: a slot that is done takes the next prompt.
 
     Args:
-        prompts: Tokens of each.
+        prompts: Tokens of each, the longest first: so the first ones decide how much of a slot is ever written.
         new: Tokens of each answer.
         slots: Answers written at once.
-        room: Positions of a slot.
     """
     busy: list[int] = []
     for _, count in sorted(zip(prompts, new, strict=True), reverse=True):
         heappush(busy, (heappop(busy) if len(busy) >= slots else 0) + count)
     pairs = sum(p * p + n * (p + n) for p, n in zip(prompts, new, strict=True))
     reading = min(sum(prompts), READ_AT_ONCE + max(prompts))
+    cached = sum(prompts[:slots]) + sum(new[:slots])
     return Writing(
-        (sum(prompts),), (pairs,), max(busy), sum(new), len(prompts), min(slots, len(prompts)), slots * room, reading
+        (sum(prompts),), (pairs,), max(busy), sum(new), len(prompts), min(slots, len(prompts)), cached, reading
     )
 
 

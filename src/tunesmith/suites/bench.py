@@ -8,16 +8,17 @@ from time import monotonic
 from typing import Any
 
 from tunesmith.bench_records import BenchResult, BenchRun, BenchTask, LeftOut
+from tunesmith.cards import of_another_base, read_card
 from tunesmith.errors import DataError, RecipeError, UsageError
 from tunesmith.machine import device_name
-from tunesmith.models.catalog import public_name
+from tunesmith.models.catalog import fingerprint, public_name
 from tunesmith.models.load import check_adapter, materialize, quiet
 from tunesmith.opening import package_versions
 from tunesmith.progress import say
 from tunesmith.records import AdapterCard
 from tunesmith.registry import METHODS, resolve
 from tunesmith.reporting.report import write_report
-from tunesmith.rundir import RunDir, read_record, write_record
+from tunesmith.rundir import RunDir, write_record
 from tunesmith.suites.catalog import Chosen, Suite, choose, harness_version, task_files
 from tunesmith.suites.deltas import deltas
 from tunesmith.suites.local import missing, read_rows, source_of
@@ -25,7 +26,6 @@ from tunesmith.suites.scores import FEWSHOT_SEED, ask, finishing, shares
 from tunesmith.suites.tasks import Asking, Ready, asked_split, definition, from_hub, prepare, shots_split
 
 BASE = "base"
-CARD = "tunesmith.json"
 SHOWN = 5  # tasks without a file that are named
 MEND = "Put the files there (docs/benchmarks.md has the layout), or leave --data out to ask the hub."
 
@@ -49,8 +49,13 @@ class Candidate:
     """What answers."""
 
     name: str
-    method: str = "none"
+    card: AdapterCard | None = None  # None: the base
     adapter: Path | None = None
+
+    @property
+    def method(self) -> str:
+        """How it was tuned."""
+        return self.card.method if self.card else "none"
 
 
 def bench(request: Request, *, out: Path) -> tuple[BenchResult, ...]:
@@ -71,6 +76,7 @@ def bench(request: Request, *, out: Path) -> tuple[BenchResult, ...]:
     prepared = [(chosen, *_prepared(chosen, request.data, asking)) for chosen in choose(request.suites)]
     quiet()
     folder = materialize(model, base=Path.cwd())
+    _check_base(candidates, folder)
     results = {
         chosen.suite.name: _begun(request, model, chosen.suite, tasks=tasks, left_out=left_out)
         for chosen, tasks, left_out in prepared
@@ -106,27 +112,41 @@ def _check(request: Request) -> None:
 def _candidates(request: Request) -> tuple[str, list[Candidate]]:
     """Return the base, and all that answer: it first."""
     found = [Candidate(BASE)]
-    problems = []
+    problems: list[str] = []
     model = request.model
     for folder in request.adapters:
-        if not (folder / CARD).is_file():
-            problems.append(f"{folder} has no {CARD}. Give the adapter folder of a candidate of a run.")
+        try:
+            card = read_card(folder)
+            if resolve("method", card.method, METHODS).ON_DISK == "adapter":
+                check_adapter(folder)
+        except RecipeError as error:
+            problems += error.problems
             continue
-        card = read_record(folder / CARD, AdapterCard)
         model = model or card.model
-        if public_name(card.model) != public_name(model):
-            problems.append(f"{folder} was trained on {card.model}, not on {model}. Give --model {card.model}.")
-        if getattr(resolve("method", card.method, METHODS), "ON_DISK", "") != "model":
-            check_adapter(folder)
         resolved = folder.resolve()
         name = resolved.parent.name if resolved.name == "adapter" else resolved.name
         if name in {one.name for one in found}:
             problems.append(f'{folder}: two candidates would be called "{name}". Rename a folder.')
-        found.append(Candidate(name, card.method, folder))
+        found.append(Candidate(name, card, folder))
     if problems:
         raise RecipeError(problems)
     assert model is not None
     return model, found
+
+
+def _check_base(candidates: Sequence[Candidate], folder: Path) -> None:
+    """Make sure that all that was tuned began as the base in a folder.
+
+    Raises:
+        RecipeError: Some did not; all of them are named.
+    """
+    own = fingerprint(folder)
+    problems: list[str] = []
+    for one in candidates:
+        if one.card and one.adapter and (problem := of_another_base(one.adapter, one.card, folder, own)):
+            problems.append(f"{problem} Name its base with --model.")
+    if problems:
+        raise RecipeError(problems)
 
 
 def _prepared(chosen: Chosen, data: Path | None, asking: Asking) -> tuple[list[Ready], tuple[LeftOut, ...]]:

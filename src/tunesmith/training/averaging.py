@@ -14,6 +14,7 @@ from tunesmith.errors import DataError
 from tunesmith.progress import track
 from tunesmith.records import Averaged
 from tunesmith.settings import Candidate, TrainSettings
+from tunesmith.training.below import with_known
 from tunesmith.training.computing import ready
 from tunesmith.training.job import Job, trainable
 from tunesmith.training.loop import validated
@@ -64,6 +65,7 @@ def average(job: Job, method: Any, *, base: Callable[[], Any]) -> Averaged | Non
         return Averaged(share=wanted)
     tried = []
     with ready(job) as inner, track(f"{job.name} is averaged with the base", len(SHARES)) as show:
+        inner = with_known(inner, passes=0, validations=len(SHARES))
         for place, share in enumerate(SHARES):
             mix(job.model, start, tuned, share)
             tried.append((share, validated(inner).value))

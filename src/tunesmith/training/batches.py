@@ -16,6 +16,8 @@ from tunesmith.data.encode import Encoded
 from tunesmith.data.mixture import Draw
 from tunesmith.settings import TrainSettings
 
+AT_ONCE = 1024 * 30 * 576  # tokens x layers x width: 1,024 tokens, and 0.7 GB of float32, for SmolLM2-135M
+FEWEST, MOST = 256, 4096  # tokens; with more the products of small models get no faster
 IGNORED = -100  # label of a token that the loss does not count
 SHORT_BEGINNING = 8  # tokens below which sharing is not worth its copies
 
@@ -142,6 +144,22 @@ def make_batch(examples: Sequence[Encoded], *, kind: str, pad_id: int, share: bo
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Below:
+    """What enters the lowest layer of a causal model that learns, for examples; see ``training.below``."""
+
+    states: tuple[Tensor, ...]  # (T, width) of each example
+
+    def row(self, indices: Sequence[int], shared: int) -> Tensor:
+        """Return what belongs to the row that ``make_batch`` makes of some examples, (T, width).
+
+        Args:
+            indices: Of the examples.
+            shared: Tokens that all of them begin with, and that stand in the row once.
+        """
+        return torch.cat([self.states[indices[0]][:shared], *(self.states[index][shared:] for index in indices)])
+
+
 def common_beginning(examples: Sequence[Encoded]) -> int:
     """Return how many tokens all examples begin with, such as a system message and an instruction.
 
@@ -154,6 +172,22 @@ def common_beginning(examples: Sequence[Encoded]) -> int:
     same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     same = min(same, *(example.trains.index(True) - 1 for example in examples))
     return same if same >= SHORT_BEGINNING else 0
+
+
+def tokens_at_once(settings: TrainSettings, *, layers: int, width: int) -> int:
+    """Return the tokens in memory at once: as the settings say, or as many as leave a model's activations small.
+
+    Args:
+        settings: ``tokens_per_batch``.
+        layers: Of the model, of encoder and decoder together.
+        width: Of its hidden states.
+
+    >>> [tokens_at_once(TrainSettings(), layers=n, width=d) for n, d in ((30, 576), (16, 512), (32, 4096))]
+    [1024, 2160, 256]
+    """
+    if settings.tokens_per_batch != "auto":
+        return settings.tokens_per_batch
+    return min(MOST, max(FEWEST, AT_ONCE // (layers * width)))
 
 
 def _padded(examples: Sequence[Encoded], pad_id: int) -> Batch:

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from tunesmith.data.encode import Encoded
 from tunesmith.data.mixture import Draw
+from tunesmith.models.attention import takes_ragged
 from tunesmith.models.fused.stack import Packed
+from tunesmith.models.sizes import depth_and_width
 from tunesmith.settings import TrainSettings
+from tunesmith.training.batches import Below, tokens_at_once
 from tunesmith.training.teacher import Teacher
 
 
@@ -37,6 +40,8 @@ class Job:
     draw: Draw | None = None  # which examples stand in which epoch; None = each has all of them
     teacher: Teacher | None = None  # the base, to be held near to
     stack: Packed | None = None  # the model as fused layers, while the loop runs and the model allows it
+    below: Below | None = None  # what enters the lowest layer that learns, of the training examples
+    below_validation: Below | None = None  # of the validation examples
 
 
 @dataclass(slots=True)
@@ -59,6 +64,15 @@ class Progress:
 def plain(model: Any) -> Any:
     """Return the transformers model inside a peft wrapper, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def tokens_per_batch(job: Job) -> int:
+    """Return the tokens in memory at once; one example at a time where attention cannot be kept apart in a row."""
+    model = plain(job.model)
+    if job.kind == "causal" and not takes_ragged(model):
+        return 1
+    layers, width = depth_and_width(model.config)
+    return tokens_at_once(job.settings, layers=layers, width=width)
 
 
 def trainable(model: Any) -> dict[str, Tensor]:

@@ -13,18 +13,19 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 import torch
+from torch import Tensor
 
 from tunesmith.data.encode import Encoded
 from tunesmith.errors import Interrupted, UserError
-from tunesmith.models.attention import takes_ragged
 from tunesmith.progress import track
 from tunesmith.records import TrainPoint
-from tunesmith.training.batches import Batch, Step, all_steps, make_batch, split_step
+from tunesmith.training.batches import Batch, Below, Step, all_steps, make_batch, split_step
+from tunesmith.training.below import with_known
 from tunesmith.training.checkpoint import full_disk_explained
 from tunesmith.training.computing import computing, ready
 from tunesmith.training.distilling import held_to_base
 from tunesmith.training.halving import fitting, halved, noticing
-from tunesmith.training.job import Job, Progress, plain, trainable
+from tunesmith.training.job import Job, Progress, tokens_per_batch, trainable
 from tunesmith.training.loss import loss_sum
 from tunesmith.training.optimizer import make_optimizer, rate_at
 from tunesmith.training.resuming import load_best, resume, save, save_best, trim_log
@@ -38,12 +39,6 @@ def plan_steps(job: Job) -> list[tuple[float, Step]]:
     return all_steps(
         sizes, job.settings, seed=job.seed, tokens_per_batch=tokens_per_batch(job), ragged=ragged, draw=job.draw
     )
-
-
-def tokens_per_batch(job: Job) -> int:
-    """Return the tokens in memory at once; one example at a time where attention cannot be kept apart in a row."""
-    alone = job.kind == "causal" and not takes_ragged(plain(job.model))
-    return 1 if alone else job.settings.tokens_per_batch
 
 
 def train(job: Job) -> Progress:
@@ -60,7 +55,7 @@ def train(job: Job) -> Progress:
     trim_log(job.log, progress.step)
     with ExitStack() as stack:
         stack.enter_context(full_disk_explained(job.log.parent, job.log.name))
-        job = stack.enter_context(ready(job))
+        job = remembering(stack.enter_context(ready(job)), steps, progress)
         stop = stack.enter_context(stop_requests())
         show = stack.enter_context(track(f"training {job.name}", len(steps)))
         log = stack.enter_context(job.log.open("a", encoding="utf-8"))
@@ -70,6 +65,16 @@ def train(job: Job) -> Progress:
     if broken:
         raise broke_down(job, progress.step, f"{len(broken)} weights are not numbers, the first {broken[0]}")
     return progress
+
+
+def remembering(job: Job, steps: list[tuple[float, Step]], progress: Progress) -> Job:
+    """Return the job with what enters the lowest layer that learns, where that pays; the time of it is training's."""
+    started = time.monotonic()
+    passes = sum(len(batch) for _, step in steps for batch in step) / max(1, len(job.train))
+    found = with_known(job, passes=passes, validations=len(validation_steps(job, len(steps))))
+    if found is not job:
+        progress.seconds += time.monotonic() - started
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +167,18 @@ def gradients(job: Job, step: Step) -> float:
     total = 0.0
     for indices in step:
         with noticing(indices):
-            batch = load_batch(job, job.train, indices)
-            with computing(job):
-                loss = loss_sum(job.model, batch, job.kind, stack=job.stack) / targets
+            loss = batch_loss(job, job.train, indices, job.below) / targets
             loss.backward()
             total += loss.item()
     return total
+
+
+def batch_loss(job: Job, examples: Sequence[Encoded], indices: Sequence[int], below: Below | None) -> Tensor:
+    """Return the summed loss of some examples; ``below`` belongs to all of them."""
+    batch = load_batch(job, examples, indices)
+    known = below.row(indices, batch.shared) if below else None
+    with computing(job):
+        return loss_sum(job.model, batch, job.kind, stack=job.stack, below=known)
 
 
 def load_batch(job: Job, examples: Sequence[Encoded], indices: Sequence[int]) -> Batch:
@@ -184,9 +195,9 @@ def validation_loss(job: Job) -> float:
     if job.stack:
         job.stack.refresh()
     total = 0.0
-    with torch.no_grad(), computing(job):
+    with torch.no_grad():
         for indices in batches:
-            total += loss_sum(job.model, load_batch(job, job.validation, indices), job.kind, stack=job.stack).item()
+            total += batch_loss(job, job.validation, indices, job.below_validation).item()
     return total / sum(len(example.target_ids) for example in job.validation)
 
 

@@ -32,7 +32,9 @@ def shifted(labels: Tensor) -> Tensor:
     return out
 
 
-def loss_sum(model: Any, batch: Batch, kind: str, *, stack: Packed | None = None) -> Tensor:
+def loss_sum(
+    model: Any, batch: Batch, kind: str, *, stack: Packed | None = None, below: Tensor | None = None
+) -> Tensor:
     """Return the summed negative log-likelihood of a batch's target tokens, in nats, as a scalar of at least float32.
 
     Args:
@@ -40,6 +42,7 @@ def loss_sum(model: Any, batch: Batch, kind: str, *, stack: Packed | None = None
         batch: What ``make_batch`` made.
         kind: "causal" (the model is inside ``models.attention.ragged``, or the batch holds one example) or "seq2seq".
         stack: The model as fused layers, if it could be had; without it nothing may be shared in the batch.
+        below: What enters the lowest layer of a causal stack that learns, where it is known; see ``training.below``.
     """
     if isinstance(stack, EncoderDecoder):
         assert batch.attention_mask is not None
@@ -48,7 +51,7 @@ def loss_sum(model: Any, batch: Batch, kind: str, *, stack: Packed | None = None
     if stack is not None:
         assert batch.position_ids is not None
         segments = Segments(batch.lengths, batch.shared)
-        return stack.loss_sum(batch.input_ids[0], batch.position_ids[0], shifted(batch.labels)[0], segments)
+        return stack.loss_sum(batch.input_ids[0], batch.position_ids[0], shifted(batch.labels)[0], segments, below)
     logits, labels = counted_logits(model, batch, kind)
     return cross_entropy(_wide(logits), labels, reduction="sum")
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tunesmith import __version__
+from tunesmith.cards import CARD
 from tunesmith.data.encode import Coder, Encoded, encode_training, named
 from tunesmith.data.templates import instruction, load_template
 from tunesmith.errors import DataError, UserError
@@ -34,8 +35,6 @@ from tunesmith.training.nearest import nearest_tokens
 from tunesmith.training.optimizer import auto_rate
 from tunesmith.training.preparing import attach_prepared, losses_of
 from tunesmith.training.teacher import make_teacher, read_by
-
-CARD = "tunesmith.json"  # the AdapterCard beside the weights
 
 
 @dataclass(frozen=True, slots=True)

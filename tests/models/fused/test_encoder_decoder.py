@@ -174,18 +174,16 @@ def test_dropout_depends_on_the_random_state_and_is_off_where_nothing_is_trained
 
 
 def test_a_mask_keeps_the_mean_and_tells_places_apart() -> None:
-    whole = torch.ones(200, 200)
+    whole = torch.ones(3, 200, 200)
     dropout = Dropout(0.25, seed=5).at(3)
-    mask = dropout.mask(whole, 1)
-    assert mask is not None
+    mask = dropout.applied(whole, 1)
+    assert bool((whole == 1).all())
     assert mask.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
-    assert float(mask.mean()) == pytest.approx(1, abs=0.02)
-    again, other = Dropout(0.25, seed=5).at(3).mask(whole, 1), dropout.mask(whole, 2)
-    assert again is not None
-    assert other is not None
-    assert torch.equal(mask, again)
-    assert not torch.equal(mask, other)
-    assert Dropout(0.0).mask(whole, 1) is None
+    assert float(mask.mean()) == pytest.approx(1, abs=0.01)
+    assert torch.equal(mask, Dropout(0.25, seed=5).at(3).apply(whole.clone(), 1))
+    assert not torch.equal(mask, dropout.applied(whole, 2))
+    assert not torch.equal(mask[0], mask[1])
+    assert Dropout(0.0).applied(whole, 1) is whole
 
 
 @pytest.mark.parametrize("way", ["full", "lora"])

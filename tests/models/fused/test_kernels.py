@@ -151,3 +151,41 @@ def test_what_is_not_a_number_stays_so(form: str, dtype: torch.dtype, value: flo
 def test_float64_and_mixed_formats_are_left_to_torch() -> None:
     assert kernels._compiled("swiglu", torch.ones(1, dtype=torch.float64)) is None
     assert kernels._compiled("rms_norm", torch.ones(1), torch.ones(1, dtype=torch.bfloat16)) is None
+
+
+class TestDropout:
+    def mask(self, rate: float, seed: int, rows: int = 60, width: int = 500) -> Tensor:
+        x = torch.ones(rows, width)
+        kernels.drop(x, rate, seed)
+        return x
+
+    def test_zeros_have_their_share_and_the_rest_keeps_the_mean(self, form: str) -> None:
+        for rate in (0.05, 0.1, 0.5):
+            mask = self.mask(rate, 3)
+            assert mask.unique().tolist() == pytest.approx([0, 1 / (1 - rate)])
+            zeros = (mask == 0).float()
+            spread = 4 * (rate * (1 - rate) / mask.numel()) ** 0.5
+            assert float(zeros.mean()) == pytest.approx(rate, abs=spread)
+            for dim, count in ((0, 60), (1, 500)):
+                assert float(zeros.mean(dim).std()) == pytest.approx((rate * (1 - rate) / count) ** 0.5, rel=0.35)
+
+    def test_neighbours_and_seeds_have_nothing_to_do_with_each_other(self, form: str) -> None:
+        one = self.mask(0.5, 7) - 1
+        for other in (
+            self.mask(0.5, 8), self.mask(0.5, 7 + (1 << 32)), self.mask(0.5, 8).roll(1, 1),
+            self.mask(0.5, 7).roll(1, 0), self.mask(0.5, 7).roll(1, 1),
+        ):  # fmt: skip
+            assert abs(float((one * (other - 1)).mean())) < 4 / one.numel() ** 0.5
+
+    def test_both_forms_draw_the_same_mask(self, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+        if library() is None:
+            pytest.skip("there is no C++ compiler")
+        found = []
+        for here in (library(), None):
+            monkeypatch.setattr(kernels, "library", lambda here=here: here)
+            x = numbers(ROWS, WIDTH + 3, dtype=dtype)
+            kernels.drop(x[:, :WIDTH], 0.3, 2**63 + 12345678901)
+            found.append(x)
+        close(found[0], found[1], dtype)
+        assert torch.equal(found[0] == 0, found[1] == 0)
+        assert not bool((found[0][:, WIDTH:] == 0).any())

@@ -11,7 +11,9 @@ from torch import Tensor
 from tunesmith.data.encode import Encoded
 from tunesmith.methods import full, lora
 from tunesmith.models.attention import NAME, attending
-from tunesmith.models.fused.stack import fused, keep_fused, read_stack
+from tunesmith.models.fused import stack as stacks
+from tunesmith.models.fused.ragged import Segments
+from tunesmith.models.fused.stack import Stack, fused, keep_fused, read_stack
 from tunesmith.models.load import load
 from tunesmith.training.batches import make_batch
 from tunesmith.training.job import plain
@@ -165,19 +167,66 @@ def test_a_model_that_is_packed_for_good_is_found_packed(tiny_causal: Path) -> N
     assert keep_fused(model, dtype=torch.float32) is kept
 
 
+@pytest.mark.parametrize("way", ["full", "lora"])
+def test_what_is_let_go_of_is_nothing_that_is_read(
+    way: str, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone: list[tuple[int, int]] = []
+    monkeypatch.setattr(stacks, "releaser", lambda: lambda start, size: gone.append((start, start + size)))
+    model = WAYS[way](load(tiny_causal).model)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    with fused(plain(model), dtype=torch.float32) as stack:
+        assert stack is not None
+        assert gone
+        for name, weight in model.named_parameters():
+            assert torch.equal(weight, before[name])
+            assert not any(first <= weight.data_ptr() < last for first, last in gone)
+
+
 def test_an_adapter_that_came_after_packing_is_not_overlooked(tiny_causal: Path) -> None:
     model = load(tiny_causal).model
     kept = keep_fused(model, dtype=torch.float32)
+    torch.manual_seed(0)
     attached = moved(WAYS["lora"](model))
     with fused(attached, dtype=torch.float32) as stack:
         assert stack is not None
         assert stack is not kept
         batch = make_batch(examples(), kind="causal", pad_id=0)
         found = loss_sum(attached, batch, "causal", stack=stack).item()
-    expected = moved(WAYS["lora"](load(tiny_causal).model))
+    base = load(tiny_causal).model
+    torch.manual_seed(0)
+    expected = moved(WAYS["lora"](base))
     with torch.no_grad(), attending(plain(expected), NAME):
         again = loss_sum(expected, make_batch(examples(), kind="causal", pad_id=0), "causal").item()
     assert found == pytest.approx(again, rel=1e-6)
+
+
+@pytest.mark.parametrize("share", [False, True], ids=["apart", "sharing"])
+@pytest.mark.parametrize("part", ["model.layers.1.", "model.layers.1.mlp.down_proj", "model.norm."])
+def test_what_enters_the_lowest_layer_that_learns_can_be_given(part: str, share: bool, tiny_causal: Path) -> None:
+    model = only(load(tiny_causal).model, part)
+    batch = make_batch(examples(), kind="causal", pad_id=0, share=share)
+    assert batch.position_ids is not None
+    with fused(model, dtype=torch.float32) as stack:
+        assert isinstance(stack, Stack)
+        assert stack.steady == 1
+        stack.refresh()
+        loss = loss_sum(model, batch, "causal", stack=stack)
+        expected = learned(model, loss)
+        below = stack.below(batch.input_ids[0], batch.position_ids[0], Segments(batch.lengths, batch.shared))
+        again = loss_sum(model, batch, "causal", stack=stack, below=below)
+        found = learned(model, again)
+    assert torch.equal(loss, again)
+    assert expected
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(gradient, found[name]) for name, gradient in expected.items())
+
+
+@pytest.mark.parametrize("way", ["full", "lora", "norms", "embeddings"])
+def test_no_layer_is_steady_over_something_that_learns(way: str, tiny_causal: Path) -> None:
+    with fused(plain(WAYS[way](load(tiny_causal).model)), dtype=torch.float32) as stack:
+        assert isinstance(stack, Stack)
+        assert stack.steady == 0
 
 
 class TestWhatIsLeftToTransformers:

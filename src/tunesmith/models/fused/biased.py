@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunesmith.models.fused.kernels import drop
+
 
 @dataclass(slots=True)
 class Bias:
@@ -66,25 +68,21 @@ class Dropout:
         """Return the same for a part of the model, told by numbers."""
         return Dropout(self.rate, self.seed, (*self.place, *place)) if self.rate else self
 
-    def mask(self, like: Tensor, *place: int) -> Tensor | None:
-        """Return what to multiply with, 0 or 1 / (1 - rate), of the shape of ``like``; None if there is no dropout.
+    def apply(self, x: Tensor, *place: int) -> Tensor:
+        """Mask ``x`` in place, (..., width) and contiguous but for its rows, and return it.
 
         Args:
-            like: What is to be masked.
+            x: Is multiplied by 0 or 1 / (1 - rate).
             place: What tells this mask from the others of its place.
         """
-        if not self.rate:
-            return None
-        seed = hash((self.seed, *self.place, *place)) & (2**63 - 1)
-        generator = torch.Generator(like.device).manual_seed(seed)
-        kept = torch.empty(like.shape, dtype=torch.float32, device=like.device)
-        kept.bernoulli_(1 - self.rate, generator=generator).div_(1 - self.rate)
-        return kept.to(like.dtype)
+        if self.rate:
+            seed = hash((self.seed, *self.place, *place))
+            drop(x if x.ndim == 2 else x.view(-1, x.shape[-1]), self.rate, seed & (2**64 - 1))
+        return x
 
-    def apply(self, x: Tensor, *place: int) -> Tensor:
-        """Mask ``x`` in place, and return it."""
-        mask = self.mask(x, *place)
-        return x if mask is None else x.mul_(mask)
+    def applied(self, x: Tensor, *place: int) -> Tensor:
+        """Return ``x`` masked as ``apply`` does, and leave it as it is."""
+        return self.apply(x.clone(), *place) if self.rate else x
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +161,8 @@ def attend_biased_backward(
         parts = (q[rows], kv[0][others], kv[1][others], dout[rows])
         query, key, value, gradient = (_by_head(x, size) for x in parts)
         weights = _weights(query, key, bias)
-        mask = dropout.mask(weights, number)
-        d_value = torch.bmm((weights if mask is None else weights * mask).transpose(1, 2), gradient)
-        d_weights = torch.bmm(gradient, value.transpose(1, 2))
-        if mask is not None:
-            d_weights *= mask
+        d_value = torch.bmm(dropout.applied(weights, number).transpose(1, 2), gradient)
+        d_weights = dropout.apply(torch.bmm(gradient, value.transpose(1, 2)), number)
         d_products = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
         if bias is not None and bias.gradient is not None:
             bias.gradient[:, : weights.shape[1], : weights.shape[2]] += d_products

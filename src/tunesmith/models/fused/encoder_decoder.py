@@ -108,14 +108,18 @@ class EncoderDecoder:
         size = self.encoder.blocks[0].attention.size
         rows = _Rows(Looking(tuple(written.sum(1).tolist()), tuple(read.sum(1).tolist()), size), dropout)
         run: Any = _Towers.apply
-        x, y = self._embed(self.model.encoder, ids[read]), self._embed(self.model.decoder, before[written])
+        x, y = self._embed(ids[read], before[written])
         hidden = run(x, y, self, rows, *self.parameters)
         return head_loss(hidden, self.head, labels[written])
 
-    def _embed(self, tower: Any, ids: Tensor) -> Tensor:
-        """Return the embeddings of tokens, (T, width)."""
-        found: Tensor = tower.embed_tokens(ids[None])[0]
-        return found.to(self.dtype)
+    def _embed(self, ids: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of what encoder and decoder read, (T, width) and (U, width)."""
+        lower, upper = self.model.encoder.embed_tokens, self.model.decoder.embed_tokens
+        if type(lower) is type(upper) is nn.Embedding and lower.weight is upper.weight:
+            # one gradient as large as the vocabulary instead of two
+            found = lower(torch.cat([ids, before])).to(self.dtype)
+            return found[: len(ids)], found[len(ids) :]
+        return lower(ids[None])[0].to(self.dtype), upper(before[None])[0].to(self.dtype)
 
 
 @dataclass(frozen=True, slots=True)

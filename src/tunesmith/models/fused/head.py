@@ -31,7 +31,7 @@ class _Head(torch.autograd.Function):
         rows = max(1, LOGITS_BYTES // (head.shape[0] * hidden.element_size()))
         weight = head.detach().to(hidden.dtype)
         dx = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        dw = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
+        dw: Tensor | None = None
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
@@ -39,8 +39,9 @@ class _Head(torch.autograd.Function):
             total += cross_entropy(logits, labels[part]).sum()
             if dx is not None:
                 torch.mm(logits, weight, out=dx[part])
-            if dw is not None:
-                dw += torch.mm(logits.T, hidden[part])
+            if ctx.needs_input_grad[1]:  # as large as the head, so it does not begin as zeros
+                found = torch.mm(logits.T, hidden[part])
+                dw = found.to(head.dtype) if dw is None else dw.add_(found)
         ctx.found = (dx, dw)
         return total
 

@@ -248,6 +248,32 @@ void cross_entropy(T* x, const int64_t* labels, float* loss, long rows, long wid
     }
 }
 
+// A well mixed number for each number (Wellons 2018, "Prospecting for Hash Functions": lowbias32).
+inline uint32_t mixed(uint32_t x) {
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    x ^= x >> 16;
+    return x;
+}
+
+// Dropout: x is multiplied by 0 where the number of its place is below the limit, and elsewhere by scale. Numbers are
+// those of seed, row and column, so that the same call draws the same mask again.
+template <class T>
+void drop(T* x, long xs, uint32_t seed, uint32_t more, uint32_t limit, float scale, long rows, long width) {
+#pragma omp parallel for
+    for (long i = 0; i < rows; i++) {
+        T* a = x + i * xs;
+        uint32_t row = mixed(mixed(static_cast<uint32_t>(i) + seed) ^ more);
+#pragma omp simd
+        for (long j = 0; j < width; j++) {
+            float factor = mixed(static_cast<uint32_t>(j) + row) < limit ? 0.0f : scale;
+            narrow(wide(a[j]) * factor, a[j]);
+        }
+    }
+}
+
 }  // namespace
 
 #define EXPORT(NAME, T)                                                                                               \
@@ -269,6 +295,10 @@ void cross_entropy(T* x, const int64_t* labels, float* loss, long rows, long wid
     extern "C" void geglu_##NAME(const T* gu, T* y, long ys, long n, long d) { geglu(gu, y, ys, n, d); }              \
     extern "C" void geglu_backward_##NAME(const T* dy, long dys, T* gu, T* y, long ys, long n, long d) {              \
         geglu_backward(dy, dys, gu, y, ys, n, d);                                                                     \
+    }                                                                                                                 \
+    extern "C" void drop_##NAME(T* x, long xs, uint32_t seed, uint32_t more, uint32_t limit, float scale, long n,     \
+                                long d) {                                                                             \
+        drop(x, xs, seed, more, limit, scale, n, d);                                                                  \
     }                                                                                                                 \
     extern "C" void cross_entropy_##NAME(T* x, const int64_t* labels, float* loss, long n, long d) {                  \
         cross_entropy(x, labels, loss, n, d);                                                                         \

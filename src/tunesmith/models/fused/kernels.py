@@ -5,7 +5,7 @@ on a CPU, and torch for everything else. Matrices are (rows, width), rows being 
 contiguous, rows may lie further apart.
 """
 
-from ctypes import c_float, c_long, c_void_p
+from ctypes import c_float, c_long, c_uint, c_void_p
 from typing import Any
 
 import torch
@@ -190,6 +190,34 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     logits.copy_((wide - everything).exp_())
     logits[rows, labels] -= 1
     return loss
+
+
+def drop(x: Tensor, rate: float, seed: int) -> None:
+    """Multiply ``x`` in place by a random mask, 0 or 1 / (1 - rate) (Srivastava and others 2014).
+
+    Args:
+        x: (rows, width).
+        rate: Share of zeros; above 0 and below 1.
+        seed: 64 bits. The same one, and the same shape, draw the same mask in every format and on every machine.
+    """
+    limit, scale = round(rate * 2**32), 1 / (1 - rate)
+    low, high = seed & _BITS, seed >> 32 & _BITS
+    if run := _compiled("drop", x):
+        run(*_at(x), *map(c_uint, (low, high, limit)), c_float(scale), *map(c_long, x.shape))
+        return
+    row = _mixed(_mixed(torch.arange(x.shape[0], device=x.device) + low & _BITS) ^ high)
+    number = _mixed(torch.arange(x.shape[1], device=x.device) + row[:, None] & _BITS)
+    x.mul_((number >= limit).to(x.dtype).mul_(scale))
+
+
+_BITS = 0xFFFFFFFF
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """Return a well mixed number for each, below 2**32 (Wellons 2018, "Prospecting for Hash Functions": lowbias32)."""
+    x = (x ^ x >> 16) * 0x7FEB352D & _BITS
+    x = (x ^ x >> 15) * 0x846CA68B & _BITS  # what goes beyond 64 bits is above those that are kept
+    return x ^ x >> 16
 
 
 def remember(query: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, *, scale: float, out: Tensor) -> None:

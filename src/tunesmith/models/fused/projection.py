@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunesmith.machine import Release
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -83,24 +85,31 @@ class Projection:
         every = [w for part in self.parts for w in (part.weight, part.bias, part.a, part.b)]
         return [weight for weight in every if weight is not None and weight.requires_grad]
 
-    def pack(self) -> None:
-        """Move the base weights into the wide matrix; where the number format agrees, layers keep a view of it."""
+    def pack(self, release: Release = lambda start, size: None) -> None:
+        """Move the base weights into the wide matrix; where the number format agrees, layers keep a view of it.
+
+        Args:
+            release: Is told of memory that nobody reads any more.
+        """
         first = self.parts[0].weight
         if any(part.bias is not None for part in self.parts):
             self.bias = torch.zeros(sum(self.rows), dtype=self.dtype, device=first.device)
         if not self.single:
             self.weight = torch.zeros(sum(self.rows), self.k + self.rank, dtype=self.dtype, device=first.device)
             self.a = torch.zeros(self.rank, self.k, dtype=self.dtype, device=first.device)
-            self._move_in()
+            self._move_in(release)
         self.refresh()
 
-    def _move_in(self) -> None:
+    def _move_in(self, release: Release) -> None:
         with torch.no_grad():
             for part, rows in zip(self.parts, self._row_slices(), strict=True):
                 place = self.weight.detach()[rows, : self.k]
                 place.copy_(part.weight)
                 if part.weight.dtype == self.dtype:
+                    before = part.weight.data
                     part.weight.data = place
+                    if before.is_contiguous():
+                        release(before.data_ptr(), before.nbytes)
 
     def unpack(self) -> None:
         """Give every layer a matrix of its own again."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunesmith.machine import releaser
 from tunesmith.models.fused.encoder_decoder import EncoderDecoder
 from tunesmith.models.fused.head import head_loss
 from tunesmith.models.fused.layer import Kept, Layer, Norm, Row, all_parameters
@@ -57,7 +58,23 @@ class Stack:
         half = cosine.shape[-1] // 2
         return cosine[0, :, :half].contiguous(), sine[0, :, :half].contiguous()
 
-    def loss_sum(self, ids: Tensor, positions: Tensor, labels: Tensor, segments: Segments) -> Tensor:
+    @property
+    def steady(self) -> int:
+        """How many of the lowest layers no training changes, nor anything below them; never all of them."""
+        learns = any(weight.requires_grad for weight in self.model.get_input_embeddings().parameters())
+        return min(_lowest(self, learns), len(self.layers) - 1)
+
+    def below(self, ids: Tensor, positions: Tensor, segments: Segments) -> Tensor:
+        """Return what the lowest ``steady`` layers make of a row, (T, width); for the arguments see ``loss_sum``."""
+        row = Row(segments, *self.angles(positions), counted=ids[:0])
+        x = self.embed(ids).detach()
+        for layer in self.layers[: self.steady]:
+            x, _ = layer.forward(x, row, last=False, keep=False)
+        return x
+
+    def loss_sum(
+        self, ids: Tensor, positions: Tensor, labels: Tensor, segments: Segments, below: Tensor | None = None
+    ) -> Tensor:
         """Return the summed negative log-likelihood in nats, as a float32 scalar.
 
         Args:
@@ -65,23 +82,25 @@ class Stack:
             positions: (T,) of each token in its example.
             labels: (T,) the next token where the loss counts it, else -100.
             segments: The examples.
+            below: What ``below`` returned for this row, where it is known already.
         """
         counted = (labels >= 0).nonzero().squeeze(1)
         row = Row(segments, *self.angles(positions), counted)
+        first, x = (0, self.embed(ids)) if below is None else (self.steady, below)
         run: Any = _Layers.apply
-        hidden = run(self.embed(ids), self, row, *all_parameters(self.layers), *self.norm.parameters)
+        hidden = run(x, self, row, first, *all_parameters(self.layers), *self.norm.parameters)
         return head_loss(hidden, self.head, labels[counted])
 
 
 class _Layers(torch.autograd.Function):
-    """Embeddings to the normed hidden states of the counted positions."""
+    """Embeddings, or what enters the layer ``first``, to the normed hidden states of the counted positions."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, stack: Stack, row: Row, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, stack: Stack, row: Row, first: int, *parameters: Tensor) -> Tensor:
         keep = any(ctx.needs_input_grad)
-        kept: list[Kept | None] = []
+        kept: list[Kept | None] = [None] * first
         lowest = _lowest(stack, ctx.needs_input_grad[0])
-        for number, layer in enumerate(stack.layers):
+        for number, layer in enumerate(stack.layers[first:], first):
             last = number == len(stack.layers) - 1
             x, left = layer.forward(x, row, last=last, keep=keep and number >= lowest)
             kept.append(left)
@@ -112,6 +131,7 @@ class _Layers(torch.autograd.Function):
         ctx.kept = None
         return (
             dx if ctx.needs_input_grad[0] else None,
+            None,
             None,
             None,
             *(g for part in reversed(found[1:]) for g in part),
@@ -229,8 +249,9 @@ def keep_fused(model: Any, *, dtype: torch.dtype) -> Packed | None:
         return found
     stack = read_fused(model, dtype=dtype)
     if stack is not None:
+        release = releaser()
         for projection in stack.projections:
-            projection.pack()
+            projection.pack(release)
         setattr(model, MARK, stack)
     return stack
 

@@ -48,11 +48,6 @@ def _added(projection: Projection, h: Tensor, x: Tensor, dropout: Dropout) -> Te
     return dropout.apply(projection(h), OUT).add_(x)
 
 
-def _masked(dy: Tensor, dropout: Dropout, part: int) -> Tensor:
-    mask = dropout.mask(dy, part)
-    return dy if mask is None else dy * mask
-
-
 @dataclass(frozen=True, slots=True)
 class SelfAttention:
     """Tokens of an example look at each other."""
@@ -89,7 +84,7 @@ class SelfAttention:
     def backward(self, dy: Tensor, kept: Kept, looking: Looking, dropout: Dropout) -> list[Tensor]:
         """Turn ``dy`` into the gradient of the input; return those of ``parameters``."""
         assert kept.attended is not None
-        d_out = _masked(dy, dropout, OUT)
+        d_out = dropout.applied(dy, OUT)
         d_attended, du = self.output.input_gradient(d_out)
         output = self.output.weight_gradients(d_out, kept.attended, du)
         q, k, v = kept.inner
@@ -153,7 +148,7 @@ class CrossAttention:
             dropout: As in ``forward``.
         """
         assert kept.attended is not None
-        d_out = _masked(dy, dropout, OUT)
+        d_out = dropout.applied(dy, OUT)
         d_attended, du = self.output.input_gradient(d_out)
         output = self.output.weight_gradients(d_out, kept.attended, du)
         q, k, v = kept.inner
@@ -215,9 +210,9 @@ class FeedForward:
 
     def backward(self, dy: Tensor, kept: Kept, dropout: Dropout) -> list[Tensor]:
         """Turn ``dy`` into the gradient of the input; return those of ``parameters``."""
-        d_out = _masked(dy, dropout, OUT)
+        d_out = dropout.applied(dy, OUT)
         d_act, narrow_du = self.narrow.input_gradient(d_out)
-        d_act = _masked(d_act, dropout, INNER)
+        dropout.apply(d_act, INNER)
         act, inner = self.narrow.room(len(dy)), kept.inner[0]
         inside = act[:, : self.narrow.k]
         if self.act == "geglu":
