@@ -8,22 +8,26 @@ which they are not has no speed here. Each turn is a process of its own, in roun
 The first step of a turn is not counted. "As it comes" is what the defaults do; "tuned" is the number format that this
 machine multiplies fastest, rows sorted by length within a step, fused AdamW, no checkpointing, and the fastest of those
 of the batches 4, 8 and 16 that make up a step. What runs as it comes takes one turn, all else one in every round; trl
-computes in bfloat16 by default, and on a machine that is slow at that it takes a turn in float32 too. FOLDER holds
-DialogSum's train_small.jsonl and dev.jsonl; else the shipped support chats are used. The peers' environment is made in
-.venv-peers, unless ``--peers`` names a Python that has trl and peft.
+computes in bfloat16 by default, and on a machine that is slow at that it takes a turn in float32 too. What ``--tasks``
+leaves out keeps what an earlier call has measured. FOLDER holds DialogSum's train_small.jsonl and dev.jsonl; else the
+shipped support chats are used. The peers' environment is made in .venv-peers, unless ``--peers`` names a Python that
+has trl and peft.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from keeping import keep
+from keeping import RESULTS, commit, keep
 from speed.ceiling import matrix_products, medians, work
 from speed.environment import peers_python
 from speed.equality import TOLERANCE, training_gate
 from speed.models import Task, prepare_tasks
 from speed.rounds import Contender, median, play, spread, times
+
+from tunesmith.machine import device_name
 
 BATCHES = (4, 8, 16)
 OWN, TRAINER, TUNED_TRAINER = "tunesmith", "Trainer, as it comes", "Trainer, tuned"
@@ -144,6 +148,17 @@ def speed(turn: dict[str, Any], task: Task) -> float:
     return sum(counted) / sum(turn["seconds"][1:])
 
 
+def earlier(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the tasks that an earlier call has measured in the same setting: one that names some leaves the others."""
+    path = RESULTS / "train_speed.json"
+    if options.small or not path.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    here = {"data": "DialogSum" if options.data else "the shipped support chats", "threads": options.threads}
+    same = found["device"] == device_name() and all(found[name] == value for name, value in here.items())
+    return dict(found["tasks"]) if same and not options.preload else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
@@ -162,6 +177,9 @@ def main() -> None:
     options = parser.parse_args()
     options.peers, out = peers_python(options.peers), options.out.resolve()
     known: dict[str, dict[int, float]] = {}
+    tasks = earlier(options)
+    for task in prepare_tasks(options, out):
+        tasks[task.name] = {**measure(task, options, known, out / "turns"), "commit": commit()}
     found: dict[str, Any] = {
         "question": "how many real tokens a second does tunesmith train with, beside Trainer with peft, and trl?",
         "data": "DialogSum" if options.data else "the shipped support chats",
@@ -169,7 +187,7 @@ def main() -> None:
         "allocator": options.preload.name if options.preload else "that of the system",
         "rounds": options.rounds,
         "tolerance": TOLERANCE,
-        "tasks": {task.name: measure(task, options, known, out / "turns") for task in prepare_tasks(options, out)},
+        "tasks": {name: tasks[name] for name in GOALS if name in tasks},
     }
     if options.small:
         for name, task in found["tasks"].items():

@@ -80,6 +80,9 @@ def goals(result: Result) -> str:
     for program, goal in result["goal, times faster than"].items():
         factor = result["times faster than"].get(program)
         met = "nothing to compare with" if factor is None else "met" if factor >= goal else "missed"
+        share = result["cells"].get(program, {}).get("share of the ceiling")
+        if met == "missed" and share and goal * share > 1:
+            met += f", and out of reach here: at the ceiling it would be {1 / share:.1f} times"
         found.append(f"{goal:g} times {program}: {met}")
     return f"Goals: {'; '.join(found)}."
 
