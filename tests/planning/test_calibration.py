@@ -15,6 +15,7 @@ from tunesmith.planning.fitting import dot
 from tunesmith.planning.probe import Order
 from tunesmith.planning.shapes import Shape, Stack, shape_of
 from tunesmith.planning.work import batch_load, batch_memory, step_work
+from tunesmith.registry import METHODS
 
 DEEP = Shape("causal", (Stack(20, 2_000_000),), 64, 500, 64, 32, 3_000_000, 1024, True)
 
@@ -112,6 +113,14 @@ def test_a_real_measurement_of_training(
     learning = sum(one.numel() for one in model.parameters() if one.requires_grad)
     assert extrapolated(found, shape) == (whole, 4 * learning)
     assert found.samples[-1].trainable == learning
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"none", "qlora", "bitfit"}))
+def test_every_method_can_be_measured(method: str, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "STEPS", probe.STEPS[:2])
+    settings = {"modules": {"patterns": ("*.v_proj",)}, "bottleneck": {"width": 8}}.get(method, {})
+    found = list(probe.train_samples(order(folder=str(tiny_causal), method=method, settings=settings), 2))
+    assert all(one.trainable > 0 for one in found)
 
 
 @pytest.mark.parametrize("what", ["train", "answer"])

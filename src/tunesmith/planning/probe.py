@@ -147,7 +147,7 @@ def train_samples(order: Order, depth: int) -> Iterator[Sample]:
     model = short_model(Path(order.folder), depth, torch.bfloat16 if order.half and frozen else torch.float32)
     kind = "seq2seq" if model.config.is_encoder_decoder else "causal"
     settings = method.Settings.model_validate(order.settings, strict=False)
-    job, batches = practice_job(method.attach(settings, model, kind), kind, autocast=order.half and not frozen)
+    job, batches = practice_job(attached(method, settings, model, kind), kind, autocast=order.half and not frozen)
     optimizer = make_optimizer(job.model, job.settings)
     learning = [one for one in job.model.parameters() if one.requires_grad]
     weights = _bytes([*job.model.parameters(), *job.model.buffers()])
@@ -166,6 +166,20 @@ def train_samples(order: Order, depth: int) -> Iterator[Sample]:
             )  # fmt: skip
 
 
+def attached(method: Any, settings: Any, model: Any, kind: Any) -> Any:
+    """Attach a method; one that looks at examples first is given made-up ones."""
+    from types import SimpleNamespace
+
+    from tunesmith.models.load import Loaded
+    from tunesmith.training.preparing import losses_of
+
+    if not hasattr(method, "prepare"):
+        return method.attach(settings, model, kind)
+    loaded = Loaded(model, SimpleNamespace(pad_token_id=0), kind, Path(), 0)
+    losses = losses_of(loaded, [made_up(SHORT, 8, kind, first=number) for number in range(2)], seed=0)
+    return method.attach(settings, model, kind, prepared=method.prepare(settings, model, losses))
+
+
 def practice_job(model: Any, kind: str, *, autocast: bool) -> tuple[Any, list[tuple[tuple[int, ...], ...]]]:
     """Return a job on made-up examples, and STEPS as indices into them."""
     from tunesmith.data.encode import Encoded
@@ -174,11 +188,14 @@ def practice_job(model: Any, kind: str, *, autocast: bool) -> tuple[Any, list[tu
 
     examples: list[Encoded] = []
     steps = []
+    # what is counted are the tokens of the rows; what virtual ones take beside them is in what is measured
+    virtual = next(iter(getattr(model.get_input_embeddings(), "virtual", {}).values()), ())
     for step in STEPS:
         batches = []
         for batch in step:
             batches.append(tuple(range(len(examples), len(examples) + len(batch))))
-            examples += [made_up(n, u, kind, first=len(examples) + place) for place, (n, u) in enumerate(batch)]
+            first = len(examples)
+            examples += [made_up(n, u, kind, first=first + place, before=virtual) for place, (n, u) in enumerate(batch)]
         steps.append(tuple(batches))
     job = Job(
         "probe", model, kind, 0, examples, (), TrainSettings(), 1e-6, 0, autocast, Path(), Path(), ""
@@ -186,13 +203,21 @@ def practice_job(model: Any, kind: str, *, autocast: bool) -> tuple[Any, list[tu
     return job, steps
 
 
-def made_up(tokens: int, target: int, kind: str, *, first: int) -> Any:
-    """Return an example of so many tokens; which ones does not matter, if no two begin alike: that would be shared."""
+def made_up(tokens: int, target: int, kind: str, *, first: int, before: tuple[int, ...] = ()) -> Any:
+    """Return an example of so many tokens; which ones does not matter, if no two begin alike: that would be shared.
+
+    Args:
+        tokens: Of its input.
+        target: Of its target; of a causal model the last ones of the input.
+        kind: "causal" or "seq2seq".
+        first: Tells it from others.
+        before: Virtual tokens that it begins with.
+    """
     from tunesmith.data.encode import Encoded
 
     ids = tuple(5 + (first + place) % 200 for place in range(tokens))
-    trains = () if kind == "seq2seq" else (False,) * (tokens - target) + (True,) * target
-    return Encoded("probe", ids, ids[:target], trains)
+    trains = () if kind == "seq2seq" else (False,) * (len(before) + tokens - target) + (True,) * target
+    return Encoded("probe", (*before, *ids), ids[:target], trains)
 
 
 def answer_samples(order: Order, depth: int) -> Iterator[Sample]:
