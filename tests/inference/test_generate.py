@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tunesmith.errors import ResourceError
 from tunesmith.inference import decode
 from tunesmith.inference.generate import BENDING, Answer, _unbent, generate
+from tunesmith.models.fused.encoder_decoder import EncoderDecoder
 from tunesmith.models.load import Loaded, load
 from tunesmith.settings import GenerateSettings
 
@@ -66,8 +68,9 @@ def test_an_answer_ends_before_its_stop_token_or_at_the_limit(loaded: Loaded) ->
 
 
 def rows_read(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Fills with the shape of the ids of every pass through the model, or through its encoder; no layers are fused."""
-    monkeypatch.setattr(decode, "fused", lambda model, dtype: nullcontext())
+    """Fills with the shape of the ids of every pass through a causal model that is not fused, or through an encoder."""
+    if loaded.kind == "causal":
+        monkeypatch.setattr(decode, "fused", lambda model, dtype: nullcontext())
     shapes: list[tuple[int, int]] = []
     reader = loaded.model.get_encoder() if loaded.kind == "seq2seq" else loaded.model
     forward = reader.forward
@@ -76,7 +79,14 @@ def rows_read(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int
         shapes.append(tuple(options["input_ids"].shape))
         return forward(*args, **options)
 
+    encode = EncoderDecoder.encode
+
+    def noted(stack: EncoderDecoder, ids: Tensor, lengths: Sequence[int]) -> Tensor:
+        shapes.extend((1, length) for length in lengths)
+        return encode(stack, ids, lengths)
+
     monkeypatch.setattr(reader, "forward", counting)
+    monkeypatch.setattr(EncoderDecoder, "encode", noted)
     return shapes
 
 
@@ -193,12 +203,15 @@ def test_a_model_with_an_adapter_answers_as_the_merged_one(loaded: Loaded) -> No
     assert found != generate(load(loaded.folder), PROMPTS, settings=GREEDY, max_new_tokens=6)
 
 
+BEAMS = GenerateSettings(beams=2)  # by transformers' generate
+
+
 def test_a_batch_that_does_not_fit_into_memory_is_answered_in_halves(
     tiny_seq2seq: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load(tiny_seq2seq)
     asked = [[5, 6, 7, 1], [9, 30, 1], [12, 1], [40, 41, 42, 1], [7, 7, 1]]
-    usual = generate(loaded, asked, settings=GenerateSettings(), max_new_tokens=4)
+    usual = generate(loaded, asked, settings=BEAMS, max_new_tokens=4)
     whole, sizes = loaded.model.generate, []
 
     def scarce(**options: Any) -> Any:
@@ -208,11 +221,11 @@ def test_a_batch_that_does_not_fit_into_memory_is_answered_in_halves(
         return whole(**options)
 
     monkeypatch.setattr(loaded.model, "generate", scarce)
-    assert generate(loaded, asked, settings=GenerateSettings(), max_new_tokens=4) == usual
+    assert generate(loaded, asked, settings=BEAMS, max_new_tokens=4) == usual
     assert sizes == [5, 2, 3, 1, 2]
     monkeypatch.setattr(loaded.model, "generate", scarce_of_all)
     with pytest.raises(ResourceError, match="not enough memory to answer a single prompt of 4 tokens"):
-        generate(loaded, asked[:1], settings=GenerateSettings(), max_new_tokens=4)
+        generate(loaded, asked[:1], settings=BEAMS, max_new_tokens=4)
 
 
 def scarce_of_all(**options: Any) -> Any:

@@ -15,7 +15,7 @@ def test_the_shape_of_a_causal_model(tiny_causal: Path) -> None:
     layers = sum(parameter.numel() for parameter in model.model.layers.parameters())
     assert found == Shape(
         "causal", (Stack(2, layers),), 64, model.config.vocab_size, 64, 32, model.num_parameters(), 1024,
-        takes_ragged(model),
+        takes_ragged(model), True,
     )  # fmt: skip
     assert found.ragged
 
@@ -29,6 +29,7 @@ def test_the_shape_of_an_encoder_decoder(tiny_seq2seq: Path) -> None:
     assert (found.kind, found.stacks, found.attention, found.keys) == ("seq2seq", stacks, 64, 64)
     assert stacks[1].parameters > stacks[0].parameters, "the decoder also attends to the encoder"
     assert not found.ragged
+    assert found.own
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])

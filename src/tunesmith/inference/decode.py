@@ -1,7 +1,8 @@
-"""Greedy answers of a causal model, many at once, as fast as its matrix products allow.
+"""Greedy answers, many at once, as fast as a model's matrix products allow.
 
-Prompts are read end to end without padding; what they all begin with, such as an instruction or worked examples, is
-read once. A slot whose answer has ended takes the next prompt at once, so that no slot waits for the longest answer.
+Prompts are read end to end without padding; what all prompts of a causal model begin with, such as an instruction or
+worked examples, is read once. A slot whose answer has ended takes the next prompt at once, so that no slot waits for
+the longest answer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +12,12 @@ from dataclasses import dataclass
 import torch
 
 from tunesmith.errors import ResourceError
+from tunesmith.inference.encoded import EncodedReader
 from tunesmith.inference.memory import NAME
 from tunesmith.inference.reading import FusedReader, ModelReader, Reader
 from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import attending
+from tunesmith.models.fused.encoder_decoder import EncoderDecoder
 from tunesmith.models.fused.stack import Stack, fused
 from tunesmith.models.load import Loaded
 from tunesmith.progress import say
@@ -46,7 +49,8 @@ def decode(
     """Answer prompts greedily.
 
     Args:
-        loaded: A causal model whose attention may be replaced (``models.attention.takes_ragged``).
+        loaded: A causal model whose attention may be replaced (``models.attention.takes_ragged``), or an
+            encoder-decoder that fused layers can take.
         prompts: Distinct, the longest first, so that slots that run together are alike.
         max_new_tokens: Longest answer; one number for all prompts, or one for each.
         tokens_in_memory: Positions of all slots together; decides their number, at least one.
@@ -66,7 +70,7 @@ def decode(
     order = _Order(prompts, limits, marks, loaded.stop_ids, ends, show)
     while True:
         try:
-            with _reader(loaded, slots, room) as reader:
+            with _reader(loaded, slots, order) as reader:
                 return _serve(order, reader)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -97,18 +101,22 @@ def slots_for(prompts: int, room: int, tokens_in_memory: int) -> int:
 
 
 @contextmanager
-def _reader(loaded: Loaded, slots: int, room: int) -> Iterator[Reader]:
+def _reader(loaded: Loaded, slots: int, order: _Order) -> Iterator[Reader]:
     """Have what computes: fused layers where the model can be had so, else its own."""
+    room = max(len(prompt) + limit for prompt, limit in zip(order.prompts, order.limits, strict=True))
     with fused(loaded.model, dtype=loaded.model.dtype) as stack:
         if isinstance(stack, Stack):
             yield FusedReader(stack, slots, room)
+            return
+        if isinstance(stack, EncoderDecoder):
+            yield EncodedReader(stack, slots, 1 + max(order.limits), max(map(len, order.prompts)))
             return
     with attending(loaded.model, NAME):
         yield ModelReader(loaded.model, slots, room)
 
 
 def _serve(order: _Order, reader: Reader) -> list[tuple[list[int], bool]]:
-    prefix = shared_prefix(order.prompts)
+    prefix = 0 if isinstance(reader, EncodedReader) else shared_prefix(order.prompts)
     if prefix:
         reader.read([(0, order.prompts[0][:prefix])])
         reader.share_prefix(prefix)
@@ -171,7 +179,8 @@ class _Desk:
         lengths, last = [], []
         for owner in self.owner:
             answer = self.answers[owner] if owner is not None else []
-            lengths.append(len(self.prompts[owner]) + len(answer) - 1 if owner is not None else 0)
+            before = self.reader.start(self.prompts[owner]) - 1 if owner is not None else 0
+            lengths.append(before + len(answer))
             last.append(answer[-1] + self.order.marks[owner] if owner is not None else 0)
         found = self.reader.write(last, lengths).tolist()
         for slot, token in enumerate(found):

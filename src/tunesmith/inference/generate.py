@@ -1,7 +1,8 @@
 """Written answers: many prompts at once, each distinct prompt once.
 
-Greedy answers of causal models come from our own ``decode``; beams, sampling, encoder-decoders, models with attention
-of their own kind and those whose makers want more than the likeliest token from transformers' ``generate``.
+Greedy answers come from our own ``decode``, of causal models and of T5; beams, sampling, other encoder-decoders, models
+with attention of their own kind and those whose makers want more than the likeliest token from transformers'
+``generate``.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from tunesmith.errors import ResourceError
 from tunesmith.inference.decode import decode, limits_of
 from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import takes_ragged
+from tunesmith.models.fused.stack import is_fused_encoder_decoder
 from tunesmith.models.load import Loaded
 from tunesmith.settings import GenerateSettings
 
@@ -95,7 +97,8 @@ def generate(
 def writes_itself(loaded: Loaded, settings: GenerateSettings) -> bool:
     """Tell whether our own ``decode`` writes the answers, or transformers' ``generate``."""
     greedy = settings.beams == 1 and settings.temperature == 0
-    return greedy and loaded.kind == "causal" and takes_ragged(loaded.model) and _unbent(loaded.model)
+    can = takes_ragged if loaded.kind == "causal" else is_fused_encoder_decoder
+    return greedy and can(loaded.model) and _unbent(loaded.model)
 
 
 def _unbent(model: Any) -> bool:

@@ -32,6 +32,9 @@ class Reader(Protocol):
     def prefix(self) -> int:
         """Positions at the start of every slot that all prompts share."""
 
+    def start(self, prompt: Sequence[int]) -> int:
+        """Return where in its slot the first token of an answer stands."""
+
     def read(self, reading: Reading) -> Tensor:
         """Read prompts into their slots; return the likeliest next token of each, (prompts,)."""
 
@@ -60,6 +63,10 @@ class ModelReader:
     def prefix(self) -> int:
         """See ``Reader``."""
         return self.memory.prefix
+
+    def start(self, prompt: Sequence[int]) -> int:
+        """See ``Reader``: an answer follows its prompt."""
+        return len(prompt)
 
     def share_prefix(self, tokens: int) -> None:
         """See ``Reader``."""
@@ -101,6 +108,10 @@ class FusedReader:
         self.stack, self.slots, self.prefix = stack, slots, 0
         self.keys, self.values = (torch.zeros(shape, dtype=stack.dtype) for _ in range(2))
         self.cosine, self.sine = stack.angles(torch.arange(room))
+
+    def start(self, prompt: Sequence[int]) -> int:
+        """See ``Reader``: an answer follows its prompt."""
+        return len(prompt)
 
     def share_prefix(self, tokens: int) -> None:
         """See ``Reader``."""

@@ -62,8 +62,7 @@ class Tuned:
             raise RecipeError(f"{problem} Name its base with base=.")
         dtype: torch.dtype = fastest_dtype()
         loaded = load_tuned(card.method, model, Path(folder), dtype=dtype)
-        if loaded.kind == "causal":
-            keep_fused(loaded.model, dtype=dtype)  # once, and not again for each call of ``answer``
+        keep_fused(loaded.model, dtype=dtype)  # once, and not again for each call of ``answer``
         return cls(loaded, card)
 
     def answer(self, rows: Sequence[Mapping[str, Any]], *, task: str | None = None) -> list[str]:

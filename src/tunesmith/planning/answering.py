@@ -59,7 +59,7 @@ def task_writings(ground: Ground, name: str, task: TaskSettings, counted: Sequen
     if writes_itself(ground.loaded, generate):
         places = prompts[0] + task.max_new_tokens
         slots = slots_for(len(prompts), places, generate.tokens_per_batch)
-        return [decoding(prompts, new, slots=slots)]
+        return [decoding(prompts, new, slots=slots, kind=ground.shape.kind)]
     sizes = [
         len(batch) for batch in batches_of(
             [(0,) * prompt for prompt in prompts], generate.tokens_per_batch // generate.beams, task.max_new_tokens

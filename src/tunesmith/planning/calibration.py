@@ -105,7 +105,7 @@ def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float
             writing = tried(shape, *WRITINGS[one.number])
             rows.append(writing_work(short, writing))
             kept.append(writing_memory(short, writing))
-    known = {CACHE: 2.0 if order.half else 4.0} if order.what == "answer" and shape.ragged else {}
+    known = {CACHE: 2.0 if order.half else 4.0} if order.what == "answer" and shape.own else {}
     return Calibration(
         order=order,
         machine=machine(),
@@ -136,8 +136,8 @@ def shortened(shape: Shape, depth: int) -> Shape:
 
 def tried(shape: Shape, rows: int, tokens: int, new: int) -> Writing:
     """Return the work of one entry of WRITINGS."""
-    if shape.ragged:
-        return decoding([tokens] * rows, [new] * rows, slots=rows)
+    if shape.own:
+        return decoding([tokens] * rows, [new] * rows, slots=rows, kind=shape.kind)
     return padded_writing([tokens] * rows, [new] * rows, shape.kind)
 
 

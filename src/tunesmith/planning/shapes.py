@@ -28,6 +28,7 @@ class Shape:
     total: int  # parameters, tied ones once
     context: int  # tokens; 0 = no limit
     ragged: bool  # whether examples lie end to end in one row
+    own: bool = False  # whether ``inference.decode`` writes the greedy answers
 
 
 def shape_of(model: Any) -> Shape:
@@ -35,6 +36,7 @@ def shape_of(model: Any) -> Shape:
     from torch.nn import ModuleList
 
     from tunesmith.models.attention import takes_ragged
+    from tunesmith.models.fused.stack import is_fused_encoder_decoder
 
     config = model.config.get_text_config()
     two = bool(model.config.is_encoder_decoder)
@@ -55,6 +57,7 @@ def shape_of(model: Any) -> Shape:
         total=sum(parameter.numel() for parameter in model.parameters()),
         context=int(getattr(model.config, "max_position_embeddings", 0) or 0),
         ragged=not two and takes_ragged(model),
+        own=is_fused_encoder_decoder(model) if two else takes_ragged(model),
     )
 
 

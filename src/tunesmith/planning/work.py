@@ -98,23 +98,24 @@ class Writing:
     reading: int  # tokens of prompts that are read in one call
 
 
-def decoding(prompts: Sequence[int], new: Sequence[int], *, slots: int) -> Writing:
+def decoding(prompts: Sequence[int], new: Sequence[int], *, slots: int, kind: str = "causal") -> Writing:
     """Return the work of our own ``inference.decode``: a slot that is done takes the next prompt.
 
     Args:
         prompts: Tokens of each, the longest first: so the first ones decide how much of a slot is ever written.
         new: Tokens of each answer.
         slots: Answers written at once.
+        kind: "causal" or "seq2seq", whose prompts pass through the encoder alone.
     """
     busy: list[int] = []
     for _, count in sorted(zip(prompts, new, strict=True), reverse=True):
         heappush(busy, (heappop(busy) if len(busy) >= slots else 0) + count)
-    pairs = sum(p * p + n * (p + n) for p, n in zip(prompts, new, strict=True))
+    within = sum(p * p for p in prompts)
+    more = sum(n * (p + n) for p, n in zip(prompts, new, strict=True))
+    read, pairs = ((sum(prompts),), (within + more,)) if kind == "causal" else ((sum(prompts), 0), (within, more))
     reading = min(sum(prompts), READ_AT_ONCE + max(prompts))
     cached = sum(prompts[:slots]) + sum(new[:slots])
-    return Writing(
-        (sum(prompts),), (pairs,), max(busy), sum(new), len(prompts), min(slots, len(prompts)), cached, reading
-    )
+    return Writing(read, pairs, max(busy), sum(new), len(prompts), min(slots, len(prompts)), cached, reading)
 
 
 def padded_writing(prompts: Sequence[int], new: Sequence[int], kind: str) -> Writing:

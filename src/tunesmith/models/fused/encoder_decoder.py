@@ -4,6 +4,7 @@ Inside, encoder and decoder read their examples end to end without padding. Drop
 torch's own random state, so that a training that goes on draws what it would have drawn.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,7 +120,25 @@ class EncoderDecoder:
             # one gradient as large as the vocabulary instead of two
             found = lower(torch.cat([ids, before])).to(self.dtype)
             return found[: len(ids)], found[len(ids) :]
-        return lower(ids[None])[0].to(self.dtype), upper(before[None])[0].to(self.dtype)
+        return self.embed(lower, ids), self.embed(upper, before)
+
+    def embed(self, embedding: Any, ids: Tensor) -> Tensor:
+        """Return the embeddings of tokens by one of the towers' own, (T, width)."""
+        found: Tensor = embedding(ids[None])[0]
+        return found.to(self.dtype)
+
+    def encode(self, ids: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Return what the decoder looks at of some texts, (T, width), without dropout.
+
+        Args:
+            ids: (T,) texts end to end.
+            lengths: Tokens of each.
+        """
+        size = self.encoder.blocks[0].attention.size
+        rows = _Rows(Looking((1,) * len(lengths), tuple(lengths), size), Dropout(0.0))
+        x = self.embed(self.model.encoder.embed_tokens, ids)
+        _, encoded = _climb(self.encoder, x, None, rows, lowest=len(self.encoder.blocks), keep=False)
+        return encoded
 
 
 @dataclass(frozen=True, slots=True)

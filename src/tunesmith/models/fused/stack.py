@@ -151,9 +151,20 @@ Packed = Stack | EncoderDecoder
 
 def read_fused(model: Any, *, dtype: torch.dtype) -> Packed | None:
     """Return a model of either architecture as fused layers, or None; see ``read_stack``."""
-    if getattr(getattr(model, "config", None), "model_type", "") == "t5" and model.config.is_encoder_decoder:
+    if _is_t5(model):
         return None if _hooked(model) or model.device.type != "cpu" else read_encoder_decoder(model, dtype)
     return read_stack(model, dtype=dtype)
+
+
+def is_fused_encoder_decoder(model: Any) -> bool:
+    """Tell whether fused layers can take an encoder-decoder; one without weights (on "meta") counts as on a CPU."""
+    model = _unwrapped(model)
+    there = _is_t5(model) and not _hooked(model) and model.device.type in ("cpu", "meta")
+    return there and read_encoder_decoder(model, model.dtype) is not None
+
+
+def _is_t5(model: Any) -> bool:
+    return getattr(getattr(model, "config", None), "model_type", "") == "t5" and model.config.is_encoder_decoder
 
 
 def read_stack(model: Any, *, dtype: torch.dtype) -> Stack | None:
