@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
 from keeping import keep
 
 RECIPE = Path(__file__).with_suffix(".yaml")
@@ -135,13 +136,14 @@ def main() -> None:
 def result(reports: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
     """Return what the runs that are done have found, and the names of the cells that are missing."""
     found = {name: cell for report in reports for name, cell in cells(report).items()}
+    wanted = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))["candidates"]
     return {
         "question": "what does each way to tune gain on DialogSum, and what does it forget?",
         "rows": f"{options.limit or 100} rows of each task to train on, as many dialogues to test on, one seed",
         "metric": "ROUGE-1 points over zero-shot",
         "probe": {"items": reports[0]["forgetting"]["changes"][0]["all"]["n"]},
         "cells": found,
-        "missing": [name for name in TOGETHER if name not in found],
+        "missing": [name for name in (*wanted, *TOGETHER) if name not in found],
         "effects of replay": [
             {key: one[key] for key in ("candidate", "than", "cures", "items", "prose", "sentence")}
             for one in reports[0]["forgetting"]["effects"]

@@ -47,7 +47,7 @@ def fit_others(rows: Sequence[Sequence[float]], values: Sequence[float], known: 
         known: Column -> coefficient.
 
     >>> [round(one, 6) for one in fit_others([[1, 1], [1, 2], [1, 3]], [5.0, 7.0, 9.0], {1: 1.0})]
-    [4.0, 1.0]
+    [5.0, 1.0]
     """
     columns = [column for column in range(len(rows[0])) if column not in known]
     rest = [value - sum(row[c] * one for c, one in known.items()) for row, value in zip(rows, values, strict=True)]
