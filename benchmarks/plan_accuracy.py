@@ -5,7 +5,8 @@
 Every setting is trained for a few steps and answers a few prompts, each in a process of its own, which plans first. The
 goal is that the highest memory is within 15 % of the plan and the time within 25 %, in the worst case. Causal is the
 built-in model; the encoder-decoder has the shape of T5-small and random weights, since no model hub may be needed. The
-same command goes on with the settings that are left. ``--small`` takes tiny models, to try the script itself.
+same command goes on with the settings that are left; the result is written after each of them. ``--small`` takes tiny
+models, to try the script itself.
 """
 
 import argparse
@@ -19,9 +20,9 @@ from typing import Any
 
 from keeping import keep
 
-METHODS = ("lora", "full")
+KINDS, METHODS = ("causal", "seq2seq"), ("lora", "full")
 LENGTHS_AND_BATCHES = ((128, 512), (256, 1024), (512, 1024), (512, 2048))  # train.max_tokens, train.tokens_per_batch
-SETTINGS = list(itertools.product(("causal", "seq2seq"), METHODS, LENGTHS_AND_BATCHES))
+SETTINGS = [(kind, method, size) for size, method, kind in itertools.product(LENGTHS_AND_BATCHES, METHODS, KINDS)]
 GOALS = {"memory": 0.15, "seconds": 0.25}
 PACKAGES = ("tunesmith", "torch", "transformers", "peft")
 RECIPE = """\
@@ -138,7 +139,7 @@ def main() -> None:
     folders = models(out / "models", options.small)
     cells: dict[str, dict[str, Any]] = {}
     for kind, method, (length, batch) in SETTINGS:
-        name = f"{kind}, {method}, {length} tokens, {batch} at once"
+        name = named((kind, method, (length, batch)))
         where = out / name.replace(", ", "-").replace(" ", "-")
         kept = where / "cell.json"
         if not kept.exists():
@@ -149,17 +150,26 @@ def main() -> None:
         cells[name] = read(kept)
         shown = {stage: {what: cells[name][stage][what] for what in GOALS} for stage in ("train", "answer")}
         print(f"{name}: measured / planned {json.dumps(shown)}", file=sys.stderr, flush=True)
-    found = {
+        if not options.small:
+            keep("plan_accuracy", result(cells, options), packages=PACKAGES, show=False)
+    print(json.dumps(result(cells, options)["worst"], indent=1))
+
+
+def result(cells: dict[str, dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the settings that are done have shown, and which are missing."""
+    return {
         "question": "how far are time and memory from what `tunesmith plan` says?",
         "goal": {"memory within": GOALS["memory"], "time within": GOALS["seconds"], "settings": 12},
         "models": "tiny" if options.small else "SmolLM2-135M-Instruct; random weights of the shape of T5-small 1.1",
         "worst": {f"{stage} {what}": worst(cells, stage, what) for stage in ("train", "answer") for what in GOALS},
+        "missing": [name for name in map(named, SETTINGS) if name not in cells],
         "settings": cells,
     }
-    if options.small:
-        print(json.dumps(found["worst"], indent=1))
-    else:
-        keep("plan_accuracy", found, packages=PACKAGES)
+
+
+def named(setting: tuple[str, str, tuple[int, int]]) -> str:
+    kind, method, (length, batch) = setting
+    return f"{kind}, {method}, {length} tokens, {batch} at once"
 
 
 if __name__ == "__main__":

@@ -134,7 +134,8 @@ def planned(result: Result, table: Table) -> str:
     worst = "; ".join(
         f"{name} {one['measured / planned']:.2f} ({one['setting']})" for name, one in result["worst"].items()
     )
-    return f"Measured as a share of planned. At worst: {worst}.\n\n{table(header, rows)}"
+    left = f" Not measured yet: {'; '.join(result['missing'])}." if result.get("missing") else ""
+    return f"Measured as a share of planned. At worst: {worst}.{left}\n\n{table(header, rows)}"
 
 
 MAKERS: Mapping[str, Callable[[Result, Table], str]] = {

@@ -55,7 +55,7 @@ def test_a_config_with_a_kind_for_each_layer_is_cut_with_its_layers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "each", "depths"), [(30, 3_000_000, (2, 12)), (30, 50_000_000, (1, 3)), (4, 100, (2, 4)), (1, 100, (1,))]
+    ("layers", "each", "depths"), [(30, 3_000_000, (2, 6)), (30, 50_000_000, (1, 3)), (4, 100, (2, 4)), (1, 100, (1,))]
 )
 def test_how_deep_the_short_models_are(layers: int, each: int, depths: tuple[int, ...]) -> None:
     shape = Shape("causal", (Stack(layers, layers * each),), 8, 50, 6, 3, 2000, 100, True)

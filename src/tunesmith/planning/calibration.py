@@ -122,7 +122,7 @@ def depths_of(shape: Shape) -> tuple[int, ...]:
     """Return the layers of the shortened models: two numbers, so that what a layer takes can be told from the rest."""
     deepest = max(stack.layers for stack in shape.stacks)
     each = sum(stack.parameters for stack in shape.stacks) / sum(stack.layers for stack in shape.stacks)
-    return tuple(sorted({min(depth, deepest) for depth in ((1, 3) if each > LARGE else (2, 12))}))
+    return tuple(sorted({min(depth, deepest) for depth in ((1, 3) if each > LARGE else (2, 6))}))
 
 
 def shortened(shape: Shape, depth: int) -> Shape:
