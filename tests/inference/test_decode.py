@@ -5,7 +5,8 @@ import torch
 
 from tunesmith.errors import ResourceError
 from tunesmith.inference import decode as decoding
-from tunesmith.inference.decode import decode, shared_prefix
+from tunesmith.inference.decode import decode
+from tunesmith.inference.reading import shared_prefix
 from tunesmith.models.load import Loaded, load
 
 

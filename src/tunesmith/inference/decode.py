@@ -14,7 +14,7 @@ import torch
 from tunesmith.errors import ResourceError
 from tunesmith.inference.encoded import EncodedReader
 from tunesmith.inference.memory import NAME
-from tunesmith.inference.reading import FusedReader, ModelReader, Reader
+from tunesmith.inference.reading import FusedReader, ModelReader, Prompt, Reader
 from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import attending
 from tunesmith.models.fused.encoder_decoder import EncoderDecoder
@@ -23,9 +23,7 @@ from tunesmith.models.load import Loaded
 from tunesmith.progress import say
 
 READ_AT_ONCE = 1024  # tokens of prompts after which no further prompt is read in the same call
-SHORT_PREFIX = 8  # tokens below which sharing a prefix is not worth a pass of its own
 
-Prompt = tuple[int, ...]
 Ends = Callable[[Sequence[int]], bool]
 
 
@@ -39,6 +37,11 @@ class _Order:
     stops: frozenset[int]
     ends: Ends
     show: Callable[[float, str], None]
+
+    @property
+    def room(self) -> int:
+        """Positions of the longest prompt with its answer."""
+        return max(len(prompt) + limit for prompt, limit in zip(self.prompts, self.limits, strict=True))
 
 
 @torch.inference_mode()
@@ -64,10 +67,9 @@ def decode(
         ResourceError: There is not enough memory for one slot.
     """
     limits = limits_of(max_new_tokens, len(prompts))
-    room = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
-    slots = slots_for(len(prompts), room, tokens_in_memory)
     marks = [loaded.after(prompt, (0,))[0] for prompt in prompts]
     order = _Order(prompts, limits, marks, loaded.stop_ids, ends, show)
+    slots = slots_for(len(prompts), order.room, tokens_in_memory)
     while True:
         try:
             with _reader(loaded, slots, order) as reader:
@@ -103,38 +105,20 @@ def slots_for(prompts: int, room: int, tokens_in_memory: int) -> int:
 @contextmanager
 def _reader(loaded: Loaded, slots: int, order: _Order) -> Iterator[Reader]:
     """Have what computes: fused layers where the model can be had so, else its own."""
-    room = max(len(prompt) + limit for prompt, limit in zip(order.prompts, order.limits, strict=True))
     with fused(loaded.model, dtype=loaded.model.dtype) as stack:
         if isinstance(stack, Stack):
-            yield FusedReader(stack, slots, room)
+            yield FusedReader(stack, slots, order.room)
             return
         if isinstance(stack, EncoderDecoder):
             yield EncodedReader(stack, slots, 1 + max(order.limits), max(map(len, order.prompts)))
             return
     with attending(loaded.model, NAME):
-        yield ModelReader(loaded.model, slots, room)
+        yield ModelReader(loaded.model, slots, order.room)
 
 
 def _serve(order: _Order, reader: Reader) -> list[tuple[list[int], bool]]:
-    prefix = 0 if isinstance(reader, EncodedReader) else shared_prefix(order.prompts)
-    if prefix:
-        reader.read([(0, order.prompts[0][:prefix])])
-        reader.share_prefix(prefix)
+    reader.begin(order.prompts)
     return _Desk(order, reader).work()
-
-
-def shared_prefix(prompts: Sequence[Prompt]) -> int:
-    """Return how many tokens all prompts begin with, leaving each at least one of its own; 0 if it is not worth it.
-
-    >>> shared_prefix([(1,) * 20 + (2, 3), (1,) * 20 + (4,)]), shared_prefix([(1, 2), (1, 3)])
-    (20, 0)
-    """
-    if len(prompts) < 2:
-        return 0
-    first, last = min(prompts), max(prompts)
-    same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    same = min(same, min(map(len, prompts)) - 1)
-    return same if same >= SHORT_PREFIX else 0
 
 
 class _Desk:

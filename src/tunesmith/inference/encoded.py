@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tunesmith.inference.reading import Reading
+from tunesmith.inference.reading import Prompt, Reading
 from tunesmith.models.fused.biased import Dropout, make_bias, spans
 from tunesmith.models.fused.encoder_decoder import Block, EncoderDecoder
-from tunesmith.models.fused.layer import Norm
 from tunesmith.models.fused.projection import Projection
+from tunesmith.models.fused.sublayers import normed
 
 NONE = Dropout(0.0)
 
@@ -45,9 +45,8 @@ class EncodedReader:
         """See ``Reader``: an answer follows the token that it starts from."""
         return 1
 
-    def share_prefix(self, tokens: int) -> None:
-        """See ``Reader``."""
-        raise NotImplementedError("an encoder has no prefix to share")
+    def begin(self, prompts: Sequence[Prompt]) -> None:
+        """See ``Reader``: there is nothing that serves all prompts."""
 
     def keep(self, slots: list[int]) -> None:
         """See ``Reader``."""
@@ -64,8 +63,7 @@ class EncodedReader:
         encoded = self.stack.encode(ids, lengths)
         for number, block in enumerate(self.stack.decoder.blocks):
             assert block.cross is not None
-            memory = block.cross.memory
-            parts = memory(_given(memory, encoded)).split(memory.rows, 1)
+            parts = block.cross.remembered(encoded)
             for part, kept in zip(parts, (self.read_keys[number], self.read_values[number]), strict=True):
                 for slot, rows in zip(slots, spans(lengths), strict=True):
                     kept[slot, :, : rows.stop - rows.start] = _by_head(part[rows], self.size).transpose(0, 1)
@@ -88,7 +86,7 @@ class EncodedReader:
         mask = (torch.arange(width) < self.lengths[rows, None])[:, None, None]
         x = self.stack.embed(self.stack.model.decoder.embed_tokens, tokens)
         for number, block in enumerate(self.stack.decoder.blocks):
-            h = _normed(block.attention.norm, block.attention.qkv, x)
+            h, _ = normed(block.attention.norm, x, block.attention.qkv)
             q, k, v = (_by_head(part, self.size) for part in block.attention.qkv(h).split(block.attention.qkv.rows, 1))
             keys, values = self.keys[number], self.values[number]
             keys[rows, :, places], values[rows, :, places] = k, v
@@ -105,7 +103,8 @@ class EncodedReader:
         """Return ``x`` after it has looked at the prompts."""
         cross, width = block.cross, mask.shape[-1]
         assert cross is not None
-        q = _by_head(cross.query(_normed(cross.norm, cross.query, x)), self.size)[:, :, None]
+        h, _ = normed(cross.norm, x, cross.query)
+        q = _by_head(cross.query(h), self.size)[:, :, None]
         keys, values = (_of(part, rows, width) for part in (self.read_keys[number], self.read_values[number]))
         found = scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=1.0)
         return _added(cross.output, found, x)
@@ -114,22 +113,6 @@ class EncodedReader:
 def _of(kept: Tensor, slots: Tensor | None, positions: int) -> Tensor:
     """Return the first positions of all slots, which is a view, or of those that are named."""
     return kept[:, :, :positions] if slots is None else kept[slots, :, :positions]
-
-
-def _normed(norm: Norm, projection: Projection, x: Tensor) -> Tensor:
-    """Return normed ``x`` as the input of a projection."""
-    h = projection.room(len(x))
-    norm(x, out=h[:, : projection.k])
-    return h
-
-
-def _given(projection: Projection, x: Tensor) -> Tensor:
-    """Return ``x`` as the input of a projection."""
-    if not projection.rank:
-        return x
-    h = projection.room(len(x))
-    h[:, : projection.k] = x
-    return h
 
 
 def _by_head(x: Tensor, size: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.inference.branches import NAME, Question, Row, lay_out
-from tunesmith.inference.decode import shared_prefix
+from tunesmith.inference.reading import shared_prefix
 from tunesmith.models.attention import attending, takes_ragged
 from tunesmith.models.load import Loaded
 

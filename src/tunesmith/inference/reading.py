@@ -4,6 +4,7 @@
 ``ModelReader`` on transformers' own, for every model whose attention may be replaced.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -17,6 +18,9 @@ from tunesmith.models.fused.layer import Layer
 from tunesmith.models.fused.ragged import Segments
 from tunesmith.models.fused.stack import Stack
 
+SHORT_PREFIX = 8  # tokens below which sharing a prefix is not worth a pass of its own
+
+Prompt = tuple[int, ...]
 Reading = Sequence[tuple[int, Sequence[int]]]
 """Slot and tokens of each prompt that is read now."""
 
@@ -38,8 +42,8 @@ class Reader(Protocol):
     def read(self, reading: Reading) -> Tensor:
         """Read prompts into their slots; return the likeliest next token of each, (prompts,)."""
 
-    def share_prefix(self, tokens: int) -> None:
-        """Copy what slot 0 holds at its first ``tokens`` positions into every slot."""
+    def begin(self, prompts: Sequence[Prompt]) -> None:
+        """Do once what serves all prompts that will be read."""
 
     def keep(self, slots: list[int]) -> None:
         """Keep only these slots, in this order."""
@@ -48,7 +52,43 @@ class Reader(Protocol):
         """Take each slot's last token, which stands at ``places``; return the likeliest next ones, (slots,)."""
 
 
-class ModelReader:
+class Causal(ABC):
+    """What readers of causal models share: an answer follows its prompt, and prompts may begin alike."""
+
+    @abstractmethod
+    def read(self, reading: Reading) -> Tensor:
+        """See ``Reader``."""
+
+    @abstractmethod
+    def share_prefix(self, tokens: int) -> None:
+        """Copy what slot 0 holds at its first ``tokens`` positions into every slot."""
+
+    def start(self, prompt: Sequence[int]) -> int:
+        """See ``Reader``."""
+        return len(prompt)
+
+    def begin(self, prompts: Sequence[Prompt]) -> None:
+        """See ``Reader``: read what all prompts begin with."""
+        if prefix := shared_prefix(prompts):
+            self.read([(0, prompts[0][:prefix])])
+            self.share_prefix(prefix)
+
+
+def shared_prefix(prompts: Sequence[Prompt]) -> int:
+    """Return how many tokens all prompts begin with, leaving each at least one of its own; 0 if it is not worth it.
+
+    >>> shared_prefix([(1,) * 20 + (2, 3), (1,) * 20 + (4,)]), shared_prefix([(1, 2), (1, 3)])
+    (20, 0)
+    """
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)
+    same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    same = min(same, min(map(len, prompts)) - 1)
+    return same if same >= SHORT_PREFIX else 0
+
+
+class ModelReader(Causal):
     """Through transformers' layers, with ``memory_attention`` as their attention."""
 
     def __init__(self, model: Any, slots: int, room: int) -> None:
@@ -64,12 +104,8 @@ class ModelReader:
         """See ``Reader``."""
         return self.memory.prefix
 
-    def start(self, prompt: Sequence[int]) -> int:
-        """See ``Reader``: an answer follows its prompt."""
-        return len(prompt)
-
     def share_prefix(self, tokens: int) -> None:
-        """See ``Reader``."""
+        """See ``Causal``."""
         self.memory.share_prefix(tokens)
 
     def keep(self, slots: list[int]) -> None:
@@ -99,7 +135,7 @@ class ModelReader:
         return best
 
 
-class FusedReader:
+class FusedReader(Causal):
     """Through fused layers; keys and values stay where they were written."""
 
     def __init__(self, stack: Stack, slots: int, room: int) -> None:
@@ -109,12 +145,8 @@ class FusedReader:
         self.keys, self.values = (torch.zeros(shape, dtype=stack.dtype) for _ in range(2))
         self.cosine, self.sine = stack.angles(torch.arange(room))
 
-    def start(self, prompt: Sequence[int]) -> int:
-        """See ``Reader``: an answer follows its prompt."""
-        return len(prompt)
-
     def share_prefix(self, tokens: int) -> None:
-        """See ``Reader``."""
+        """See ``Causal``."""
         self.prefix = tokens
         for kept in (self.keys, self.values):
             kept[:, 1:, :, :tokens] = kept[:, :1, :, :tokens]

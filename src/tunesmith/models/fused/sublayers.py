@@ -28,7 +28,7 @@ class Kept:
     attended: Tensor | None = None  # the input of the last product
 
 
-def _normed(norm: Norm, x: Tensor, projection: Projection) -> tuple[Tensor, Tensor]:
+def normed(norm: Norm, x: Tensor, projection: Projection) -> tuple[Tensor, Tensor]:
     """Return the input of a projection, and 1 / rms of each row."""
     h = projection.room(len(x))
     return h, norm(x, out=h[:, : projection.k])
@@ -36,7 +36,7 @@ def _normed(norm: Norm, x: Tensor, projection: Projection) -> tuple[Tensor, Tens
 
 def _again(norm: Norm, x: Tensor, projection: Projection) -> Tensor:
     """Compute the input of a projection again, with what LoRA makes of it."""
-    h, _ = _normed(norm, x, projection)
+    h, _ = normed(norm, x, projection)
     projection.reduce(h)
     return h
 
@@ -75,7 +75,7 @@ class SelfAttention:
             looking: The examples, with the bias of the stack.
             dropout: Of this sub-layer.
         """
-        h, inverse = _normed(self.norm, x, self.qkv)
+        h, inverse = normed(self.norm, x, self.qkv)
         q, k, v = self.qkv(h).split(self.qkv.rows, 1)
         attended = self.output.room(len(x))
         attend_biased(q, (k, v), looking, dropout=dropout.at(WEIGHTS), out=attended[:, : self.output.k])
@@ -128,9 +128,9 @@ class CrossAttention:
             looking: The examples of both.
             dropout: Of this sub-layer.
         """
-        h, inverse = _normed(self.norm, x, self.query)
+        h, inverse = normed(self.norm, x, self.query)
         q = self.query(h)
-        k, v = self.memory(self._read(encoded)).split(self.memory.rows, 1)
+        k, v = self.remembered(encoded)
         attended = self.output.room(len(x))
         attend_biased(q, (k, v), looking, dropout=dropout.at(WEIGHTS), out=attended[:, : self.output.k])
         return _added(self.output, attended, x, dropout), Kept(x, inverse, (q, k, v), attended)
@@ -168,6 +168,11 @@ class CrossAttention:
         self.norm.backward(d_h, kept.x, kept.inverse, dx=dy)
         return [*norm, *own, *memory, *output]
 
+    def remembered(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values of the encoder's output, (T, H * D) each."""
+        k, v = self.memory(self._read(encoded)).split(self.memory.rows, 1)
+        return k, v
+
     def _read(self, encoded: Tensor) -> Tensor:
         if not self.memory.rank:
             return encoded
@@ -197,7 +202,7 @@ class FeedForward:
 
     def forward(self, x: Tensor, dropout: Dropout) -> tuple[Tensor, Kept]:
         """Return the output, (T, width), and what the backward pass needs."""
-        h, inverse = _normed(self.norm, x, self.wide)
+        h, inverse = normed(self.norm, x, self.wide)
         inner = self.wide(h)
         act = self.narrow.room(len(x))
         inside = act[:, : self.narrow.k]
