@@ -63,8 +63,9 @@ def _code() -> str:
     """Return a hash of the code whose speed and memory are measured."""
     digest = hashlib.sha256()
     for part in ("inference", "methods", "models", "planning", "training"):
-        for path in sorted((Path(__file__).parents[1] / part).glob("*.py")):
-            digest.update(path.read_bytes())
+        for path in sorted((Path(__file__).parents[1] / part).rglob("*")):
+            if path.suffix in (".py", ".cpp"):
+                digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
