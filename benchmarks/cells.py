@@ -63,8 +63,9 @@ def main(sweep: Sweep, about: str, words: Sequence[str] | None = None) -> None:
     if unknown:
         raise SystemExit(f"--cells: there is no {', '.join(unknown)}. There are: {', '.join(names)}.")
     options.out = options.out.resolve()
-    run_cell(sweep, Cell(BASE, {"method": "none"}), options)
-    if "why" in read(options.out / "cells" / f"{BASE}.json"):
+    base = Cell(BASE, {"method": "none"})
+    run_cell(sweep, base, options)
+    if not is_done(sweep, base, options):
         raise SystemExit(f"{sweep.name}: the base could not be tested; {options.out / 'logs' / BASE}.txt says why")
     write_result(sweep, options)
     for cell in sweep.cells:
@@ -82,16 +83,16 @@ def arguments(sweep: Sweep, about: str) -> argparse.ArgumentParser:
     parser.add_argument("--cells", nargs="+", metavar="CELL", help="only these; without it all")
     parser.add_argument("--rows", type=int, default=sweep.rows, help=f"to test on; without it {sweep.rows or 'all'}")
     parser.add_argument("--epochs", type=float, help="for a shorter sweep; without it those of each method")
-    parser.add_argument("--limit", type=int, help="rows to learn from, to try the script; keeps no result")
+    parser.add_argument("--limit", type=int, help="rows to learn from, and to validate on a quarter as many")
     parser.add_argument("--model", help="another one, to try the script; keeps no result")
     return parser
 
 
 def run_cell(sweep: Sweep, cell: Cell, options: argparse.Namespace) -> None:
     """Tune and test one candidate, unless that is done, and write what came of it into cells/NAME.json."""
-    kept, asked = options.out / "cells" / f"{cell.name}.json", recipe(sweep, [cell], options)
-    if kept.exists() and "why" not in read(kept) and read(kept)["asked"] == asked:
+    if is_done(sweep, cell, options):
         return
+    asked = recipe(sweep, [cell], options)
     folder, began = run_folder(cell, options), time.monotonic()
     share_base(options.out / "run", folder)
     code = tunesmith("run", asked, cell.name, folder, options)
@@ -99,7 +100,7 @@ def run_cell(sweep: Sweep, cell: Cell, options: argparse.Namespace) -> None:
         raise SystemExit(f"{sweep.name}: stopped in {cell.name}; the same command goes on")
     found = explain(code, cell, folder, options) if code else look_up(folder, cell.name)
     found |= {"minutes": round((time.monotonic() - began) / 60, 1), "commit": commit(), "date": time.strftime("%F")}
-    write_text(kept, json.dumps({"asked": asked, **found}, indent=1) + "\n")
+    write_text(place(cell, options), json.dumps({"asked": asked, **found}, indent=1) + "\n")
     said = found.get("why") or f"ROUGE-1 {found['scores']['rouge1']}, gain {found['gain'].get('rouge1', 'none')}"
     print(f"{cell.name}: {said}", file=sys.stderr, flush=True)
 
@@ -111,7 +112,9 @@ def recipe(sweep: Sweep, cells: Sequence[Cell], options: argparse.Namespace) -> 
     made["name"], made["forgetting"] = sweep.name, "off"
     made["tasks"][0]["source"] = {split: str(options.data.resolve() / file) for split, file in files.items()}
     made["model"] = options.model or made["model"]
-    limits = {"train": options.limit or cells[0].examples, "test": options.rows}
+    limits = {"train": cells[0].examples or options.limit, "test": options.rows}
+    if options.limit and sweep.validation:
+        limits["validation"] = max(1, options.limit // 4)
     made["split"] |= {
         "train": 1 - sweep.validation,
         "validation": sweep.validation,
@@ -135,17 +138,17 @@ def run_folder(cell: Cell, options: argparse.Namespace) -> Path:
     return folder
 
 
-def share_base(known: Path, folder: Path) -> None:
+def share_base(first: Path, folder: Path) -> None:
     """Take over the answers of the base, which has learned from no rows, from the folder where they were written."""
-    place = folder / "candidates" / BASE
-    source = known / "candidates" / BASE
-    if folder == known or place.exists() or not source.exists():
+    target = folder / "candidates" / BASE
+    source = first / "candidates" / BASE
+    if folder == first or target.exists() or not source.exists():
         return
     staged = folder / f".{BASE}.tmp"
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(source, staged)
-    place.parent.mkdir(exist_ok=True)
-    staged.rename(place)
+    target.parent.mkdir(exist_ok=True)
+    staged.rename(target)
 
 
 def tunesmith(command: str, asked: dict[str, Any], name: str, folder: Path, options: argparse.Namespace) -> int:
@@ -205,42 +208,54 @@ def costs(one: CandidateReport) -> dict[str, Any]:
 def write_result(sweep: Sweep, options: argparse.Namespace) -> None:
     """Write what is known by now; a try of the script leaves the kept results alone."""
     found, failed, missing = {}, {}, []
-    for cell in (Cell(BASE, {}), *sweep.cells):
-        kept = options.out / "cells" / f"{cell.name}.json"
-        one = read(kept) if kept.exists() else {}
-        one.pop("asked", None)
+    for cell in (Cell(BASE, {"method": "none"}), *sweep.cells):
+        one = known(sweep, cell, options)
         if "why" in one:
             failed[cell.name] = one
         elif one:
             found[cell.name] = one
         else:
             missing.append(cell.name)
+    learned, tested = (f"{n} rows, chosen by seed" if n else "all rows" for n in (options.limit, options.rows))
     result = {
         "question": sweep.question,
         "data": DATA,
-        "tested on": f"{options.rows} rows, chosen by seed" if options.rows else "all rows",
+        "learned from": learned,
+        "tested on": tested,
         "epochs": options.epochs or "those of each method",
         "candidates": {cell.name: cell.candidate for cell in sweep.cells},
         "missing": missing,
         "failed": failed,
         "cells": found,
     }
-    a_try = options.limit or options.model
-    keep(sweep.name, result, packages=PACKAGES, folder=options.out if a_try else RESULTS, show=False)
+    keep(sweep.name, result, packages=PACKAGES, folder=options.out if options.model else RESULTS, show=False)
 
 
 def write_report(sweep: Sweep, options: argparse.Namespace) -> None:
     """Write the report of each run folder anew, with all of its cells side by side."""
     for folder in dict.fromkeys(run_folder(cell, options) for cell in sweep.cells):
-        done = [cell for cell in sweep.cells if run_folder(cell, options) == folder and is_done(cell, options)]
+        done = [cell for cell in sweep.cells if run_folder(cell, options) == folder and is_done(sweep, cell, options)]
         if done and tunesmith("report", recipe(sweep, done, options), folder.name, folder, options) == 0:
             print(folder / "report.html")
 
 
-def is_done(cell: Cell, options: argparse.Namespace) -> bool:
-    """Tell whether a cell was tuned and tested."""
-    kept = options.out / "cells" / f"{cell.name}.json"
-    return kept.exists() and "why" not in read(kept)
+def is_done(sweep: Sweep, cell: Cell, options: argparse.Namespace) -> bool:
+    """Tell whether a cell was tuned and tested as it would be now."""
+    one = known(sweep, cell, options)
+    return bool(one) and "why" not in one
+
+
+def known(sweep: Sweep, cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
+    """Return what is known of a cell: nothing, if it was asked for otherwise (other rows, other epochs)."""
+    kept = place(cell, options)
+    one = read(kept) if kept.exists() else {}
+    return one if one.pop("asked", None) == recipe(sweep, [cell], options) else {}
+
+
+def place(cell: Cell, options: argparse.Namespace) -> Path:
+    """Return the file that holds what is known of a cell."""
+    file: Path = options.out / "cells" / f"{cell.name}.json"
+    return file
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What does each way to tune gain on DialogSum, and what does it cost?
 
-    python benchmarks/methods.py --data FOLDER [--out FOLDER] [--cells CELL ...] [--rows N] [--epochs N]
+    python benchmarks/methods.py --data FOLDER [--out FOLDER] [--cells CELL ...]
+        [--limit N] [--rows N] [--epochs N]
 
 Every method of tunesmith on the built-in model, with its own defaults: ROUGE-1, 2 and L with intervals, the gain over
 the base, trainable parameters and their share, bytes on disk, seconds, the highest memory. FOLDER holds
