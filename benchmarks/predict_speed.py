@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from keeping import keep
-from speed.ceiling import matrix_products, medians
+from speed.ceiling import answering_work, matrix_products, medians
 from speed.environment import peers_python
 from speed.equality import same_answers, tied
 from speed.models import model_folder
@@ -101,8 +101,15 @@ def equality(players: list[Contender], model: Path, given: dict[str, Any]) -> di
     return found
 
 
-def cell(one: Contender, given: dict[str, Any], gate: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what one program showed; without its speed if it failed, or did not write the same."""
+def cell(one: Contender, given: dict[str, Any], gate: dict[str, Any] | None, *, least: float) -> dict[str, Any]:
+    """Return what one program showed; without its speed if it failed, or did not write the same.
+
+    Args:
+        one: The program.
+        given: The prompts.
+        gate: How its answers compare with others'.
+        least: Seconds that all answers take at the ceiling.
+    """
     if not one.turns:
         return {"failed": one.failed}
     told: dict[str, Any] = {"format": one.order["dtype"], "batch": one.order.get("batch", "as it likes")}
@@ -114,10 +121,22 @@ def cell(one: Contender, given: dict[str, Any], gate: dict[str, Any] | None) -> 
     return told | {
         "prompts a second": round(median(rates), 3),
         "lowest and highest": spread(rates),
+        "share of the ceiling": round(least * median(rates) / len(given["prompts"]), 4),
         "peak bytes": int(median([turn["peak_bytes"] for turn in one.turns])),
         "new tokens": sum(len(answer) for answer in one.turns[0]["answers"]),
         "turns": len(rates),
     }
+
+
+def least_seconds(model: Path, given: dict[str, Any], expected: Contender, products: dict[str, float]) -> float:
+    """Return how long the answers take if nothing but matrix products takes time, and those are as fast as can be."""
+    from tunesmith.models.load import load
+
+    lengths = [
+        (len(prompt), len(answer))
+        for prompt, answer in zip(given["prompts"], expected.turns[0]["answers"], strict=True)
+    ]
+    return answering_work(load(model).model, lengths) / max(products.values())
 
 
 def main() -> None:
@@ -148,7 +167,8 @@ def main() -> None:
         players, out / "turns", rounds=options.rounds, between=lambda: products.append(matrix_products(options.threads))
     )
     gate = equality(players, model, given)
-    cells = {one.name: cell(one, given, gate.get(one.name)) for one in players}
+    least = least_seconds(model, given, next(one for one in players if one.name == TUNED), medians(products))
+    cells = {one.name: cell(one, given, gate.get(one.name), least=least) for one in players}
     speeds = {name: cell["prompts a second"] for name, cell in cells.items() if "prompts a second" in cell}
     found = {
         "question": "how many prompts a second does tunesmith answer, beside generate and continuous batching?",

@@ -94,14 +94,22 @@ def answering(result: Result, table: Table) -> str:
         gate = cell.get("equality")
         same = "" if gate is None else f"{gate['equal']} equal, {gate['ties']} ties, {gate['other']} other"
         if "prompts a second" not in cell:
-            rows.append((program, f"failed: {cell['failed']}" if "failed" in cell else "void", "", "", "", same))
+            rows.append((program, f"failed: {cell['failed']}" if "failed" in cell else "void", "", "", "", "", same))
             continue
         low, high = cell["lowest and highest"]
         rows.append((
             program, f"{cell['prompts a second']:.2f}", f"{low:.2f} to {high:.2f}", times(result, program),
-            f"{cell['peak bytes'] / 1e9:.1f} GB", same,
+            f"{cell['share of the ceiling']:.0%}", f"{cell['peak bytes'] / 1e9:.1f} GB", same,
         ))  # fmt: skip
-    header = ("program", "prompts a second", "lowest to highest", "tunesmith is", "highest memory", "its answers")
+    header = (
+        "program",
+        "prompts a second",
+        "lowest to highest",
+        "tunesmith is",
+        "of the ceiling",
+        "highest memory",
+        "its answers",
+    )
     said = (
         f"{result['data']}: {result['prompts']} prompts of {result['prompt tokens']:,} tokens, answers of at most "
         f"{result['longest answer']}. {result['model']}, {result['threads']} threads, medians of {result['rounds']} "

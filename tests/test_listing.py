@@ -112,13 +112,14 @@ def test_what_cannot_be_listed_is_refused_with_the_nearest() -> None:
 
 def test_the_diagnosis_names_machine_and_versions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path))
-    monkeypatch.setattr("tunesmith.machine.available_memory", lambda: 12_340_000_000)
+    monkeypatch.setattr("tunesmith.machine.main_memory", lambda: 12_340_000_000)
     found = diagnose()
     assert found["memory free"] == "12.3 GB"
     assert found["models in"] == str(tmp_path)
     assert found["tunesmith"] == __version__
     assert found["fastest number format"] in ("float32", "bfloat16")
-    assert found["device"].endswith(" cores")
+    assert found["processor"].endswith(" cores")
+    assert found["models compute on"] == f"cpu: {found['processor']}"
 
 
 def test_the_suites_are_listed_without_the_harness() -> None:

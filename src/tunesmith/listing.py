@@ -85,14 +85,15 @@ def diagnose() -> dict[str, Any]:
     """Return the facts of this machine that decide what can be tuned on it, and how fast."""
     import torch
 
-    from tunesmith.machine import available_memory, device_name, fastest_dtype
+    from tunesmith.machine import compute_device, device_name, fastest_dtype, main_memory, processor_name
     from tunesmith.models.catalog import home
     from tunesmith.opening import package_versions
 
     return {
-        "device": device_name(),
-        "memory free": f"{available_memory() / 1e9:.1f} GB",
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "processor": processor_name(),
+        "memory free": f"{main_memory() / 1e9:.1f} GB",
+        "graphics cards": ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count()))) or "none",
+        "models compute on": f"{compute_device()}: {device_name()}",
         "fastest number format": str(fastest_dtype()).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "python": sys.version.split()[0],

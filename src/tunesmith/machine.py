@@ -1,4 +1,4 @@
-"""This machine: its cores, its memory, and which number format it multiplies fastest."""
+"""This machine: its cores, its memory, where it computes, and which number format it multiplies fastest."""
 
 import ctypes
 import mmap
@@ -13,9 +13,60 @@ from typing import Any
 
 from tunesmith.errors import ResourceError
 
+PLACE = "TUNESMITH_DEVICE"
+"""Variable of the environment that says where models compute: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
+
+
+@cache
+def compute_device() -> Any:
+    """Return the torch device that models are on: a graphics card if there is one, unless TUNESMITH_DEVICE says else.
+
+    Raises:
+        ResourceError: The device that it names is not there.
+    """
+    import torch
+
+    asked = os.environ.get(PLACE, "auto").strip() or "auto"
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(asked)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = str(error).splitlines()[0]
+        raise ResourceError(
+            f"{PLACE}={asked}: this machine cannot compute there: {said} Take auto, cpu, or a card that torch sees."
+        ) from None
+    return found
+
+
+def device_module() -> Any | None:
+    """Return what torch has for the device that models are on, such as torch.cuda; None on the processor."""
+    import torch
+
+    device = compute_device()
+    return None if device.type == "cpu" else torch.get_device_module(device)
+
+
+def finish() -> None:
+    """Wait until a graphics card has done what it was told; it is told faster than it computes."""
+    if (module := device_module()) is not None:
+        module.synchronize(compute_device())
+
 
 def available_memory() -> int:
-    """Return the bytes of memory that can be taken without swapping; 0 if the system does not say."""
+    """Return the bytes that a model and its training may take where they compute; 0 if the system does not say."""
+    module = device_module()
+    if module is None:
+        return main_memory()
+    device = compute_device()
+    free: int = module.mem_get_info(device)[0]
+    unused: int = module.memory_reserved(device) - module.memory_allocated(device)  # torch keeps it for later
+    return free + unused
+
+
+def main_memory() -> int:
+    """Return the bytes of main memory that can be taken without swapping; 0 if the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -50,7 +101,10 @@ def need_memory(needed: int, what: str, mend: str) -> None:
 def out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that there is no memory left; torch has no kind of its own for it on a CPU."""
     said = isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error))
-    return said or isinstance(error, MemoryError)
+    found = said or isinstance(error, MemoryError)
+    if found and (module := device_module()) is not None:
+        module.empty_cache()  # what torch keeps for later in pieces of other sizes
+    return found
 
 
 def need_space(folder: Path, needed: int, what: str) -> None:
@@ -64,7 +118,10 @@ def need_space(folder: Path, needed: int, what: str) -> None:
 
 
 def reset_peak() -> None:
-    """Begin a new measurement of the highest resident memory, where Linux allows it."""
+    """Begin a new measurement of the highest memory, where the system allows it."""
+    if (module := device_module()) is not None:
+        module.reset_peak_memory_stats(compute_device())
+        return
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
@@ -72,7 +129,13 @@ def reset_peak() -> None:
 
 
 def peak_memory() -> int:
-    """Return the highest resident memory of this process in bytes, since ``reset_peak`` where that works."""
+    """Return the highest memory of this process in bytes, since ``reset_peak`` where that works.
+
+    That is what is resident in main memory; or, where models are on a graphics card, what tensors took of the card's.
+    """
+    if (module := device_module()) is not None:
+        found: int = module.max_memory_allocated(compute_device())
+        return found
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM"):
@@ -114,14 +177,13 @@ def releaser() -> Release:
 
 @cache
 def fastest_dtype() -> Any:
-    """Return torch.bfloat16 if this machine multiplies it faster than float32, else torch.float32.
+    """Return torch.bfloat16 if models are multiplied faster with it than with float32, else torch.float32.
 
     Without matrix units for bfloat16 a CPU is several times slower with it. Takes about 50 ms, once.
     """
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":
+    if compute_device().type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     taken = {dtype: _multiply(torch, dtype) for dtype in (torch.float32, torch.bfloat16)}
     return min(taken, key=lambda dtype: taken[dtype])
@@ -139,6 +201,12 @@ def _multiply(torch: Any, dtype: Any) -> float:
 
 
 def device_name() -> str:
+    """Return the name of what models compute on: a graphics card, or the processor."""
+    module = device_module()
+    return processor_name() if module is None else str(module.get_device_name(compute_device()))
+
+
+def processor_name() -> str:
     """Return the processor's name and the number of cores that may be used."""
     name = platform.processor() or platform.machine()
     try:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from workshop import FULL, LORA, ingredients, make_job, recipe
 
+from tunesmith.models.fused.encoder_decoder import EncoderDecoder
 from tunesmith.models.fused.layer import Layer
 from tunesmith.training import below
 from tunesmith.training.below import ROOM, bytes_kept, with_known
@@ -15,6 +16,8 @@ from tunesmith.training.job import Job, trainable
 from tunesmith.training.loop import plan_steps, train
 
 LAST: dict[str, Any] = {"method": "last-layers", "layers": 1}
+DECODER: list[dict[str, Any]] = [LAST, {"method": "modules", "patterns": ["decoder.*.wo"]}]
+ENCODER: list[dict[str, Any]] = [FULL, LORA, {"method": "norms"}, {"method": "embeddings"}]
 SETTINGS: dict[str, Any] = {"epochs": 3.0, "validations": 2}
 
 
@@ -60,6 +63,55 @@ def test_what_is_learned_is_what_is_learned_without(
         found.append({name: weight.detach().clone() for name, weight in trainable(job.model).items()})
     for name, weight in found[0].items():
         torch.testing.assert_close(weight, found[1][name], rtol=1e-4, atol=1e-5)
+
+
+def texts_that_the_encoder_reads(monkeypatch: pytest.MonkeyPatch, job: Job) -> list[int]:
+    """Count the tokens of every row that the encoder is given while ``job`` is trained."""
+    read: list[int] = []
+    encode = EncoderDecoder.encode
+
+    def spy(stack: EncoderDecoder, ids: torch.Tensor, lengths: Any) -> torch.Tensor:
+        read.append(len(ids))
+        return encode(stack, ids, lengths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EncoderDecoder, "encode", spy)
+        train(job)
+    return read
+
+
+def drop(model: Any) -> None:
+    """Give a T5 dropout."""
+    model.config.dropout_rate = 0.2
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.2
+
+
+@pytest.mark.parametrize("candidate", DECODER, ids=["last-layers", "modules"])
+def test_an_encoder_of_which_nothing_learns_reads_every_text_once_and_changes_nothing(
+    candidate: dict[str, Any], tiny_seq2seq: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for number, room in enumerate([ROOM, 0]):
+        monkeypatch.setattr(below, "ROOM", room)
+        job = job_of(candidate, tiny_seq2seq, tmp_path / str(number))
+        drop(job.model)  # the decoder alone has any: the encoder says the same in every pass
+        read = texts_that_the_encoder_reads(monkeypatch, job)
+        texts = sum(len(one.input_ids) for one in [*job.train, *job.validation])
+        assert sum(read) == texts if room else sum(read) > 2 * texts
+        found.append({name: weight.detach().clone() for name, weight in trainable(job.model).items()})
+    for name, weight in found[0].items():
+        torch.testing.assert_close(weight, found[1][name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("candidate", ENCODER, ids=lambda one: one["method"])
+def test_an_encoder_of_which_something_learns_is_not_kept(
+    candidate: dict[str, Any], tiny_seq2seq: Path, tmp_path: Path
+) -> None:
+    with ready(job_of(candidate, tiny_seq2seq, tmp_path)) as job:
+        assert job.stack is not None
+        assert with_known(job, passes=3, validations=3) is job
 
 
 @pytest.mark.parametrize("candidate", [FULL, LORA], ids=["full", "lora"])

@@ -108,13 +108,14 @@ def branching_attention(
     """
     row: Row = options["row"]
     window: int | None = options.get("sliding_window")
+    device = query.device
     common: dict[str, Any] = {"scale": options.get("scaling"), "enable_gqa": query.shape[1] != key.shape[1]}
     head = torch.arange(len(row.shared))
     out = []
     if row.shared:
         mask = _within(head, head, window) & torch.ones(len(head), len(head), dtype=torch.bool).tril()
         q, k, v = (tensor[:, :, : len(head)] for tensor in (query, key, value))
-        out.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, **common))
+        out.append(scaled_dot_product_attention(q, k, v, attn_mask=mask.to(device), **common))
     start = len(head)
     for question in row.questions:
         end, places = start + len(question.ids), torch.tensor(question.positions)
@@ -122,7 +123,7 @@ def branching_attention(
         mask = seen & _within(places, torch.cat([head, places]), window)
         q = query[:, :, start:end]
         k, v = (torch.cat([kept[:, :, : len(head)], kept[:, :, start:end]], 2) for kept in (key, value))
-        out.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, **common))
+        out.append(scaled_dot_product_attention(q, k, v, attn_mask=mask.to(device), **common))
         start = end
     return torch.cat(out, 2).transpose(1, 2).contiguous(), None
 

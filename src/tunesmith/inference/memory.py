@@ -48,11 +48,10 @@ class Memory:
 
     def keep(self, slots: list[int]) -> None:
         """Keep only these slots, in this order."""
-        index = torch.tensor(slots)
         self.slots = len(slots)
         for kept in (self.keys, self.values):
             for number, tensor in kept.items():
-                kept[number] = tensor[index]
+                kept[number] = tensor[torch.tensor(slots, device=tensor.device)]
 
 
 def memory_attention(
@@ -78,12 +77,12 @@ def memory_attention(
         return _read(memory, query, (key, value), (keys, values), window=window, scale=scale), None
     assert memory.positions is not None
     assert memory.mask is not None
-    rows = torch.arange(memory.slots)
+    rows = torch.arange(memory.slots, device=query.device)
     keys[rows, :, memory.positions], values[rows, :, memory.positions] = key[:, :, 0], value[:, :, 0]
     longest = memory.mask.shape[-1]
     mask = memory.mask
     if window:
-        mask = mask & (torch.arange(longest) > memory.positions[:, None, None, None] - window)
+        mask = mask & (torch.arange(longest, device=query.device) > memory.positions[:, None, None, None] - window)
     out = scaled_dot_product_attention(
         query,
         keys[:, :, :longest],
@@ -109,9 +108,10 @@ def _read(
         mask = None
         if start or (window and tokens > window):
             k, v = kept[0][slot : slot + 1, :, :end], kept[1][slot : slot + 1, :, :end]
-            mask = torch.ones(tokens, end, dtype=torch.bool).tril(start)
+            ones = torch.ones(tokens, end, dtype=torch.bool, device=q.device)
+            mask = ones.tril(start)
             if window:
-                mask &= torch.ones(tokens, end, dtype=torch.bool).triu(start + 1 - window)
+                mask &= ones.triu(start + 1 - window)
         out.append(
             scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=_grouped(q, k)

@@ -56,8 +56,8 @@ def _in_rows(
             start = 0
             for place, question in zip(places, row.questions, strict=True):
                 for choice, predicting in zip(choices[place], question.predicting, strict=True):
-                    at = torch.tensor(predicting) - question.start + start
-                    found[place].append(float(logprobs[at, torch.tensor(choice)].sum()))
+                    at, words = torch.tensor([predicting, choice], device=logprobs.device)
+                    found[place].append(float(logprobs[at - question.start + start, words].sum()))
                 start += len(question.ids) - question.start
             done += len(places)
             show(done, f"{done}/{len(prompts)} questions")
@@ -79,9 +79,8 @@ def _rows(laid: Sequence[Question]) -> list[list[int]]:
 
 def _read_row(model: Any, row: Row) -> Tensor:
     """Return log-likelihoods (N, V) of what follows each place of the row that predicts something."""
-    logits = model(
-        input_ids=row.ids(), position_ids=row.positions(), use_cache=False, logits_to_keep=row.predicting(), row=row
-    ).logits
+    ids, positions, predicting = (tensor.to(model.device) for tensor in (row.ids(), row.positions(), row.predicting()))
+    logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=predicting, row=row).logits
     logprobs: Tensor = logits[0].float().log_softmax(-1)
     return logprobs
 

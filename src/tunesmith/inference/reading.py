@@ -116,7 +116,7 @@ class ModelReader(Causal):
         """See ``Reader``."""
         memory = self.memory
         memory.reading = [(slot, len(tokens)) for slot, tokens in reading]
-        ids, positions, ends = _row(reading, memory.prefix)
+        ids, positions, ends = (tensor.to(self.model.device) for tensor in _row(reading, memory.prefix))
         found = self.model(
             input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=ends, memory=memory
         )
@@ -127,9 +127,10 @@ class ModelReader(Causal):
     def write(self, last: Sequence[int], places: Sequence[int]) -> Tensor:
         """See ``Reader``."""
         memory = self.memory
-        memory.positions = torch.tensor(places)
-        memory.mask = (torch.arange(max(places) + 1) <= memory.positions[:, None])[:, None, None]
-        ids = torch.tensor(last)[:, None]
+        device = self.model.device
+        memory.positions = torch.tensor(places, device=device)
+        memory.mask = (torch.arange(max(places) + 1, device=device) <= memory.positions[:, None])[:, None, None]
+        ids = torch.tensor(last, device=device)[:, None]
         found = self.model(input_ids=ids, position_ids=memory.positions[:, None], use_cache=False, memory=memory)
         best: Tensor = found.logits[:, -1].argmax(-1)
         return best

@@ -95,7 +95,8 @@ def load(model: Any, folder: Path) -> Any:
             elif index is None or int(index.max()) >= weights[name].numel():
                 raise ValueError(f"{name}: the adapter names entries that the base does not have.")
             else:
-                weights[name].view(-1)[index.long()] = tensors[f"{name}.values"].to(weights[name].dtype)
+                values, places = tensors[f"{name}.values"].to(weights[name]), index.to(weights[name].device)
+                weights[name].view(-1)[places.long()] = values
     return model
 
 

@@ -35,6 +35,7 @@ def _stand_in() -> Any:
 
         def __init__(self, weight: Tensor, index: Tensor | None) -> None:
             super().__init__()
+            index = None if index is None else index.to(weight.device)
             start = weight if index is None else weight.flatten()[index]
             self.values = Parameter(start.detach().to(float32, copy=True))
             self.register_buffer("index", index, persistent=False)

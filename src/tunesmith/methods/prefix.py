@@ -210,7 +210,7 @@ def join(sharing: Any, number: int, folder: Path) -> None:
         for layer, rows in zip(pair, saved, strict=True):
             if layer.weight.shape[0] != rows.shape[1]:
                 raise ValueError(f"its keys are {rows.shape[1]} wide, and those of the base {layer.weight.shape[0]}.")
-            layer.register_forward_hook(replace_at(spot, rows, first=first))
+            layer.register_forward_hook(replace_at(spot, rows.to(layer.weight.device), first=first))
 
 
 def _saved(folder: Path) -> tuple[Any, Any]:

@@ -120,14 +120,17 @@ class SharedTokens(Module):
 class Leading(Module):
     """The virtual tokens before a decoder's own; all rows of a batch have the same, or none has any."""
 
+    nothing: Tensor
+
     def __init__(self, turn: Turn, width: int) -> None:
         super().__init__()
-        self.turn, self.width, self.spot = turn, width, Spot()
+        self.turn, self.spot = turn, Spot()
+        self.register_buffer("nothing", torch.zeros(0, width), persistent=False)
         self.tables: dict[int, Tensor] = {}
 
     def add(self, number: int, rows: Tensor) -> int:
         """Take in what an adapter puts before the decoder's tokens, (v, D); return the number of the first."""
-        self.tables[number] = rows.detach().float()
+        self.tables[number] = rows.detach().float().to(self.nothing.device)
         return self._first(number)
 
     def forward(self) -> Tensor:
@@ -136,7 +139,7 @@ class Leading(Module):
         if only is None and not self.tables.keys().isdisjoint(self.turn.owners.tolist()):
             raise RuntimeError("an adapter that leads the decoder cannot share a batch")
         if only not in self.tables:
-            return torch.zeros(0, self.width)
+            return self.nothing
         self.spot.first = self._first(only)
         return self.tables[only]
 

@@ -75,7 +75,7 @@ class VirtualTokens(Module):
 
     def __init__(self, base: Embedding, rows: Module, *, tokens: int, tasks: tuple[str, ...] = ("",)) -> None:
         super().__init__()
-        self.base, self.rows, self.spot = base, rows, Spot()
+        self.base, self.rows, self.spot = base, rows.to(base.weight.device), Spot()
         self.first = base.weight.shape[0]
         ids = range(self.first, self.first + len(tasks) * tokens)
         self.virtual = {task: tuple(ids[n * tokens : (n + 1) * tokens]) for n, task in enumerate(tasks)}
@@ -113,7 +113,7 @@ def lead(decoder: Module, rows: Module, *, spot: Spot | None = None) -> None:
         rows: Called without arguments it returns the embeddings, (v, D). It becomes ``decoder.prompt``.
         spot: Is told where they are.
     """
-    decoder.add_module("prompt", rows)
+    decoder.add_module("prompt", rows.to(next(decoder.parameters()).device))
     where, added = spot or Spot(), [0]
 
     def put_in(module: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunesmith.errors import RecipeError, RefusedError, ResourceError
-from tunesmith.machine import need_space
+from tunesmith.machine import compute_device, need_space
 from tunesmith.models.catalog import CATALOG, PICKLES, Wheel, check_folder, check_name, home, read_json_object
 from tunesmith.models.fetch import fetch_gguf, one_at_a_time
 from tunesmith.models.gguf import convert, first_line
@@ -24,7 +24,7 @@ HEAD, WORDS = "lm_head.weight", ("shared.weight", "model.embed_tokens.weight")
 class Loaded:
     """A model in memory with its tokenizer."""
 
-    model: Any  # transformers.PreTrainedModel, in eval mode
+    model: Any  # transformers.PreTrainedModel, in eval mode, where this machine computes
     tokenizer: Any  # transformers.PreTrainedTokenizerFast, with a padding token
     kind: Kind
     folder: Path
@@ -140,9 +140,9 @@ def load(folder: Path, *, dtype: Any = None, quantize: bool = False) -> Loaded:
 
     tokenizer, kind = load_tokenizer(folder)
     auto = AutoModelForSeq2SeqLM if kind == "seq2seq" else AutoModelForCausalLM
-    dtype = dtype or torch.float32
-    # Where the rest of a run computes; left to itself, transformers takes a graphics card for quantised weights alone.
-    four_bits = {"quantization_config": nf4(dtype), "device_map": {"": "cpu"}} if quantize else {}
+    dtype, device = dtype or torch.float32, compute_device()
+    # Weights that are quantised as they are read cannot be moved afterwards.
+    four_bits = {"quantization_config": nf4(dtype), "device_map": {"": str(device)}} if quantize else {}
     with explained(folder):
         model, loading = auto.from_pretrained(
             folder,
@@ -158,7 +158,7 @@ def load(folder: Path, *, dtype: Any = None, quantize: bool = False) -> Loaded:
             "it a language model?"
         )
     context = int(getattr(model.config, "max_position_embeddings", 0) or 0)
-    return Loaded(model.eval(), tokenizer, kind, folder, context)
+    return Loaded(model.eval() if quantize else model.eval().to(device), tokenizer, kind, folder, context)
 
 
 def skeleton(folder: Path) -> Any:

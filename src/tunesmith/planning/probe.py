@@ -116,24 +116,25 @@ def _measure(order: Order, depth: int, path: Path) -> None:
 
 
 def short_model(folder: Path, depth: int, dtype: Any) -> Any:
-    """Return a model with the shapes of a folder's, at most ``depth`` layers, and random weights."""
+    """Return a model with the shapes of a folder's, at most ``depth`` layers, and random weights, ready to compute."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+    from tunesmith.machine import compute_device
     from tunesmith.planning.shapes import shorten
 
     config = AutoConfig.from_pretrained(folder)
     shorten(config, depth)
     torch.manual_seed(0)
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    return auto.from_config(config, dtype=dtype).eval()
+    return auto.from_config(config, dtype=dtype).eval().to(compute_device())
 
 
 def train_samples(order: Order, depth: int) -> Iterator[Sample]:
     """Take every step of STEPS with the real loop's own ``optimizer_step``."""
     import torch
 
-    from tunesmith.machine import peak_memory, reset_peak
+    from tunesmith.machine import finish, peak_memory, reset_peak
     from tunesmith.registry import METHODS, resolve
     from tunesmith.training.computing import ready
     from tunesmith.training.job import Progress
@@ -159,6 +160,7 @@ def train_samples(order: Order, depth: int) -> Iterator[Sample]:
             for _ in range(REPEATS):
                 began = time.perf_counter()
                 optimizer_step(job, step, optimizer, 1e-6, Progress())
+                finish()
                 seconds.append(time.perf_counter() - began)
             yield Sample(
                 depth=depth, number=number, seconds=sum(seconds) / REPEATS, peak=peak_memory(), start=start,
@@ -267,7 +269,7 @@ def write(model: Any, asked: Sequence[int]) -> None:
 
 
 def resident() -> int:
-    """Return the bytes that this process has in memory now."""
+    """Return the bytes that this process has in memory now, where models are."""
     from tunesmith.machine import peak_memory, reset_peak
 
     reset_peak()

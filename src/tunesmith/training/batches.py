@@ -19,6 +19,7 @@ from tunesmith.settings import TrainSettings
 AT_ONCE = 1024 * 30 * 576  # tokens x layers x width: 1,024 tokens, and 0.7 GB of float32, for SmolLM2-135M
 FEWEST, MOST = 256, 4096  # tokens; with more the products of small models get no faster
 IGNORED = -100  # label of a token that the loss does not count
+PROCESSOR = torch.device("cpu")
 SHORT_BEGINNING = 8  # tokens below which sharing is not worth its copies
 
 
@@ -112,7 +113,9 @@ def split_step(step: Sequence[int], sizes: Sequence[int], tokens_per_batch: int,
     return tuple(tuple(batch) for batch in batches)
 
 
-def make_batch(examples: Sequence[Encoded], *, kind: str, pad_id: int, share: bool = False) -> Batch:
+def make_batch(
+    examples: Sequence[Encoded], *, kind: str, pad_id: int, share: bool = False, device: torch.device = PROCESSOR
+) -> Batch:
     """Turn examples into tensors: end to end for a causal model, padded for an encoder-decoder.
 
     Args:
@@ -120,9 +123,10 @@ def make_batch(examples: Sequence[Encoded], *, kind: str, pad_id: int, share: bo
         kind: "causal" or "seq2seq".
         pad_id: Fills the padding of an encoder-decoder's batch.
         share: Let tokens that all examples of a causal batch begin with stand in the row once.
+        device: Where the model is.
     """
     if kind == "seq2seq":
-        return _padded(examples, pad_id)
+        return _padded(examples, pad_id, device)
     shared = common_beginning(examples) if share else 0
     rests = [example.input_ids[shared:] for example in examples]
     start = list(examples[0].input_ids[:shared])
@@ -133,9 +137,9 @@ def make_batch(examples: Sequence[Encoded], *, kind: str, pad_id: int, share: bo
     ]
     positions = [shared + position for rest in rests for position in range(len(rest))]
     return Batch(
-        torch.tensor([start + [token for rest in rests for token in rest]]),
-        torch.tensor([[IGNORED] * shared + labels]),
-        torch.tensor([[*range(shared), *positions]]),
+        torch.tensor([start + [token for rest in rests for token in rest]], device=device),
+        torch.tensor([[IGNORED] * shared + labels], device=device),
+        torch.tensor([[*range(shared), *positions]], device=device),
         None,
         tuple(len(rest) for rest in rests),
         sum(len(example.input_ids) for example in examples),
@@ -146,7 +150,7 @@ def make_batch(examples: Sequence[Encoded], *, kind: str, pad_id: int, share: bo
 
 @dataclass(frozen=True, slots=True)
 class Below:
-    """What enters the lowest layer of a causal model that learns, for examples; see ``training.below``."""
+    """What enters the lowest layer that learns, for examples; see ``training.below``."""
 
     states: tuple[Tensor, ...]  # (T, width) of each example
 
@@ -190,17 +194,17 @@ def tokens_at_once(settings: TrainSettings, *, layers: int, width: int) -> int:
     return min(MOST, max(FEWEST, AT_ONCE // (layers * width)))
 
 
-def _padded(examples: Sequence[Encoded], pad_id: int) -> Batch:
+def _padded(examples: Sequence[Encoded], pad_id: int, device: torch.device) -> Batch:
     width = max(len(example.input_ids) for example in examples)
     depth = max(len(example.target_ids) for example in examples)
     ids = [[*e.input_ids, *[pad_id] * (width - len(e.input_ids))] for e in examples]
     mask = [[1] * len(e.input_ids) + [0] * (width - len(e.input_ids)) for e in examples]
     labels = [[*e.target_ids, *[IGNORED] * (depth - len(e.target_ids))] for e in examples]
     return Batch(
-        torch.tensor(ids),
-        torch.tensor(labels),
+        torch.tensor(ids, device=device),
+        torch.tensor(labels, device=device),
         None,
-        torch.tensor(mask),
+        torch.tensor(mask, device=device),
         tuple(len(example.input_ids) for example in examples),
         sum(example.tokens for example in examples),
         sum(len(example.target_ids) for example in examples),

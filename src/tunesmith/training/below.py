@@ -1,6 +1,7 @@
 """What enters the lowest layer that learns, of every example: no step changes it, so it is computed once and kept.
 
-That spares a method that tunes upper layers alone all of the layers under them but for the first pass.
+That spares a method that tunes upper layers alone all of the layers under them but for the first pass; of an
+encoder-decoder of which the decoder alone learns, the encoder.
 """
 
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 
 from tunesmith.data.encode import Encoded
+from tunesmith.models.fused.encoder_decoder import EncoderDecoder
 from tunesmith.models.fused.ragged import Segments
-from tunesmith.models.fused.stack import Stack
+from tunesmith.models.fused.stack import Packed
 from tunesmith.progress import track
-from tunesmith.training.batches import Below, make_batch, split_step
+from tunesmith.training.batches import Below, split_step
 from tunesmith.training.job import Job, tokens_per_batch
 
 ROOM = 1 << 30  # bytes that it may take; examples beyond that are computed in every pass
@@ -36,14 +38,14 @@ def with_known(job: Job, *, passes: float, validations: int) -> Job:
         passes: Over the training examples, in the whole of the training.
         validations: Passes over the validation examples.
     """
-    if not isinstance(job.stack, Stack) or not job.stack.steady:
+    if job.stack is None or not job.stack.steady:
         return job
     train = _known(job, job.stack, job.train) if passes > 1 else None
     validation = _known(job, job.stack, job.validation) if validations > 1 else None
     return replace(job, below=train, below_validation=validation)
 
 
-def _known(job: Job, stack: Stack, examples: Sequence[Encoded]) -> Below | None:
+def _known(job: Job, stack: Packed, examples: Sequence[Encoded]) -> Below | None:
     sizes = [len(example.input_ids) for example in examples]
     width = stack.head.shape[1]
     if not bytes_kept(sum(sizes), width, stack.dtype.itemsize):
@@ -53,10 +55,19 @@ def _known(job: Job, stack: Stack, examples: Sequence[Encoded]) -> Below | None:
     stack.refresh()
     with torch.no_grad(), track(f"{job.name}: what lies under the layers that learn", len(batches)) as show:
         for number, indices in enumerate(batches, 1):
-            batch = make_batch([examples[index] for index in indices], kind="causal", pad_id=job.pad_id)
-            assert batch.position_ids is not None
-            row = stack.below(batch.input_ids[0], batch.position_ids[0], Segments(batch.lengths))
+            row = _under(stack, [examples[index] for index in indices])
+            parts = row.split([sizes[index] for index in indices])
             # a part of a row would keep the whole of it
-            found.update((index, part.clone()) for index, part in zip(indices, row.split(batch.lengths), strict=True))
+            found.update((index, part.clone()) for index, part in zip(indices, parts, strict=True))
             show(number, "")
     return Below(tuple(found[index] for index in range(len(sizes))))
+
+
+def _under(stack: Packed, examples: Sequence[Encoded]) -> torch.Tensor:
+    """Return what enters the lowest layer that learns, of examples end to end, (T, width)."""
+    lengths = tuple(len(example.input_ids) for example in examples)
+    ids = torch.tensor([token for example in examples for token in example.input_ids])
+    if isinstance(stack, EncoderDecoder):
+        return stack.encode(ids, lengths)
+    positions = torch.tensor([place for length in lengths for place in range(length)])
+    return stack.below(ids, positions, Segments(lengths))

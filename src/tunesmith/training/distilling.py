@@ -44,7 +44,8 @@ def held_to_base(job: Job, step: int) -> float:
 def _gradient(job: Job, indices: list[int], positions: int) -> float:
     teacher = job.teacher
     assert teacher is not None
-    batch = make_batch([teacher.texts[index] for index in indices], kind=job.kind, pad_id=job.pad_id)
+    texts = [teacher.texts[index] for index in indices]
+    batch = make_batch(texts, kind=job.kind, pad_id=job.pad_id, device=job.model.device)
     with computing(job):
         logits, labels = counted_logits(job.model, batch, job.kind)
     with torch.no_grad():

@@ -184,7 +184,7 @@ def batch_loss(job: Job, examples: Sequence[Encoded], indices: Sequence[int], be
 def load_batch(job: Job, examples: Sequence[Encoded], indices: Sequence[int]) -> Batch:
     """Return some examples as tensors; what they all begin with stands there once if the layers know how to use it."""
     chosen = [examples[index] for index in indices]
-    return make_batch(chosen, kind=job.kind, pad_id=job.pad_id, share=job.stack is not None)
+    return make_batch(chosen, kind=job.kind, pad_id=job.pad_id, share=job.stack is not None, device=job.model.device)
 
 
 def validation_loss(job: Job) -> float:

@@ -42,12 +42,12 @@ def loss_sum(
         batch: What ``make_batch`` made.
         kind: "causal" (the model is inside ``models.attention.ragged``, or the batch holds one example) or "seq2seq".
         stack: The model as fused layers, if it could be had; without it nothing may be shared in the batch.
-        below: What enters the lowest layer of a causal stack that learns, where it is known; see ``training.below``.
+        below: What lies under the layers of a stack that learn, where it is known; see ``training.below``.
     """
     if isinstance(stack, EncoderDecoder):
         assert batch.attention_mask is not None
         before = decoder_inputs(model, batch.labels)
-        return stack.loss_sum(batch.input_ids, batch.attention_mask, before, batch.labels)
+        return stack.loss_sum(batch.input_ids, batch.attention_mask, before, batch.labels, below)
     if stack is not None:
         assert batch.position_ids is not None
         segments = Segments(batch.lengths, batch.shared)

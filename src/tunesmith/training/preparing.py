@@ -58,7 +58,9 @@ def losses_of(loaded: Loaded, examples: Sequence[Encoded], *, seed: int) -> Call
     def losses(count: int) -> Iterator[Tensor]:
         drawn = random.Random(f"{seed}/{NAME}").sample(range(len(examples)), min(count, len(examples)))
         for index in drawn:
-            batch = make_batch([examples[index]], kind=loaded.kind, pad_id=loaded.tokenizer.pad_token_id)
+            batch = make_batch(
+                [examples[index]], kind=loaded.kind, pad_id=loaded.tokenizer.pad_token_id, device=loaded.model.device
+            )
             yield loss_sum(loaded.model, batch, loaded.kind)
 
     return losses

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from tunesmith.errors import RecipeError, UserError
+from tunesmith.machine import compute_device, device_module
 from tunesmith.progress import say
 from tunesmith.records import TrainPoint
 from tunesmith.training.checkpoint import damage, newest, read_checkpoint, remove_old, write_checkpoint
@@ -25,7 +26,7 @@ def save(job: Job, optimizer: Any, progress: Progress) -> None:
         "identity": job.identity,
         "progress": {key: getattr(progress, key) for key in Progress.__slots__ if key != "best"},
         "best": progress.best if math.isfinite(progress.best) else None,
-        "random": torch.get_rng_state().tolist(),
+        "random": random_states(),
         "needs": needs(progress),
     }
     weights = trainable(job.model)
@@ -78,10 +79,29 @@ def resume(job: Job, optimizer: Any) -> Progress:
     for name, parameter in trainable(job.model).items():
         own = {key.split("/", 1)[0]: value for key, value in moments.items() if key.split("/", 1)[1] == name}
         # bitsandbytes counts its steps in a plain number; torch in a tensor of floats
-        optimizer.state[parameter] = {k: v.item() if v.dtype == torch.int64 else v for k, v in own.items()}
-    torch.set_rng_state(torch.tensor(found.state["random"], dtype=torch.uint8))
+        optimizer.state[parameter] = {
+            key: value.item() if value.dtype == torch.int64 else value.to(parameter.device)
+            for key, value in own.items()
+        }
+    put_back(found.state["random"])
     best = found.state["best"]
     return Progress(**found.state["progress"], best=math.inf if best is None else best)
+
+
+def random_states() -> dict[str, list[int]]:
+    """Return the state of the random numbers of the processor, and of the graphics card that computes."""
+    found = {"cpu": torch.get_rng_state().tolist()}
+    if (module := device_module()) is not None:
+        found[compute_device().type] = module.get_rng_state(compute_device()).tolist()
+    return found
+
+
+def put_back(states: dict[str, list[int]]) -> None:
+    """Let random numbers go on from what ``random_states`` returned; those of a device that is not used are left."""
+    torch.set_rng_state(torch.tensor(states["cpu"], dtype=torch.uint8))
+    module, kind = device_module(), compute_device().type
+    if module is not None and kind in states:
+        module.set_rng_state(torch.tensor(states[kind], dtype=torch.uint8), compute_device())
 
 
 def trim_log(log: Path, step: int) -> None:

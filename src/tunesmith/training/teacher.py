@@ -76,7 +76,9 @@ def make_teacher(loaded: Loaded, *, weight: float, limit: int) -> Teacher:
     states = []
     try:
         for text in texts:
-            batch = make_batch([text], kind=loaded.kind, pad_id=loaded.tokenizer.pad_token_id)
+            batch = make_batch(
+                [text], kind=loaded.kind, pad_id=loaded.tokenizer.pad_token_id, device=loaded.model.device
+            )
             with torch.no_grad():
                 said, labels = counted_logits(loaded.model, batch, loaded.kind)
             states.append(caught.pop().flatten(0, -2)[labels != IGNORED])

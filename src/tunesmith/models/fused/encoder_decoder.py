@@ -1,7 +1,8 @@
 """A whole T5 as fused sub-layers, and the loss of a batch; ``t5_reading.py`` knows which models that is.
 
 Inside, encoder and decoder read their examples end to end without padding. Dropout is drawn anew for every batch from
-torch's own random state, so that a training that goes on draws what it would have drawn.
+torch's own random state, so that a training that goes on draws what it would have drawn. An encoder of which nothing
+learns has none: it says of a text what it will say of it later, in every pass the same.
 """
 
 from collections.abc import Sequence
@@ -94,7 +95,15 @@ class EncoderDecoder:
         for projection in self.projections:
             projection.refresh()
 
-    def loss_sum(self, ids: Tensor, mask: Tensor, before: Tensor, labels: Tensor) -> Tensor:
+    @property
+    def steady(self) -> bool:
+        """Whether no training changes what the encoder says."""
+        words = self.model.encoder.embed_tokens.parameters()
+        return not self.encoder.parameters and not any(weight.requires_grad for weight in words)
+
+    def loss_sum(
+        self, ids: Tensor, mask: Tensor, before: Tensor, labels: Tensor, encoded: Tensor | None = None
+    ) -> Tensor:
         """Return the summed negative log-likelihood in nats, as a scalar of at least float32.
 
         Args:
@@ -102,14 +111,23 @@ class EncoderDecoder:
             mask: (B, T), 1 = a real token.
             before: (B, U) what the decoder reads.
             labels: (B, U); negative: not counted, and after all that count.
+            encoded: What ``encode`` returns for these texts, where it is known already.
         """
         read, written = mask.bool(), labels >= 0
         rate = self.model.config.dropout_rate if self.model.training else 0.0
         dropout = Dropout(rate, int(torch.randint(2**62, ()))) if rate else Dropout(0.0)
         size = self.encoder.blocks[0].attention.size
-        rows = _Rows(Looking(tuple(written.sum(1).tolist()), tuple(read.sum(1).tolist()), size), dropout)
+        lengths = tuple(read.sum(1).tolist())
+        if encoded is None and self.steady:
+            with torch.no_grad():
+                encoded = self.encode(ids[read], lengths)
+        if encoded is None:
+            x, y = self._embed(ids[read], before[written])
+        else:
+            x, y = encoded, self.embed(self.model.decoder.embed_tokens, before[written])
+        looking = Looking(tuple(written.sum(1).tolist()), lengths, size)
+        rows = _Rows(looking, dropout, encoded is not None)
         run: Any = _Towers.apply
-        x, y = self._embed(ids[read], before[written])
         hidden = run(x, y, self, rows, *self.parameters)
         return head_loss(hidden, self.head, labels[written])
 
@@ -147,6 +165,7 @@ class _Rows:
 
     looking: Looking
     dropout: Dropout
+    encoded: bool = False  # whether the encoder has read them
 
     def of(self, tower: Tower, dtype: torch.dtype) -> "_Rows":
         """Return the same for a tower that looks at itself."""
@@ -167,7 +186,7 @@ class _Climbed:
 
 
 class _Towers(torch.autograd.Function):
-    """Embeddings of both towers to what the head reads of the decoder."""
+    """Embeddings of both towers, or what the encoder says and those of the decoder, to what the head reads."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, model: EncoderDecoder, rows: _Rows, *parameters: Tensor) -> Tensor:
@@ -175,7 +194,9 @@ class _Towers(torch.autograd.Function):
         encodes = bool(ctx.needs_input_grad[0] or model.encoder.parameters)
         lowest = model.encoder.lowest(ctx.needs_input_grad[0]), model.decoder.lowest(ctx.needs_input_grad[1] or encodes)
         with torch.autocast(x.device.type, enabled=False):
-            encoder, encoded = _climb(model.encoder, x, None, rows, lowest=lowest[0], keep=keep)
+            encoder, encoded = None, x
+            if not rows.encoded:
+                encoder, encoded = _climb(model.encoder, x, None, rows, lowest=lowest[0], keep=keep)
             decoder, out = _climb(model.decoder, y, encoded, rows, lowest=lowest[1], keep=keep)
         ctx.given = (model, rows, encoded, encodes)
         ctx.climbed = (encoder, decoder) if keep else None
@@ -186,11 +207,11 @@ class _Towers(torch.autograd.Function):
         model, rows, encoded, encodes = ctx.given
         encoder, decoder = ctx.climbed
         ctx.climbed = None
-        d_encoded = torch.zeros_like(encoded)
+        d_encoded = torch.zeros_like(encoded) if encodes else None
         dy, upper = _descend(model.decoder, gradients[0] * model.scale, decoder, rows.looking, (encoded, d_encoded))
         dx: Tensor | None = None
         lower: list[Tensor | None] = [None] * len(model.encoder.parameters)
-        if encodes:
+        if d_encoded is not None:
             dx, lower = _descend(model.encoder, d_encoded, encoder, rows.looking, None)
         wanted = ctx.needs_input_grad
         return (dx if wanted[0] else None, dy if wanted[1] else None, None, None, *lower, *upper)
@@ -219,7 +240,7 @@ def _climb(
 
 
 def _descend(
-    tower: Tower, dout: Tensor, climbed: _Climbed, crossing: Looking, encoded: tuple[Tensor, Tensor] | None
+    tower: Tower, dout: Tensor, climbed: _Climbed, crossing: Looking, encoded: tuple[Tensor, Tensor | None] | None
 ) -> tuple[Tensor, list[Tensor | None]]:
     """Return the gradients of a tower's embeddings and of its parameters.
 
@@ -228,7 +249,7 @@ def _descend(
         dout: Gradient of its output; is changed.
         climbed: What it left; its memory is given back on the way.
         crossing: How the decoder looks at the encoder.
-        encoded: Of the decoder: the encoder's output, and the gradient of that, to which is added.
+        encoded: Of the decoder: the encoder's output, and the gradient of that, to which is added where it is wanted.
     """
     rows = climbed.rows
     rows.dropout.apply(dout, END)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.machine import releaser
+from tunesmith.machine import compute_device, releaser
 from tunesmith.models.fused.encoder_decoder import EncoderDecoder
 from tunesmith.models.fused.head import head_loss
 from tunesmith.models.fused.layer import Kept, Layer, Norm, Row, all_parameters
@@ -157,10 +157,12 @@ def read_fused(model: Any, *, dtype: torch.dtype) -> Packed | None:
 
 
 def is_fused_encoder_decoder(model: Any) -> bool:
-    """Tell whether fused layers can take an encoder-decoder; one without weights (on "meta") counts as on a CPU."""
+    """Tell whether fused layers can take an encoder-decoder, or could take one without weights once it has some."""
     model = _unwrapped(model)
-    there = _is_t5(model) and not _hooked(model) and model.device.type in ("cpu", "meta")
-    return there and read_encoder_decoder(model, model.dtype) is not None
+    if not _is_t5(model) or _hooked(model):
+        return False
+    device = compute_device() if model.device.type == "meta" else model.device
+    return device.type == "cpu" and read_encoder_decoder(model, model.dtype) is not None
 
 
 def _is_t5(model: Any) -> bool:

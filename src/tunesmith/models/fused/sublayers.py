@@ -136,13 +136,13 @@ class CrossAttention:
         return _added(self.output, attended, x, dropout), Kept(x, inverse, (q, k, v), attended)
 
     def backward(
-        self, dy: Tensor, encoded: tuple[Tensor, Tensor], kept: Kept, looking: Looking, dropout: Dropout
+        self, dy: Tensor, encoded: tuple[Tensor, Tensor | None], kept: Kept, looking: Looking, dropout: Dropout
     ) -> list[Tensor]:
         """Turn ``dy`` into the gradient of the input; return those of ``parameters``.
 
         Args:
             dy: (U, width) gradient of the output; is changed.
-            encoded: (T, width) output of the encoder, and the gradient of it, to which is added.
+            encoded: (T, width) output of the encoder, and the gradient of it, to which is added; None: nobody wants it.
             kept: What ``forward`` kept.
             looking: As in ``forward``.
             dropout: As in ``forward``.
@@ -155,8 +155,11 @@ class CrossAttention:
         dq, d_kv = torch.empty_like(q), torch.empty(len(k), sum(self.memory.rows), dtype=k.dtype, device=k.device)
         dk, dv = d_kv.split(self.memory.rows, 1)
         attend_biased_backward(d_attended, q, (k, v), looking, dropout=dropout.at(WEIGHTS), into=(dq, dk, dv))
-        d_read, du = self.memory.input_gradient(d_kv)
-        encoded[1].add_(d_read)
+        if encoded[1] is None:
+            du = self.memory.inner_gradient(d_kv)
+        else:
+            d_read, du = self.memory.input_gradient(d_kv)
+            encoded[1].add_(d_read)
         memory: list[Tensor] = []
         if self.memory.trains:
             read = self._read(encoded[0])
