@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # small_run.py and others are plain modules, however pytest imports
-pytest_plugins = ["small_run", "probing", "elsewhere"]
+pytest_plugins = ["small_run", "probing"]
 
 # Before torch and the tokenizers are imported: two tests beside each other must not fight for cores, results must not
 # depend on how many there are, and nothing may reach out.

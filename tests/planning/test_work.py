@@ -9,7 +9,7 @@ import pytest
 
 from tunesmith.data.encode import Encoded
 from tunesmith.inference import decode as decoding_room
-from tunesmith.inference.decode import decode, slots_for
+from tunesmith.inference.decode import decode, rooms_for, slots_for
 from tunesmith.models.load import load
 from tunesmith.planning.shapes import Shape, Stack
 from tunesmith.planning.work import (
@@ -76,8 +76,8 @@ def test_decoding_takes_as_many_calls_as_counted(
 
     monkeypatch.setattr(loaded.model, "forward", counting)
     found = decode(loaded, prompts, max_new_tokens=9, tokens_in_memory=tokens_in_memory)
-    room = len(prompts[0]) + 9
-    slots = slots_for(len(prompts), room, tokens_in_memory)
+    rooms = rooms_for([len(prompt) for prompt in prompts], [9] * len(prompts))
+    slots = slots_for(rooms, tokens_in_memory, alike=True)
     new = [len(ids) for ids, _ in found]
     counted = decoding([len(prompt) for prompt in prompts], new, slots=slots)
     writing = [shape for shape in calls if shape[1] == 1]

@@ -8,6 +8,7 @@ the longest answer.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -39,9 +40,9 @@ class _Order:
     show: Callable[[float, str], None]
 
     @property
-    def room(self) -> int:
-        """Positions of the longest prompt with its answer."""
-        return max(len(prompt) + limit for prompt, limit in zip(self.prompts, self.limits, strict=True))
+    def rooms(self) -> list[int]:
+        """Positions that the slots need, one for each prompt."""
+        return rooms_for([len(prompt) for prompt in self.prompts], self.limits)
 
 
 @torch.inference_mode()
@@ -69,10 +70,11 @@ def decode(
     limits = limits_of(max_new_tokens, len(prompts))
     marks = [loaded.after(prompt, (0,))[0] for prompt in prompts]
     order = _Order(prompts, limits, marks, loaded.stop_ids, ends, show)
-    slots = slots_for(len(prompts), order.room, tokens_in_memory)
+    slots = len(prompts)
     while True:
         try:
-            with _reader(loaded, slots, order) as reader:
+            with _reader(loaded, order, tokens_in_memory, most=slots) as reader:
+                slots = reader.slots
                 return _serve(order, reader)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -91,29 +93,54 @@ def limits_of(max_new_tokens: int | Sequence[int], prompts: int) -> list[int]:
     return [max_new_tokens] * prompts if isinstance(max_new_tokens, int) else list(max_new_tokens)
 
 
-def slots_for(prompts: int, room: int, tokens_in_memory: int) -> int:
+def rooms_for(prompts: Sequence[int], limits: Sequence[int]) -> list[int]:
+    """Return how many positions each slot needs, were there one for every prompt.
+
+    A slot takes the prompt of its place first, and then any that come after all those.
+
+    Args:
+        prompts: Tokens of each, the longest first.
+        limits: Tokens of the longest answer to each.
+
+    >>> rooms_for([30, 20, 10], [5, 9, 5])
+    [35, 29, 15]
+    """
+    whole = [prompt + limit for prompt, limit in zip(prompts, limits, strict=True)]
+    return list(accumulate(reversed(whole), max))[::-1]
+
+
+def slots_for(rooms: Sequence[int], tokens_in_memory: int, *, alike: bool) -> int:
     """Return how many answers are written at once.
 
     Args:
-        prompts: How many there are.
-        room: Positions of a slot: the longest prompt with its answer.
+        rooms: Positions of each slot, the largest first; from ``rooms_for``.
         tokens_in_memory: Positions of all slots together.
+        alike: Whether all slots are as large as the first one.
+
+    >>> [slots_for([35, 29, 15], 70, alike=alike) for alike in (False, True)]
+    [2, 2]
+    >>> [slots_for([35, 29, 15], 80, alike=alike) for alike in (False, True)]
+    [3, 2]
     """
-    return max(1, min(prompts, tokens_in_memory // room))
+    if alike:
+        return max(1, min(len(rooms), tokens_in_memory // rooms[0]))
+    return max(1, sum(filled <= tokens_in_memory for filled in accumulate(rooms)))
 
 
 @contextmanager
-def _reader(loaded: Loaded, slots: int, order: _Order) -> Iterator[Reader]:
-    """Have what computes: fused layers where the model can be had so, else its own."""
+def _reader(loaded: Loaded, order: _Order, tokens_in_memory: int, *, most: int) -> Iterator[Reader]:
+    """Have what computes, with ``most`` slots or fewer: fused layers where the model can be had so, else its own."""
+    rooms = order.rooms
     with fused(loaded.model, dtype=loaded.model.dtype) as stack:
+        slots = min(most, slots_for(rooms, tokens_in_memory, alike=not isinstance(stack, Stack)))
         if isinstance(stack, Stack):
-            yield FusedReader(stack, slots, order.room)
+            yield FusedReader(stack, rooms[:slots])
             return
         if isinstance(stack, EncoderDecoder):
             yield EncodedReader(stack, slots, 1 + max(order.limits), max(map(len, order.prompts)))
             return
     with attending(loaded.model, NAME):
-        yield ModelReader(loaded.model, slots, order.room)
+        yield ModelReader(loaded.model, slots, rooms[0])
 
 
 def _serve(order: _Order, reader: Reader) -> list[tuple[list[int], bool]]:

@@ -13,6 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from tunesmith.inference.reading import Prompt, Reading
 from tunesmith.models.fused.biased import Dropout, make_bias, spans
 from tunesmith.models.fused.encoder_decoder import Block, EncoderDecoder
+from tunesmith.models.fused.kernels import product
 from tunesmith.models.fused.projection import Projection
 from tunesmith.models.fused.sublayers import normed
 
@@ -97,7 +98,7 @@ class EncodedReader:
             x, _ = block.mlp.forward(x, NONE)
         out = torch.empty_like(x)
         self.stack.decoder.norm(x, out=out)
-        return torch.mm(out.mul_(self.stack.scale), self.stack.head.to(out.dtype).T).argmax(-1)
+        return product(out.mul_(self.stack.scale), self.stack.head.detach().to(out.dtype)).argmax(-1)
 
     def _look(self, number: int, block: Block, x: Tensor, mask: Tensor, *, rows: Tensor | None) -> Tensor:
         """Return ``x`` after it has looked at the prompts."""

@@ -16,7 +16,7 @@ from tunesmith.errors import ResourceError
 from tunesmith.inference.decode import decode, limits_of
 from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import takes_ragged
-from tunesmith.models.fused.stack import is_fused_encoder_decoder
+from tunesmith.models.fused.stack import takes_fused
 from tunesmith.models.load import Loaded
 from tunesmith.settings import GenerateSettings
 
@@ -97,7 +97,7 @@ def generate(
 def writes_itself(loaded: Loaded, settings: GenerateSettings) -> bool:
     """Tell whether our own ``decode`` writes the answers, or transformers' ``generate``."""
     greedy = settings.beams == 1 and settings.temperature == 0
-    can = takes_ragged if loaded.kind == "causal" else is_fused_encoder_decoder
+    can = takes_ragged if loaded.kind == "causal" else takes_fused
     return greedy and can(loaded.model) and _unbent(loaded.model)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from tunesmith.inference.memory import Memory
-from tunesmith.models.fused.kernels import remember, rotate, swiglu
+from tunesmith.models.fused.kernels import product, remember, rotate, swiglu
 from tunesmith.models.fused.layer import Layer
 from tunesmith.models.fused.ragged import Segments
 from tunesmith.models.fused.stack import Stack
@@ -137,37 +137,50 @@ class ModelReader(Causal):
 
 
 class FusedReader(Causal):
-    """Through fused layers; keys and values stay where they were written."""
+    """Through fused layers; keys and values stay where they were written.
 
-    def __init__(self, stack: Stack, slots: int, room: int) -> None:
+    Args:
+        stack: The model.
+        rooms: Positions of each slot; they lie end to end.
+    """
+
+    def __init__(self, stack: Stack, rooms: Sequence[int]) -> None:
         heads = stack.layers[0].heads
-        shape = (len(stack.layers), slots, heads.keys, room, heads.size)
-        self.stack, self.slots, self.prefix = stack, slots, 0
+        shape = (len(stack.layers), heads.keys, sum(rooms), heads.size)
+        self.stack, self.prefix = stack, 0
         self.keys, self.values = (torch.zeros(shape, dtype=stack.dtype) for _ in range(2))
-        self.cosine, self.sine = stack.angles(torch.arange(room))
+        self.starts = torch.tensor([0, *rooms[:-1]]).cumsum(0)  # of the slots
+        self.cosine, self.sine = stack.angles(torch.arange(max(rooms)))
+
+    @property
+    def slots(self) -> int:
+        """See ``Reader``."""
+        return len(self.starts)
 
     def share_prefix(self, tokens: int) -> None:
         """See ``Causal``."""
         self.prefix = tokens
+        first, *others = self.starts.tolist()
         for kept in (self.keys, self.values):
-            kept[:, 1:, :, :tokens] = kept[:, :1, :, :tokens]
+            for start in others:
+                kept[:, :, start : start + tokens] = kept[:, :, first : first + tokens]
 
     def keep(self, slots: list[int]) -> None:
         """See ``Reader``."""
-        self.slots = len(slots)
-        self.keys, self.values = (torch.stack([layer[slots] for layer in kept]) for kept in (self.keys, self.values))
+        self.starts = self.starts[slots]
 
     def read(self, reading: Reading) -> Tensor:
         """See ``Reader``."""
         ids, positions, ends = _row(reading, self.prefix)
         x, angles = self.stack.embed(ids), (self.cosine[positions], self.sine[positions])
         segments = Segments(tuple(len(tokens) for _, tokens in reading))
+        starts = self.starts.tolist()
         masks = [_mask(length, self.prefix) for length in segments.lengths]
         for number, layer in enumerate(self.stack.layers):
             qkv = self._queries(layer, x, angles)
             attended = layer.output.room(len(x))
             for (slot, _), rows, mask in zip(reading, segments.spans(), masks, strict=True):
-                attended[rows, : layer.output.k] = self._read_one(number, layer, qkv[rows], slot, mask)
+                attended[rows, : layer.output.k] = self._read_one(number, layer, qkv[rows], starts[slot], mask)
             if number == len(self.stack.layers) - 1:  # only the token after each prompt is asked for
                 x, attended = x[ends], attended[ends]
             x = _onward(layer, x, attended)
@@ -175,16 +188,17 @@ class FusedReader(Causal):
 
     def write(self, last: Sequence[int], places: Sequence[int]) -> Tensor:
         """See ``Reader``."""
-        at, rows = torch.tensor(places), torch.arange(self.slots)
-        x, angles, lengths = self.stack.embed(torch.tensor(last)), (self.cosine[at], self.sine[at]), at + 1
+        at = torch.tensor(places)
+        here, lengths = self.starts + at, at + 1
+        x, angles = self.stack.embed(torch.tensor(last)), (self.cosine[at], self.sine[at])
         for number, layer in enumerate(self.stack.layers):
             qkv = self._queries(layer, x, angles)
             q, k, v = _parts(layer, qkv)
             keys, values = self.keys[number], self.values[number]
-            keys[rows, :, at], values[rows, :, at] = k, v
+            keys[:, here], values[:, here] = k.transpose(0, 1), v.transpose(0, 1)
             attended = layer.output.room(len(x))
             out = attended[:, : layer.output.k]
-            remember(q, keys, values, lengths, scale=layer.heads.scale, out=out)
+            remember(q, (keys, values), self.starts, lengths, scale=layer.heads.scale, out=out)
             x = _onward(layer, x, attended)
         return self._likeliest(x)
 
@@ -196,15 +210,15 @@ class FusedReader(Causal):
         rotate(qkv, *angles, heads=layer.heads.queries + layer.heads.keys)
         return qkv
 
-    def _read_one(self, number: int, layer: Layer, qkv: Tensor, slot: int, mask: Tensor | None) -> Tensor:
-        """Write a prompt's keys and values into its slot; return its attention, (T, H * D)."""
+    def _read_one(self, number: int, layer: Layer, qkv: Tensor, start: int, mask: Tensor | None) -> Tensor:
+        """Write a prompt's keys and values into the slot that begins at ``start``; return its attention, (T, H * D)."""
         q, k, v = _parts(layer, qkv)
-        keys, values = self.keys[number, slot], self.values[number, slot]
         end = self.prefix + len(qkv)
-        keys[:, self.prefix : end], values[:, self.prefix : end] = k.transpose(0, 1), v.transpose(0, 1)
+        keys, values = (kept[number, :, start : start + end] for kept in (self.keys, self.values))
+        keys[:, self.prefix :], values[:, self.prefix :] = k.transpose(0, 1), v.transpose(0, 1)
         query = q.unflatten(1, (-1, layer.heads.size)).transpose(0, 1)
         found = scaled_dot_product_attention(
-            query[None], keys[None, :, :end], values[None, :, :end], attn_mask=mask, is_causal=mask is None,
+            query[None], keys[None], values[None], attn_mask=mask, is_causal=mask is None,
             scale=layer.heads.scale, enable_gqa=layer.heads.queries != layer.heads.keys,
         )  # fmt: skip
         return found[0].transpose(0, 1).flatten(1)
@@ -212,7 +226,7 @@ class FusedReader(Causal):
     def _likeliest(self, x: Tensor) -> Tensor:
         out = torch.empty_like(x)
         self.stack.norm(x, out=out)
-        return torch.mm(out, self.stack.head.to(out.dtype).T).argmax(-1)
+        return product(out, self.stack.head.detach().to(out.dtype)).argmax(-1)
 
 
 def _row(reading: Reading, start: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from tunesmith.data.encode import Coder
 from tunesmith.inference.answer import room
-from tunesmith.inference.decode import slots_for
+from tunesmith.inference.decode import rooms_for, slots_for
 from tunesmith.inference.generate import batches_of, writes_itself
+from tunesmith.models.fused.stack import takes_fused
 from tunesmith.plan_records import StagePlan
 from tunesmith.planning.calibration import Calibration
 from tunesmith.planning.fitting import dot
@@ -57,8 +58,9 @@ def task_writings(ground: Ground, name: str, task: TaskSettings, counted: Sequen
     new = [target if tuned else task.max_new_tokens for _, target in asked]
     generate = ground.recipe.generate
     if writes_itself(ground.loaded, generate):
-        places = prompts[0] + task.max_new_tokens
-        slots = slots_for(len(prompts), places, generate.tokens_per_batch)
+        rooms = rooms_for(prompts, [task.max_new_tokens] * len(prompts))
+        alike = ground.shape.kind == "seq2seq" or not takes_fused(ground.loaded.model)
+        slots = slots_for(rooms, generate.tokens_per_batch, alike=alike)
         return [decoding(prompts, new, slots=slots, kind=ground.shape.kind)]
     sizes = [
         len(batch) for batch in batches_of(

@@ -36,7 +36,7 @@ def shape_of(model: Any) -> Shape:
     from torch.nn import ModuleList
 
     from tunesmith.models.attention import takes_ragged
-    from tunesmith.models.fused.stack import is_fused_encoder_decoder
+    from tunesmith.models.fused.stack import takes_fused
 
     config = model.config.get_text_config()
     two = bool(model.config.is_encoder_decoder)
@@ -57,7 +57,7 @@ def shape_of(model: Any) -> Shape:
         total=sum(parameter.numel() for parameter in model.parameters()),
         context=int(getattr(model.config, "max_position_embeddings", 0) or 0),
         ragged=not two and takes_ragged(model),
-        own=is_fused_encoder_decoder(model) if two else takes_ragged(model),
+        own=takes_fused(model) if two else takes_ragged(model),
     )
 
 

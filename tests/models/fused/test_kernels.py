@@ -124,16 +124,31 @@ def test_cross_entropy_leaves_its_gradient(form: str, dtype: torch.dtype, size: 
     close(logits, x.grad, dtype)
 
 
-def test_a_new_token_attends_to_what_its_slot_remembers(form: str, dtype: torch.dtype) -> None:
-    slots, heads, shared, room, size = 3, 4, 2, 11, 8
-    keys, values = (numbers(slots, shared, room, size, dtype=dtype, seed=n) for n in (1, 2))
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, kernels.FEW, kernels.FEW + 1])
+@pytest.mark.parametrize(("width", "columns"), [(40, 13), (7, 8), (64, 3)])
+def test_a_product_of_few_rows_is_a_product(form: str, rows: int, width: int, columns: int) -> None:
+    dtype = torch.float32
+    x, weight = numbers(rows, width + 2, dtype=dtype)[:, :width], numbers(columns, width + 5, dtype=dtype)[:, :width]
+    add = numbers(rows, columns + 1, dtype=dtype, seed=2)[:, :columns]
+    close(kernels.product(x, weight), x.double() @ weight.double().T, dtype)
+    close(kernels.product(x, weight, add), add.double() + x.double() @ weight.double().T, dtype)
+
+
+@pytest.mark.parametrize(("heads", "shared", "size"), [(4, 2, 8), (9, 3, 64), (5, 1, 20), (2, 2, 32)])
+def test_a_new_token_attends_to_what_its_slot_remembers(
+    form: str, dtype: torch.dtype, heads: int, shared: int, size: int
+) -> None:
+    slots, positions = 3, 24
+    keys, values = (numbers(shared, positions, size, dtype=dtype, seed=n) for n in (1, 2))
     query = numbers(slots, heads * size, dtype=dtype, seed=3)
-    lengths = torch.tensor([1, 11, 6])
+    starts, lengths = torch.tensor([18, 0, 12]), torch.tensor([1, 11, 6])
     out = part_of_a_wider_matrix(slots, heads * size, dtype)
-    kernels.remember(query, keys, values, lengths, scale=0.4, out=out)
-    for slot, length in enumerate(lengths.tolist()):
+    kernels.remember(query, (keys, values), starts, lengths, scale=0.4, out=out)
+    for slot, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
         q = query[slot].double().view(heads, 1, size)
-        k, v = (kept[slot, :, :length].double().repeat_interleave(heads // shared, 0) for kept in (keys, values))
+        k, v = (
+            kept[:, start : start + length].double().repeat_interleave(heads // shared, 0) for kept in (keys, values)
+        )
         close(out[slot], functional.scaled_dot_product_attention(q, k, v, scale=0.4).flatten(), dtype)
 
 

@@ -14,6 +14,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 
 from tunesmith.models.fused.build import library
 
+FEW = 64  # rows up to which ``product`` is faster than a library's
 SUFFIX = {torch.float32: "float", torch.bfloat16: "bf16"}
 
 
@@ -220,27 +221,51 @@ def _mixed(x: Tensor) -> Tensor:
     return x ^ x >> 16
 
 
-def remember(query: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, *, scale: float, out: Tensor) -> None:
-    """Write the attention of one new token per slot over its slot's first ``lengths`` positions into ``out``.
+def product(x: Tensor, weight: Tensor, add: Tensor | None = None) -> Tensor:
+    """Return ``x weight^T``, plus ``add`` where there is one, (rows, n).
+
+    Compiled where rows are few, as when answers are written: there a library for large products spends its time on
+    preparing the weight.
+
+    Args:
+        x: (rows, k).
+        weight: (n, k).
+        add: (rows, n).
+    """
+    given = (x, weight) if add is None else (x, weight, add)
+    if len(x) <= FEW and x.dtype == torch.float32 and (run := _compiled("few_rows", *given)):
+        y = torch.empty(len(x), len(weight), dtype=x.dtype)
+        more = (c_void_p(0), c_long(0)) if add is None else _at(add)
+        run(*_at(x), *_at(weight), *more, *_at(y), *map(c_long, (len(x), *weight.shape)))
+        return y
+    return torch.mm(x, weight.T) if add is None else torch.addmm(add, x, weight.T)
+
+
+def remember(
+    query: Tensor, kept: tuple[Tensor, Tensor], starts: Tensor, lengths: Tensor, *, scale: float, out: Tensor
+) -> None:
+    """Write the attention of one new token per slot over what its slot remembers into ``out``.
 
     Args:
         query: (slots, H * D).
-        keys: (slots, K, room, D), contiguous; K divides H.
-        values: The same.
-        lengths: (slots,) int64, at least 1.
+        kept: Keys and values of all slots, (K, positions, D) each, contiguous; K divides H.
+        starts: (slots,) int64, where the positions of a slot begin.
+        lengths: (slots,) int64, at least 1: how many of them it has written.
         scale: Of the products.
         out: (slots, H * D).
     """
-    slots, shared, room, size = keys.shape
+    keys, values = kept
+    shared, positions, size = keys.shape
     heads = query.shape[1] // size
     if run := _compiled("remember", query, keys, values, out):
-        sizes = map(c_long, (slots, heads, shared, room, size))
-        run(*_at(query), _start(keys), _start(values), _start(lengths), *_at(out), c_float(scale), *sizes)
+        sizes = map(c_long, (len(query), heads, shared, positions, size))
+        places = _start(starts), _start(lengths)
+        run(*_at(query), _start(keys), _start(values), *places, *_at(out), c_float(scale), *sizes)
         return
-    longest = int(lengths.max())
-    mask = (torch.arange(longest) < lengths[:, None])[:, None, None]
+    within = torch.arange(int(lengths.max()), device=starts.device)
+    at = (starts[:, None] + within).clamp(max=positions - 1)
     found = scaled_dot_product_attention(
-        query.unflatten(1, (heads, 1, size)), keys[:, :, :longest], values[:, :, :longest],
-        attn_mask=mask, scale=scale, enable_gqa=heads != shared,
+        query.unflatten(1, (heads, 1, size)), keys[:, at].transpose(0, 1), values[:, at].transpose(0, 1),
+        attn_mask=(within < lengths[:, None])[:, None, None], scale=scale, enable_gqa=heads != shared,
     )  # fmt: skip
     out.copy_(found.flatten(1))

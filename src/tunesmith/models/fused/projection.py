@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.machine import Release
+from tunesmith.models.fused.kernels import product
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +146,7 @@ class Projection:
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """Return the outputs of all parts side by side, (tokens, n), plus ``add`` of the same shape."""
         self.reduce(x)
-        weight = self.weight.detach().T
-        y = torch.mm(x, weight) if add is None else torch.addmm(add, x, weight)
+        y = product(x, self.weight.detach(), add)
         return y if self.bias is None else y.add_(self.bias)
 
     def input_gradient(self, dy: Tensor) -> tuple[Tensor, Tensor]:

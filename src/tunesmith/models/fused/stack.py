@@ -151,18 +151,20 @@ Packed = Stack | EncoderDecoder
 
 def read_fused(model: Any, *, dtype: torch.dtype) -> Packed | None:
     """Return a model of either architecture as fused layers, or None; see ``read_stack``."""
-    if _is_t5(model):
-        return None if _hooked(model) or model.device.type != "cpu" else read_encoder_decoder(model, dtype)
-    return read_stack(model, dtype=dtype)
+    return _read(model, dtype) if model.device.type == "cpu" else None
 
 
-def is_fused_encoder_decoder(model: Any) -> bool:
-    """Tell whether fused layers can take an encoder-decoder, or could take one without weights once it has some."""
+def takes_fused(model: Any) -> bool:
+    """Tell whether fused layers can take a model, or could take one without weights once it has some."""
     model = _unwrapped(model)
-    if not _is_t5(model) or _hooked(model):
-        return False
     device = compute_device() if model.device.type == "meta" else model.device
-    return device.type == "cpu" and read_encoder_decoder(model, model.dtype) is not None
+    return device.type == "cpu" and _read(model, model.dtype) is not None
+
+
+def _read(model: Any, dtype: torch.dtype) -> Packed | None:
+    if _is_t5(model):
+        return None if _hooked(model) else read_encoder_decoder(model, dtype)
+    return read_stack(model, dtype=dtype)
 
 
 def _is_t5(model: Any) -> bool:
@@ -189,7 +191,7 @@ def read_stack(model: Any, *, dtype: torch.dtype) -> Stack | None:
 def _known_family(model: Any) -> bool:
     """Tell whether a model's config asks for nothing but what the layers here compute."""
     config: Any = getattr(model, "config", None)
-    if getattr(config, "model_type", "") not in FAMILIES or model.device.type != "cpu":
+    if getattr(config, "model_type", "") not in FAMILIES:
         return False
     window = getattr(config, "use_sliding_window", config.model_type == "mistral") and config.sliding_window
     rotation = getattr(model.model.rotary_emb, "rope_type", "default")

@@ -1,4 +1,8 @@
-"""A second device on a machine that has none: built once, and taken by every test that asks for it."""
+"""A second device on a machine that has none: built once, and taken by every case that asks for it.
+
+It must be there before the first backward pass of a process: torch then makes a thread for each device that there is,
+and none later. So the cases run in a process of their own.
+"""
 
 import subprocess
 import types
@@ -11,7 +15,7 @@ import pytest
 from tunesmith.machine import PLACE, compute_device, fastest_dtype
 
 NAME = "elsewhere"
-SOURCE = Path(__file__).with_name("elsewhere.cpp")
+SOURCE = Path(__file__).with_suffix(".cpp")
 
 
 @pytest.fixture(scope="session")
