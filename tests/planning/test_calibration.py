@@ -67,7 +67,7 @@ def test_it_is_measured_again_by_other_versions(asked: list[Order], monkeypatch:
 
 def test_what_is_linear_in_work_is_found_for_the_whole_depth(asked: list[Order]) -> None:
     found = calibration(order(), DEEP)
-    load = batch_load([(100, 10)] * 5, "causal")
+    load = batch_load([(100, 10)] * 5, DEEP)
     assert dot(step_work(DEEP, [load], 0), found.seconds) == pytest.approx(RATE * 20 * 500, rel=0.1)
     assert dot(batch_memory(DEEP, load), found.memory) == pytest.approx(5_000_000 + 1000 * 20 * 500, rel=0.01)
     assert extrapolated(found, DEEP) == (1_000_000 + 100_000 * 20, 40_000 * 20)

@@ -26,14 +26,14 @@ def calibration(memory: tuple[float, ...], *, moved: int = 0, what: Any = "train
 
 def test_the_parts_are_those_of_the_largest_batch() -> None:
     parts, moment = training_memory(
-        calibration((7.0, 4.0, 0.5, 12.0), moved=100), SHAPE, [[SMALL, LARGE], [SMALL]], saving=False
+        calibration((7.0, 4.0, 0.25, 0.5, 12.0), moved=100), SHAPE, [[SMALL, LARGE], [SMALL]], saving=False
     )
     assert parts == {
         "program": 300,
         "weights": 1100,
         "gradients": 1000,
         "optimizer": 2000,
-        "activations": 4 * 10 * 64 * 400 + 10 * 90_000 // 2,
+        "activations": 4 * 10 * 64 * 400 + 64 * 400 // 4 + 10 * 90_000 // 2,
         "logits": 12 * 50 * 500,
         "temporary": 7,
     }
@@ -42,7 +42,7 @@ def test_the_parts_are_those_of_the_largest_batch() -> None:
 
 
 def test_gradients_of_one_batch_grow_while_its_activations_go() -> None:
-    found = calibration((0.0, 40.0, 0.0, 0.0), moved=1_000_000)
+    found = calibration((0.0, 40.0, 0.0, 0.0, 0.0), moved=1_000_000)
     alone, _ = training_memory(found, SHAPE, [[LARGE], [SMALL]], saving=False)
     both, _ = training_memory(found, SHAPE, [[LARGE], [SMALL, SMALL]], saving=False)
     assert both["gradients"] == 10_000_000
@@ -53,7 +53,7 @@ def test_gradients_of_one_batch_grow_while_its_activations_go() -> None:
 
 @pytest.mark.parametrize(("saving", "copies"), [(True, 3), (False, 1)])
 def test_the_copies_for_a_checkpoint_can_be_the_highest(saving: bool, copies: int) -> None:
-    found = calibration((9.0, 0.0, 0.0, 0.0), moved=1000)
+    found = calibration((9.0, 0.0, 0.0, 0.0, 0.0), moved=1000)
     parts, moment = training_memory(found, SHAPE, [[SMALL, SMALL]], saving=saving)
     assert sum(parts.values()) == 300 + 1100 + 3 * 10_000 + 9 + max(0, copies - 1) * 10_000
     assert moment == ("writing a checkpoint" if saving else "the largest batch")

@@ -2,6 +2,7 @@
 
 import random
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ SHAPE = Shape("causal", (Stack(4, 1000),), 8, 50, 6, 3, 2000, 100, True)
 TWO = Shape("seq2seq", (Stack(2, 300), Stack(3, 700)), 8, 50, 6, 6, 2000, 0, False)
 
 
+FUSED = replace(TWO, own=True)
+
+
 def encoded(lengths: list[tuple[int, int]], kind: str) -> list[Encoded]:
     return [
         Encoded("x", (5,) * n, (6,) * u, () if kind == "seq2seq" else (False,) * (n - u) + (True,) * u)
@@ -34,19 +38,20 @@ def encoded(lengths: list[tuple[int, int]], kind: str) -> list[Encoded]:
     ]
 
 
-@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
-def test_the_load_of_a_batch_is_that_of_its_tensors(kind: str) -> None:
+@pytest.mark.parametrize("shape", [SHAPE, TWO, FUSED], ids=["causal", "padded", "fused"])
+def test_the_load_of_a_batch_is_that_of_its_tensors(shape: Shape) -> None:
     draw = random.Random(3)
     for _ in range(20):
         lengths = [(draw.randint(9, 40), draw.randint(1, 8)) for _ in range(draw.randint(1, 6))]
-        batch = make_batch(encoded(lengths, kind), kind=kind, pad_id=0)
-        load = batch_load(lengths, kind)
-        assert load.tokens[0] == batch.input_ids.numel()
-        if kind == "causal":
-            assert load.labelled == batch.target_tokens
-            assert load.pairs == (sum(n * n for n in batch.lengths),)
+        batch = make_batch(encoded(lengths, shape.kind), kind=shape.kind, pad_id=0)
+        load = batch_load(lengths, shape)
+        if shape is TWO:
+            assert load.tokens == (batch.input_ids.numel(), batch.labels.numel())
+            assert load.labelled == batch.labels.numel()
         else:
-            assert load.tokens[1] == load.labelled == batch.labels.numel()
+            assert sum(load.tokens) == batch.tokens
+            assert load.labelled == batch.target_tokens
+            assert load.pairs[0] == sum(n * n for n in batch.lengths)
 
 
 def test_the_work_of_a_step_is_the_sum_over_its_batches() -> None:
@@ -56,8 +61,8 @@ def test_the_work_of_a_step_is_the_sum_over_its_batches() -> None:
 
 
 def test_the_memory_of_a_batch_counts_each_stack_apart() -> None:
-    assert batch_memory(SHAPE, Load((10,), (100,), 4)) == [1, 4 * 8 * 10, 400, 200]
-    assert batch_memory(TWO, Load((10, 4), (100, 30), 4)) == [1, 2 * 8 * 10, 3 * 8 * 4, 290, 200]
+    assert batch_memory(SHAPE, Load((10,), (100,), 4)) == [1, 4 * 8 * 10, 8 * 10, 400, 200]
+    assert batch_memory(TWO, Load((10, 4), (100, 30), 4)) == [1, 2 * 8 * 10, 3 * 8 * 4, 8 * 14, 290, 200]
 
 
 @pytest.mark.parametrize("tokens_in_memory", [50, 120, 10_000])

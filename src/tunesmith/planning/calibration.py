@@ -64,7 +64,7 @@ def _code() -> str:
     digest = hashlib.sha256()
     for part in ("inference", "methods", "models", "planning", "training"):
         for path in sorted((Path(__file__).parents[1] / part).rglob("*")):
-            if path.suffix in (".py", ".cpp"):
+            if path.suffix in (".py", ".cpp", ".h"):
                 digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -99,7 +99,7 @@ def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float
         short = shortened(shape, one.depth)
         extra.append(float(one.peak - one.start - one.weights - 3 * one.moved))
         if order.what == "train":
-            loads = [batch_load(batch, shape.kind) for batch in STEPS[one.number]]
+            loads = [batch_load(batch, shape) for batch in STEPS[one.number]]
             rows.append(step_work(short, loads, one.trainable))
             kept.append(batch_memory(short, loads[-1]))
         else:

@@ -12,7 +12,8 @@ PARTS = {
     "weights": "bytes of every parameter and buffer, in the format in which they are held",
     "gradients": "4 bytes for each parameter that learns, where more than one batch makes a step",
     "optimizer": "8 bytes for each parameter that learns: the two moments of AdamW",
-    "activations": "measured bytes x layers x width x tokens of the largest batch, and x pairs of tokens that attend",
+    "activations": "measured bytes x layers x width x tokens of the largest batch, x width x tokens for the layer that "
+    "computes, and x pairs of tokens that attend",
     "logits": "measured bytes x counted positions of that batch x vocabulary",
     "cache": "bytes of a value (encoder-decoders: measured) x 2 x layers x width of keys x positions written at once",
     "temporary": "measured: what is there beside all of this at the highest moment, copies for a checkpoint among it",

@@ -58,7 +58,7 @@ def what_fits(ground: Ground, free: int) -> tuple[tuple[Fit, ...], tuple[str, ..
                 continue
             example = (length, max(1, round(share * length)))
             for count in AT_ONCE:
-                load = batch_load([example] * count, ground.shape.kind)
+                load = batch_load([example] * count, ground.shape)
                 parts, _ = training_memory(found, ground.shape, [[load, load]], saving=True)
                 peak = sum(parts.values())
                 fits.append(

@@ -28,7 +28,7 @@ class Shape:
     total: int  # parameters, tied ones once
     context: int  # tokens; 0 = no limit
     ragged: bool  # whether examples lie end to end in one row
-    own: bool = False  # whether ``inference.decode`` writes the greedy answers
+    own: bool = False  # whether ``inference.decode`` writes the greedy answers; of an encoder-decoder: on fused layers
 
 
 def shape_of(model: Any) -> Shape:

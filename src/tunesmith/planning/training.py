@@ -81,7 +81,7 @@ def train_steps(ground: Ground, settings: TrainSettings) -> list[list[Load]]:
         sizes_of(lengths, shape), settings, seed=seed, tokens_per_batch=tokens_at_once(shape, settings),
         ragged=shape.kind == "causal", draw=draw,
     )  # fmt: skip
-    loads = [[batch_load([lengths[index] for index in batch], shape.kind) for batch in step] for _, step in steps]
+    loads = [[batch_load([lengths[index] for index in batch], shape) for batch in step] for _, step in steps]
     return [[*step, *compared(ground, settings, number)] for number, step in enumerate(loads)]
 
 
@@ -91,7 +91,7 @@ def compared(ground: Ground, settings: TrainSettings, step: int) -> list[Load]:
         return []
     texts = general_lengths(ground, settings)
     indices = drawn(sizes_of(texts, ground.shape), seed=ground.recipe.seed, step=step)
-    return [batch_load([texts[index] for index in indices], ground.shape.kind)]
+    return [batch_load([texts[index] for index in indices], ground.shape)]
 
 
 def general_lengths(ground: Ground, settings: TrainSettings) -> list[Length]:
@@ -121,7 +121,7 @@ def validation_seconds(ground: Ground, name: str, measured: Sequence[Calibration
         return 0.0
     sizes = sizes_of(lengths, shape)
     batches = split_step(range(len(sizes)), sizes, tokens_at_once(shape, settings), ragged=shape.kind == "causal")
-    loads = [batch_load([lengths[index] for index in batch], shape.kind) for batch in batches]
+    loads = [batch_load([lengths[index] for index in batch], shape) for batch in batches]
     once = FORWARD * dot(step_work(shape, loads, 0), measured[1].seconds)
     if settings.keep_best != "loss":
         once += answer_stage(ground, name, measured[0], split="validation").seconds

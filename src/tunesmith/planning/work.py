@@ -25,22 +25,22 @@ class Load:
     labelled: int  # positions that get logits
 
 
-def batch_load(lengths: Sequence[Length], kind: str) -> Load:
-    """Return what one batch asks for.
+def batch_load(lengths: Sequence[Length], shape: Shape) -> Load:
+    """Return what one batch asks for: end to end, attention within each example, where the model takes it so.
+
+    Encoder-decoders that fused layers do not take are padded to the longest.
 
     Args:
         lengths: Of its examples.
-        kind: "causal": end to end, attention within each. "seq2seq": padded to the longest.
-
-    >>> batch_load([(10, 3), (4, 2)], "causal")
-    Load(tokens=(14,), pairs=(116,), labelled=5)
-    >>> batch_load([(10, 3), (4, 2)], "seq2seq")
-    Load(tokens=(20, 6), pairs=(200, 78), labelled=6)
+        shape: Of the model.
     """
-    if kind == "causal":
-        return Load((sum(n for n, _ in lengths),), (sum(n * n for n, _ in lengths),), sum(u for _, u in lengths))
-    rows, width, depth = len(lengths), max(n for n, _ in lengths), max(u for _, u in lengths)
-    return Load((rows * width, rows * depth), (rows * width * width, rows * depth * (depth + width)), rows * depth)
+    if shape.kind == "seq2seq" and not shape.own:
+        lengths = [(max(n for n, _ in lengths), max(u for _, u in lengths))] * len(lengths)
+    read, written = sum(n for n, _ in lengths), sum(u for _, u in lengths)
+    within = sum(n * n for n, _ in lengths)
+    if shape.kind == "causal":
+        return Load((read,), (within,), written)
+    return Load((read, written), (within, sum(u * (u + n) for n, u in lengths)), written)
 
 
 def products(shape: Shape, tokens: Sequence[int]) -> float:
@@ -78,10 +78,14 @@ def step_work(shape: Shape, loads: Sequence[Load], trainable: int) -> list[float
 
 
 def batch_memory(shape: Shape, load: Load) -> list[float]:
-    """Return what the memory of a batch is linear in, in values: 1, kept by layers, by attention, by the logits."""
+    """Return what the memory of a batch is linear in, in values.
+
+    These are 1, what layers keep, what a layer works with, what attention keeps, the logits.
+    """
     kept = [stack.layers * shape.width * count for stack, count in zip(shape.stacks, load.tokens, strict=True)]
     heads = sum(stack.layers * count for stack, count in zip(shape.stacks, load.pairs, strict=True))
-    return [1.0, *map(float, kept), float(heads), float(load.labelled * shape.vocabulary)]
+    working = sum(load.tokens) * shape.width
+    return [1.0, *map(float, kept), float(working), float(heads), float(load.labelled * shape.vocabulary)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Compile kernels.cpp once for this processor, and keep it.
+"""Compile kernels.cpp and answering.cpp once for this processor, and keep them.
 
 There is no build step to fail: without a compiler, or where anything goes wrong, ``library`` returns None after one
 line, and torch's own functions do the work.
@@ -17,7 +17,8 @@ from pathlib import Path
 from tunesmith.models.catalog import home
 from tunesmith.progress import say
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.cpp", "answering.cpp"))
+HEADER = Path(__file__).with_name("numbers.h")
 # No -ffast-math: it would also switch off denormal numbers in the whole process.
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
 COMPILERS = ("c++", "g++", "clang++")
@@ -48,7 +49,8 @@ def library() -> ctypes.CDLL | None:
 def _identity(compiler: str) -> str:
     """Return a name that changes with the source, the flags, the compiler, the processor and torch's OpenMP."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=PATIENCE)
-    parts = (SOURCE.read_text("utf-8"), FLAGS, version.stdout, _processor(), str(_openmp()))
+    texts = [path.read_text("utf-8") for path in (*SOURCES, HEADER)]
+    parts = (texts, FLAGS, version.stdout, _processor(), str(_openmp()))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
@@ -75,11 +77,11 @@ def _openmp() -> Path | None:
 def _compile(compiler: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made, finished = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
-        openmp = _openmp()
+        made = {source: str(Path(folder) / f"{source.stem}.o") for source in SOURCES}
+        finished, openmp = Path(folder) / "kernels.so", _openmp()
         for command in (
-            [compiler, *FLAGS, "-c", str(SOURCE), "-o", str(made)],
-            [compiler, "-shared", str(made), *([str(openmp)] if openmp else ["-fopenmp"]), "-o", str(finished)],
+            *([compiler, *FLAGS, "-c", str(source), "-o", part] for source, part in made.items()),
+            [compiler, "-shared", *made.values(), *([str(openmp)] if openmp else ["-fopenmp"]), "-o", str(finished)],
         ):
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
         finished.replace(path)  # at once, so that another process never loads half of it

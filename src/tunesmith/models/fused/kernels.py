@@ -1,6 +1,7 @@
 """What happens between the matrix products: norms, rotations, gated activations, the loss. One pass over memory each.
 
-Every function has two forms with equal results up to rounding: compiled C++ (``kernels.cpp``) for float32 and bfloat16
+Beside them what answers are written with: products of few rows, attention to what was remembered. Every function has
+two forms with equal results up to rounding: compiled C++ (``kernels.cpp``, ``answering.cpp``) for float32 and bfloat16
 on a CPU, and torch for everything else. Matrices are (rows, width), rows being tokens; the last dimension is
 contiguous, rows may lie further apart.
 """
