@@ -87,7 +87,7 @@ def test_the_peak_is_known_where_proc_is_not(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_device_is_named_with_its_cores() -> None:
     name, cores = device_name().rsplit(", ", 1)
     assert name.strip()
-    assert cores == f"{usable_cores()} cores"
+    assert cores == ("1 core" if usable_cores() == 1 else f"{usable_cores()} cores")
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
 
 

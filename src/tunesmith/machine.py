@@ -216,7 +216,8 @@ def processor_name() -> str:
                 break
     except OSError:
         pass
-    return f"{name}, {usable_cores()} cores"
+    cores = usable_cores()
+    return f"{name}, {cores} core{'s' * (cores != 1)}"
 
 
 def usable_cores() -> int:
