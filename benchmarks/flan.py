@@ -7,7 +7,7 @@ MMLU, Multi30k, CoLA, WNUT-17, RTE, CommitmentBank, BoolQ, MRPC. Their licences 
 base and one model for each number of tuning tasks answer the test rows of families that are held out (Wei et al., 2022,
 arXiv 2109.01652). The same command goes on with a run that was interrupted; a cell that is done is not done
 again. ``--limit`` takes N examples for tuning and N test rows of a task, to try the script itself: the result is
-printed and not kept, as with ``--cells`` or ``--model``. About an hour and a half on two cores.
+printed and not kept, as with ``--cells`` or ``--model``. About an hour and a half on one core.
 """
 
 import argparse

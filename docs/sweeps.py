@@ -31,6 +31,7 @@ def parts(table: Table) -> dict[str, Callable[[], str]]:
     made["measured-lengths"] = lambda: whole(table, "prompt_length")
     made["measured-ranks"] = lambda: whole(table, "rank")
     made["measured-examples"] = lambda: curve(table)
+    made["measured-tasks"] = lambda: held_out(table)
     return made
 
 
@@ -60,6 +61,37 @@ def curve(table: Table) -> str:
     numbers = sorted({int(name.rpartition("-")[2]) for name in found["candidates"]})
     rows = ([str(n), *(gain(found, f"{one}-{n}") for one in SERIES)] for n in numbers)
     return f"{measured_on('examples', found)}\n\n{table(('examples', *SERIES.values()), rows)}"
+
+
+def held_out(table: Table) -> str:
+    """Return the accuracy on held-out families, a column for each number of tasks that were tuned on."""
+    found = read("flan")
+    if not found:
+        return unmeasured("flan")
+    cells = found["accuracy by number of tuning tasks"]
+    whole = "all held-out tasks"
+    numbers = list(cells[whole])
+    rows = (
+        (part if part == whole else f"`{part}`: {', '.join(found['held out'][part])}", str(cells[part]["0"]["n"]),
+         *(accuracy(cells[part][number]) for number in numbers))
+        for part in (*found["held out"], whole)
+    )  # fmt: skip
+    heads = ("held out", "test rows", "the base", *(f"{number} tasks" for number in numbers[1:]))
+    examples = sum(one["per_epoch"] for one in found["mixtures"][0]["shares"])
+    return (
+        f"SmolLM2-135M-Instruct, LoRA, {examples:,} examples for each number of tasks; accuracy in per cent, the mean "
+        "of tasks where there are several. In brackets are 95 % intervals, and where it differs from the base the "
+        "p-value of that, not corrected for their number. "
+        f"On {found['device']}, {found['date']}: [flan.json](../benchmarks/results/flan.json)."
+        f"\n\n{table(heads, rows)}"
+    )
+
+
+def accuracy(one: dict[str, Any]) -> str:
+    """Return an accuracy with its interval, and how sure it is that it is not the base's."""
+    said = fixed(one["accuracy"], 1) + between(one)
+    p = one.get("over the base", {}).get("p", 1.0)
+    return f"{said}, p = {p:.3f}" if p < 0.05 else said
 
 
 def place(found: dict[str, Any], name: str, *, by_gain: bool) -> tuple[Any, ...]:

@@ -118,3 +118,22 @@ def test_the_learning_curve_has_a_line_for_each_number_of_examples(sweeps: Any, 
     assert head.split(" | ")[0] == "examples"
     assert few == "50 | not measured yet | not measured yet | not measured yet"
     assert many == "600 | +15.9 (14.7 to 17.1) |  | not measured yet"
+
+
+def test_held_out_families_have_a_column_for_each_number_of_tasks(sweeps: Any, tmp_path: Path) -> None:
+    base = {"accuracy": 38.4, "low": 34.45, "high": 42.45, "n": 506}
+    better = {**base, "accuracy": 43.9, "over the base": {"difference": 5.51, "p": 0.0028}}
+    same = {**base, "over the base": {"difference": 0.2, "p": 0.41}}
+    cells = {"0": base, "2": same, "8": better}
+    result = {
+        "held out": {"yes-no-question": ["boolq"]}, "mixtures": [{"shares": [{"per_epoch": 400}, {"per_epoch": 600}]}],
+        "accuracy by number of tuning tasks": {"yes-no-question": cells, "all held-out tasks": cells},
+        "device": "a machine", "date": "2026-11-26",
+    }  # fmt: skip
+    (tmp_path / "flan.json").write_text(json.dumps(result), encoding="utf-8")
+    told = sweeps.held_out(lambda header, rows: "\n".join(" | ".join(row) for row in (header, *rows)))
+    assert "1,000 examples for each number of tasks" in told
+    assert "held out | test rows | the base | 2 tasks | 8 tasks" in told
+    interval = "(34.5 to 42.5)"
+    assert f"`yes-no-question`: boolq | 506 | 38.4 {interval} | 38.4 {interval} | 43.9 {interval}, p = 0.003" in told
+    assert "all held-out tasks | 506" in told
