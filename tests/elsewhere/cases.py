@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import ways
 from device import CARD
 from safetensors.torch import load_file
 from tiny_tuning import THINGS, example, going_on_ends_the_same, opened, prompt, recipe, tuned
@@ -30,25 +31,15 @@ from tunesmith.planning import probe
 from tunesmith.registry import METHODS
 from tunesmith.settings import GenerateSettings, Recipe
 
-CASES: dict[str, dict[str, Any]] = {
-    "full": {"method": "full"},
-    "last-layers": {"method": "last-layers", "layers": 1},
-    "modules": {"method": "modules", "patterns": ["*.v_proj", "*.q"]},
-    "norms": {"method": "norms"},
-    "embeddings": {"method": "embeddings"},
-    "head": {"method": "head"},
-    "sparse": {"method": "sparse", "share": 0.01, "examples": 4},
-    "sparse by sam": {"method": "sparse", "share": 0.01, "examples": 4, "score": "sam"},
-    "lora": {"method": "lora", "rank": 4},
-    "dora": {"method": "lora", "rank": 4, "dora": True},
-    "soft-prompt": {"method": "soft-prompt", "tokens": 4},
-    "p-tuning": {"method": "p-tuning", "tokens": 4, "width": 8},
-    "prefix": {"method": "prefix", "tokens": 4},
-    "ia3": {"method": "ia3"},
-    "bottleneck": {"method": "bottleneck", "width": 8},
+NOT_HERE = {"qlora", "bitfit"}  # four bits want a card of bitsandbytes; the tiny models have no biases
+BEGUN = {name: {"method": name, "tokens": 4} for name in ("soft-prompt", "prefix")}  # with the task's words
+CASES = {
+    name: BEGUN.get(name, case)
+    for name, case in ways.CASES.items()
+    if case["method"] not in NOT_HERE
+    and case.get("init") != "pissa"  # peft moves its start as torch does for cards alone
 }
 ONLY_SEQ2SEQ = {"decoder prompt": {"method": "soft-prompt", "tokens": 4, "place": "both"}}
-NOT_HERE = {"qlora", "bitfit", "none"}  # four bits want a card of bitsandbytes; the tiny models have no biases
 KINDS = ("causal", "seq2seq")
 EVERYWHERE = [*((case, kind) for case in CASES for kind in KINDS), *((case, "seq2seq") for case in ONLY_SEQ2SEQ)]
 
@@ -60,9 +51,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, steady_torch: None, texts: 
 
 
 def given(case: str, kind: str, **train: Any) -> Recipe:
-    candidate = (CASES | ONLY_SEQ2SEQ)[case]
-    if case == "modules":
-        candidate = {**candidate, "patterns": ["*.v_proj"] if kind == "causal" else ["*.q"]}
+    candidate = {**(CASES | ONLY_SEQ2SEQ)[case], **ways.BY_KIND.get((case, kind), {})}
     return recipe(candidate, max_steps=3, tokens_per_step=150, **train)
 
 
@@ -96,7 +85,7 @@ def on_the_processor(work: Callable[[], Any]) -> Any:
 
 
 def test_the_cases_are_all_methods_but_those_named() -> None:
-    assert {case["method"] for case in CASES.values()} == set(METHODS) - NOT_HERE
+    assert {case["method"] for case in CASES.values()} == set(METHODS) - NOT_HERE - {"none"}
 
 
 def test_the_device_refuses_what_a_card_would_refuse(elsewhere: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""What must hold for every method of the table, on both architectures. A new method joins with a line in CASES."""
+"""What must hold for every method of the table, on both architectures. A new method joins with a line in ``ways.py``."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from ways import CASES, candidate
 from workshop import ingredients, make_job, recipe
 
 from tunesmith.environment import quiet_peft
@@ -24,37 +25,6 @@ from tunesmith.rundir import CandidateDir
 from tunesmith.training.job import Job, trainable
 from tunesmith.training.loop import train
 from tunesmith.training.tune import tune
-
-CASES: dict[str, dict[str, Any]] = {
-    "full": {"method": "full"},
-    "last-layers": {"method": "last-layers", "layers": 1},
-    "last-layers and head": {"method": "last-layers", "layers": 1, "head": True},
-    "modules": {"method": "modules", "patterns": ["*.v_proj", "*.q", "*.wo"]},
-    "bitfit": {"method": "bitfit"},
-    "norms": {"method": "norms"},
-    "embeddings": {"method": "embeddings"},
-    "head": {"method": "head"},
-    "sparse": {"method": "sparse", "share": 0.01, "examples": 4},
-    "sparse by sam": {"method": "sparse", "share": 0.01, "examples": 4, "score": "sam"},
-    "lora": {"method": "lora", "rank": 4},
-    "dora": {"method": "lora", "rank": 4, "dora": True},
-    "pissa": {"method": "lora", "rank": 4, "init": "pissa"},
-    "pissa, rslora, dora": {"method": "lora", "rank": 4, "init": "pissa", "rslora": True, "dora": True},
-    "qlora": {"method": "qlora", "rank": 4},
-    "soft-prompt": {"method": "soft-prompt", "tokens": 4, "init": "vocab"},
-    "p-tuning": {"method": "p-tuning", "tokens": 4, "width": 8},
-    "prefix": {"method": "prefix", "tokens": 4, "init": "random"},
-    "ia3": {"method": "ia3"},
-    "bottleneck": {"method": "bottleneck", "width": 8},
-    "parallel bottleneck": {"method": "bottleneck", "width": 8, "place": "parallel"},
-}
-"""Name of a case -> what the recipe says."""
-
-BY_KIND: dict[tuple[str, str], dict[str, Any]] = {
-    ("modules", "causal"): {"patterns": ["*.v_proj"]},
-    ("modules", "seq2seq"): {"patterns": ["*.q", "*.wo"]},
-}
-"""Case and architecture -> what the recipe says otherwise."""
 
 NOT_THE_BASE: dict[str, str] = {
     "dora": "divides each row by its length and multiplies it by the same length",
@@ -79,10 +49,6 @@ KINDS = ("causal", "seq2seq")
 POSSIBLE = [(case, kind) for case in CASES for kind in KINDS if (case, kind) not in CANNOT]
 EVERYWHERE = pytest.mark.parametrize(("case", "kind"), POSSIBLE)
 IDS = torch.tensor([[5, 17, 40, 300, 8, 9, 31]])
-
-
-def candidate(case: str, kind: str) -> dict[str, Any]:
-    return {**CASES[case], **BY_KIND.get((case, kind), {})}
 
 
 def method_of(case: str) -> Any:

@@ -51,7 +51,7 @@ class Memory:
         self.slots = len(slots)
         for kept in (self.keys, self.values):
             for number, tensor in kept.items():
-                kept[number] = tensor[torch.tensor(slots, device=tensor.device)]
+                kept[number] = tensor[slots]
 
 
 def memory_attention(
