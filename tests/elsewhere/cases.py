@@ -36,8 +36,7 @@ BEGUN = {name: {"method": name, "tokens": 4} for name in ("soft-prompt", "prefix
 CASES = {
     name: BEGUN.get(name, case)
     for name, case in ways.CASES.items()
-    if case["method"] not in NOT_HERE
-    and case.get("init") != "pissa"  # peft moves its start as torch does for cards alone
+    if case["method"] not in NOT_HERE and case.get("init") != "pissa"  # whose start peft moves as only cards allow
 }
 ONLY_SEQ2SEQ = {"decoder prompt": {"method": "soft-prompt", "tokens": 4, "place": "both"}}
 KINDS = ("causal", "seq2seq")

@@ -1,4 +1,4 @@
-"""What must hold for every method of the table, on both architectures. A new method joins with a line in ``ways.py``."""
+"""What must hold for every method of the table, on both architectures. A new one joins with a line in ``ways.py``."""
 
 import json
 import os
