@@ -1,7 +1,7 @@
 """Everything that computes does so where the model is: on a device that is not the processor, with the same results.
 
-No graphics card is needed. The device of these cases computes as the processor does, and refuses operations between
-what is on it and what is not (``device.cpp``).
+No graphics card is needed, though one is taken where it is there. The device of these cases computes as the processor
+does, and refuses operations between what is on it and what is not (``device.cpp``).
 """
 
 from collections.abc import Callable
@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 import ways
-from device import CARD
+from device import CARD, NAME
+from flashing import stand_in
 from safetensors.torch import load_file
 from tiny_tuning import THINGS, example, going_on_ends_the_same, opened, prompt, recipe, tuned
 
@@ -99,10 +100,32 @@ def test_the_device_refuses_what_a_card_would_refuse(elsewhere: torch.device) ->
 def test_a_training_there_is_the_same_and_its_model_says_the_same(
     case: str, kind: str, models: dict[str, Path], elsewhere: torch.device, tmp_path: Path
 ) -> None:
-    model, asked = models[kind], given(case, kind)
+    compared_with_the_processor(case, kind, models[kind], elsewhere, tmp_path)
+
+
+FUSED = ("lora", "full", "norms", "last-layers", "soft-prompt", "embeddings")
+
+
+@pytest.mark.parametrize("case", FUSED)
+def test_fused_layers_compute_the_same_there(
+    case: str, models: dict[str, Path], elsewhere: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+    compared_with_the_processor(
+        case, "causal", models["causal"], elsewhere, tmp_path, before=lambda: calls.append(stand_in(monkeypatch))
+    )
+    assert {"read", "remembered"} <= set(calls[0])
+
+
+def compared_with_the_processor(
+    case: str, kind: str, model: Path, elsewhere: torch.device, tmp_path: Path, *, before: Callable[[], Any] = lambda: 0
+) -> None:
+    """Tune, save, load and answer on both; ``before`` is done in between."""
+    asked = given(case, kind)
     expected = on_the_processor(
         lambda: (tuned(asked, model, tmp_path / "here"), said(opened(asked, model, tmp_path / "here")))
     )
+    before()
     found = tuned(asked, model, tmp_path / "there", validation=2)
     answering = opened(asked, model, tmp_path / "there")
     assert {weight.device.type for weight in answering.model.parameters()} == {elsewhere.type}
@@ -183,9 +206,11 @@ def test_a_plan_is_calibrated_there(kind: str, models: dict[str, Path], elsewher
     answering = list(probe.answer_samples(probe.Order(what="answer", **common), 1))
     assert len(training) == len(probe.STEPS)
     assert len(answering) == len(probe.WRITINGS)
-    assert {one.peak for one in (*training, *answering)} == {CARD["max_memory_allocated"]}, "the memory of the card"
+    if elsewhere.type == NAME:
+        assert {one.peak for one in (*training, *answering)} == {CARD["max_memory_allocated"]}, "the memory of the card"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what a real card says is not known")
 def test_memory_and_name_are_those_of_the_card(elsewhere: torch.device) -> None:
     assert machine.available_memory() == (8 + 2 - 1) << 30, "what is free, and what torch keeps without using it"
     assert machine.main_memory() != machine.available_memory()

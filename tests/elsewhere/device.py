@@ -1,4 +1,4 @@
-"""A second device on a machine that has none: built once, and taken by every case that asks for it.
+"""A second device: a graphics card where there is one, else one that is built for this and is no faster.
 
 It must be there before the first backward pass of a process: torch then makes a thread for each device that there is,
 and none later. So the cases run in a process of their own.
@@ -64,9 +64,16 @@ def _module() -> types.ModuleType:
 
 
 @pytest.fixture
-def elsewhere(built: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Have every model that is loaded on the second device."""
-    monkeypatch.setenv(PLACE, NAME)
+def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Have every model that is loaded on the second device; a graphics card computes in float32 too."""
+    import torch
+
+    if torch.cuda.is_available():
+        monkeypatch.setenv(PLACE, "cuda")
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: False)
+    else:
+        request.getfixturevalue("built")
+        monkeypatch.setenv(PLACE, NAME)
     compute_device.cache_clear()
     fastest_dtype.cache_clear()
     yield compute_device()

@@ -1,12 +1,14 @@
 from contextlib import nullcontext
 
+import flashing
 import pytest
 import torch
 
 from tunesmith.errors import ResourceError
 from tunesmith.inference import decode as decoding
+from tunesmith.inference import fused_reading
 from tunesmith.inference.decode import decode
-from tunesmith.inference.reading import shared_prefix
+from tunesmith.inference.reading import Pace, shared_prefix
 from tunesmith.models.load import Loaded, load
 
 
@@ -28,10 +30,13 @@ def prompts(seed, *, prefix=0, count=9):
     return sorted(found, key=lambda ids: (-len(ids), ids))
 
 
-@pytest.fixture(params=["fused layers", "layers of transformers"])
+@pytest.fixture(params=["fused layers", "layers of transformers", "a card's"])
 def layers(request, monkeypatch):
-    if request.param != "fused layers":
+    if request.param == "layers of transformers":
         monkeypatch.setattr(decoding, "fused", lambda model, dtype: nullcontext())
+    if request.param == "a card's":
+        flashing.stand_in(monkeypatch)
+        monkeypatch.setattr(fused_reading, "pace", lambda device, slots: Pace(8192, max(1, slots // 2)))
     return request.param
 
 
@@ -70,7 +75,7 @@ def test_a_prefix_that_all_share_is_read_once(tiny_causal, layers, monkeypatch):
     loaded = load(tiny_causal)
     asked = prompts(3, prefix=15)
     read = []
-    kind = decoding.FusedReader if layers == "fused layers" else decoding.ModelReader
+    kind = decoding.ModelReader if layers == "layers of transformers" else decoding.FusedReader
     usual = kind.read
 
     def counting(self, reading):

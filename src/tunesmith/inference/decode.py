@@ -14,16 +14,16 @@ import torch
 
 from tunesmith.errors import ResourceError
 from tunesmith.inference.encoded import EncodedReader
+from tunesmith.inference.fused_reading import CardReader, FusedReader
 from tunesmith.inference.memory import NAME
-from tunesmith.inference.reading import FusedReader, ModelReader, Prompt, Reader
+from tunesmith.inference.reading import ModelReader, Prompt, Reader
 from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import attending
 from tunesmith.models.fused.encoder_decoder import EncoderDecoder
-from tunesmith.models.fused.stack import Stack, fused
+from tunesmith.models.fused.packing import fused
+from tunesmith.models.fused.stack import Stack
 from tunesmith.models.load import Loaded
 from tunesmith.progress import say
-
-READ_AT_ONCE = 1024  # tokens of prompts after which no further prompt is read in the same call
 
 Ends = Callable[[Sequence[int]], bool]
 
@@ -134,7 +134,7 @@ def _reader(loaded: Loaded, order: _Order, tokens_in_memory: int, *, most: int) 
     with fused(loaded.model, dtype=loaded.model.dtype) as stack:
         slots = min(most, slots_for(rooms, tokens_in_memory, alike=not isinstance(stack, Stack)))
         if isinstance(stack, Stack):
-            yield FusedReader(stack, rooms[:slots])
+            yield (CardReader if stack.flashes else FusedReader)(stack, rooms[:slots])
             return
         if isinstance(stack, EncoderDecoder):
             yield EncodedReader(stack, slots, 1 + max(order.limits), max(map(len, order.prompts)))
@@ -169,10 +169,11 @@ class _Desk:
 
     def _fill(self) -> None:
         """Read waiting prompts into free slots; with none waiting, let go of slots that only take time."""
+        pace = self.reader.pace
         free = [slot for slot, owner in enumerate(self.owner) if owner is None]
-        while self.waiting and free:
+        while self.waiting and len(free) >= pace.free:
             reading: list[tuple[int, list[int]]] = []
-            while self.waiting and free and sum(len(tokens) for _, tokens in reading) < READ_AT_ONCE:
+            while self.waiting and free and sum(len(tokens) for _, tokens in reading) < pace.tokens:
                 slot, prompt = free.pop(0), self.waiting.pop()
                 self.owner[slot] = prompt
                 reading.append((slot, list(self.prompts[prompt][self.reader.prefix :])))
@@ -190,7 +191,8 @@ class _Desk:
         lengths, last = [], []
         for owner in self.owner:
             answer = self.answers[owner] if owner is not None else []
-            before = self.reader.start(self.prompts[owner]) - 1 if owner is not None else 0
+            # an idle slot writes where the next prompt will, and not into what all prompts share
+            before = self.reader.start(self.prompts[owner]) - 1 if owner is not None else self.reader.prefix
             lengths.append(before + len(answer))
             last.append(answer[-1] + self.order.marks[owner] if owner is not None else 0)
         found = self.reader.write(last, lengths).tolist()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tunesmith.inference.reading import Prompt, Reading
+from tunesmith.inference.reading import Pace, Prompt, Reading
 from tunesmith.models.fused.biased import Dropout, make_bias, spans
 from tunesmith.models.fused.encoder_decoder import Block, EncoderDecoder
 from tunesmith.models.fused.kernels import product
@@ -41,6 +41,11 @@ class EncodedReader:
         self.read_keys, self.read_values = (torch.zeros(of_prompts, dtype=stack.dtype) for _ in range(2))
         self.lengths = torch.zeros(slots, dtype=torch.long)  # of the prompts
         self.bias = make_bias(stack.decoder.first, room, causal=True, dtype=stack.dtype).matrix  # (H, room, room)
+
+    @property
+    def pace(self) -> Pace:
+        """See ``Reader``: fused layers of an encoder-decoder are for the processor."""
+        return Pace()
 
     def start(self, prompt: Sequence[int]) -> int:
         """See ``Reader``: an answer follows the token that it starts from."""

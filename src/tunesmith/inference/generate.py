@@ -16,7 +16,7 @@ from tunesmith.errors import ResourceError
 from tunesmith.inference.decode import decode, limits_of
 from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import takes_ragged
-from tunesmith.models.fused.stack import takes_fused
+from tunesmith.models.fused.packing import takes_fused
 from tunesmith.models.load import Loaded
 from tunesmith.settings import GenerateSettings
 

@@ -14,7 +14,7 @@ from tunesmith.inference.asking import Asker, Question, answer_all
 from tunesmith.machine import fastest_dtype
 from tunesmith.methods.sharing import Sharing
 from tunesmith.models.catalog import fingerprint
-from tunesmith.models.fused.stack import keep_fused
+from tunesmith.models.fused.packing import keep_fused
 from tunesmith.models.load import Loaded, check_adapter, load, materialize
 from tunesmith.records import AdapterCard
 from tunesmith.registry import METHODS, resolve

@@ -13,7 +13,7 @@ from tunesmith.inference.answer import load_tuned
 from tunesmith.inference.asking import Asker, answer_all
 from tunesmith.inference.together import Adapters
 from tunesmith.machine import fastest_dtype
-from tunesmith.models.fused.stack import keep_fused
+from tunesmith.models.fused.packing import keep_fused
 from tunesmith.models.load import Loaded, materialize, quiet
 from tunesmith.records import AdapterCard
 from tunesmith.registry import METHODS, resolve

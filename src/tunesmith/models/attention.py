@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from tunesmith.models.fused.flash import attend_apart, takes_flash
+
 NAME = "tunesmith_ragged"
 
 
@@ -28,14 +30,18 @@ def ragged_attention(
         key: (1, K, T, D) with K dividing H (grouped queries).
         value: (1, K, T, D).
         attention_mask: None; the lengths say all.
-        options: ``segment_lengths`` (tokens of each example, summing to T), ``scaling``, ``sliding_window``,
-            ``dropout``.
+        options: ``segment_lengths`` (tokens of each example, summing to T), ``segment_ends`` (the same as
+            ``fused.flash`` wants it, on the device), ``scaling``, ``sliding_window``, ``dropout``.
 
     Returns:
         (1, T, H, D), and no attention weights.
     """
     lengths: list[int] = options["segment_lengths"]
     window: int | None = options.get("sliding_window")
+    plain = not window and not options.get("dropout")
+    if plain and takes_flash(query.device, query.dtype, query.shape[-1]):
+        q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+        return attend_apart(q, k, v, options["segment_ends"], scale=options.get("scaling"))[None], None
     common: dict[str, Any] = {
         "scale": options.get("scaling"),
         "dropout_p": options.get("dropout", 0.0),

@@ -6,7 +6,7 @@ from tunesmith.data.encode import Coder
 from tunesmith.inference.answer import room
 from tunesmith.inference.decode import rooms_for, slots_for
 from tunesmith.inference.generate import batches_of, writes_itself
-from tunesmith.models.fused.stack import takes_fused
+from tunesmith.models.fused.packing import takes_fused
 from tunesmith.plan_records import StagePlan
 from tunesmith.planning.calibration import Calibration
 from tunesmith.planning.fitting import dot

@@ -79,6 +79,7 @@ def samples_of(order: Order) -> list[Sample]:
 def main() -> None:
     """Measure what stdin asks for."""
     order = Order.model_validate_json(sys.stdin.read())
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # whoever asks for a card otherwise may not fork
     _import(order)
     with TemporaryDirectory() as folder:
         for depth in order.depths:

@@ -36,7 +36,7 @@ def shape_of(model: Any) -> Shape:
     from torch.nn import ModuleList
 
     from tunesmith.models.attention import takes_ragged
-    from tunesmith.models.fused.stack import takes_fused
+    from tunesmith.models.fused.packing import takes_fused
 
     config = model.config.get_text_config()
     two = bool(model.config.is_encoder_decoder)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from tunesmith.inference.decode import READ_AT_ONCE
+from tunesmith.inference.reading import pace
+from tunesmith.machine import compute_device
 from tunesmith.planning.shapes import Shape
 
 Length = tuple[int, int]
@@ -117,7 +118,7 @@ def decoding(prompts: Sequence[int], new: Sequence[int], *, slots: int, kind: st
     within = sum(p * p for p in prompts)
     more = sum(n * (p + n) for p, n in zip(prompts, new, strict=True))
     read, pairs = ((sum(prompts),), (within + more,)) if kind == "causal" else ((sum(prompts), 0), (within, more))
-    reading = min(sum(prompts), READ_AT_ONCE + max(prompts))
+    reading = min(sum(prompts), pace(compute_device(), slots).tokens + max(prompts))
     cached = sum(prompts[:slots]) + sum(new[:slots])
     return Writing(read, pairs, max(busy), sum(new), len(prompts), min(slots, len(prompts)), cached, reading)
 

@@ -66,8 +66,8 @@ def _known(job: Job, stack: Packed, examples: Sequence[Encoded]) -> Below | None
 def _under(stack: Packed, examples: Sequence[Encoded]) -> torch.Tensor:
     """Return what enters the lowest layer that learns, of examples end to end, (T, width)."""
     lengths = tuple(len(example.input_ids) for example in examples)
-    ids = torch.tensor([token for example in examples for token in example.input_ids])
+    ids = torch.tensor([token for example in examples for token in example.input_ids], device=stack.device)
     if isinstance(stack, EncoderDecoder):
         return stack.encode(ids, lengths)
-    positions = torch.tensor([place for length in lengths for place in range(length)])
+    positions = torch.tensor([place for length in lengths for place in range(length)], device=stack.device)
     return stack.below(ids, positions, Segments(lengths))

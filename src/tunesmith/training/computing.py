@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tunesmith.models.attention import NAME, attending, takes_ragged
-from tunesmith.models.fused.stack import fused
+from tunesmith.models.fused.packing import fused
 from tunesmith.training.job import Job, plain
 
 
@@ -52,6 +52,6 @@ def computed_in(job: Job) -> torch.dtype:
 
 @contextmanager
 def computing(job: Job) -> Iterator[None]:
-    """Compute in bfloat16 where the weights are fp32 and the machine is faster with it."""
-    with torch.autocast(job.model.device.type, torch.bfloat16, enabled=job.autocast):
+    """Compute in bfloat16 where the weights are fp32 and the machine is faster with it; fused layers do so anyway."""
+    with torch.autocast(job.model.device.type, torch.bfloat16, enabled=job.autocast and job.stack is None):
         yield

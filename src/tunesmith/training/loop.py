@@ -134,7 +134,8 @@ def optimizer_step(
         Its loss in nats per target token, the norm of its gradient before clipping, and the divergence from the base in
         nats per token where there is a teacher.
     """
-    job.model.train()
+    if not job.model.training:  # to ask costs nothing, to tell every layer does
+        job.model.train()
     if job.stack:
         job.stack.refresh()
     total = fitting(job, step, progress, lambda batches: gradients(job, batches))
@@ -184,7 +185,8 @@ def batch_loss(job: Job, examples: Sequence[Encoded], indices: Sequence[int], be
 def load_batch(job: Job, examples: Sequence[Encoded], indices: Sequence[int]) -> Batch:
     """Return some examples as tensors; what they all begin with stands there once if the layers know how to use it."""
     chosen = [examples[index] for index in indices]
-    return make_batch(chosen, kind=job.kind, pad_id=job.pad_id, share=job.stack is not None, device=job.model.device)
+    share = job.stack is not None and not job.stack.flashes
+    return make_batch(chosen, kind=job.kind, pad_id=job.pad_id, share=share, device=job.model.device)
 
 
 def validation_loss(job: Job) -> float:

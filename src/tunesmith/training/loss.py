@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tunesmith.models.fused.encoder_decoder import EncoderDecoder
+from tunesmith.models.fused.flash import ends_of
 from tunesmith.models.fused.ragged import Segments
 from tunesmith.models.fused.stack import Packed
 from tunesmith.training.batches import IGNORED, Batch
@@ -75,7 +76,7 @@ def counted_logits(model: Any, batch: Batch, kind: str) -> tuple[Tensor, Tensor]
     counted = (labels != IGNORED).nonzero().squeeze(1)
     logits = model(
         input_ids=batch.input_ids, position_ids=batch.position_ids, segment_lengths=list(batch.lengths),
-        logits_to_keep=counted, use_cache=False,
+        segment_ends=ends_of(batch.lengths, labels.device), logits_to_keep=counted, use_cache=False,
     ).logits[0]  # fmt: skip
     return logits, labels[counted]
 

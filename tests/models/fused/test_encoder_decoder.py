@@ -13,7 +13,7 @@ from tunesmith.data.encode import Encoded
 from tunesmith.methods import full, lora
 from tunesmith.models.fused.biased import Dropout
 from tunesmith.models.fused.encoder_decoder import EncoderDecoder
-from tunesmith.models.fused.stack import fused, read_fused
+from tunesmith.models.fused.packing import fused, read_fused
 from tunesmith.models.load import load
 from tunesmith.training.batches import make_batch
 from tunesmith.training.job import plain

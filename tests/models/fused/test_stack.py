@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+from flashing import stand_in
 from torch import Tensor
 
 from tunesmith.data.encode import Encoded
 from tunesmith.methods import full, lora
 from tunesmith.models.attention import NAME, attending
-from tunesmith.models.fused import stack as stacks
+from tunesmith.models.fused import packing
+from tunesmith.models.fused.packing import fused, keep_fused
 from tunesmith.models.fused.ragged import Segments
-from tunesmith.models.fused.stack import Stack, fused, keep_fused, read_stack
+from tunesmith.models.fused.stack import Stack, read_stack
 from tunesmith.models.load import load
 from tunesmith.training.batches import make_batch
 from tunesmith.training.job import plain
@@ -83,6 +85,18 @@ def both(model: Any, dtype: torch.dtype, *, share: bool) -> tuple[list[float], l
 def test_loss_and_gradients_are_those_of_transformers(way: str, share: bool, tiny_causal: Path) -> None:
     model = moved(WAYS[way](load(tiny_causal).model))
     losses, (expected, found) = both(model, torch.float32, share=share)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert set(found) == set(expected)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_with_flash_attention_too(way: str, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = moved(WAYS[way](load(tiny_causal).model))
+    calls = stand_in(monkeypatch)
+    losses, (expected, found) = both(model, torch.float32, share=False)
+    assert set(calls) == {"read", "backward"}
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     assert set(found) == set(expected)
     for name, gradient in expected.items():
@@ -172,7 +186,7 @@ def test_what_is_let_go_of_is_nothing_that_is_read(
     way: str, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone: list[tuple[int, int]] = []
-    monkeypatch.setattr(stacks, "releaser", lambda: lambda start, size: gone.append((start, start + size)))
+    monkeypatch.setattr(packing, "releaser", lambda: lambda start, size: gone.append((start, start + size)))
     model = WAYS[way](load(tiny_causal).model)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     with fused(plain(model), dtype=torch.float32) as stack:

@@ -86,6 +86,16 @@ class EncoderDecoder:
         return [projection for block in blocks for part in block.parts for projection in part.projections]
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.head.device
+
+    @property
+    def flashes(self) -> bool:
+        """Whether FlashAttention attends: it takes no biases."""
+        return False
+
+    @property
     def parameters(self) -> list[nn.Parameter]:
         """What learns but embeddings and head."""
         return [*self.encoder.parameters, *self.decoder.parameters]

@@ -86,6 +86,7 @@ class Projection:
         every = [w for part in self.parts for w in (part.weight, part.bias, part.a, part.b)]
         return [weight for weight in every if weight is not None and weight.requires_grad]
 
+    @torch.inference_mode(False)  # a model that has answered may be trained on
     def pack(self, release: Release = lambda start, size: None) -> None:
         """Move the base weights into the wide matrix; where the number format agrees, layers keep a view of it.
 
@@ -112,6 +113,7 @@ class Projection:
                     if before.is_contiguous():
                         release(before.data_ptr(), before.nbytes)
 
+    @torch.inference_mode(False)
     def unpack(self) -> None:
         """Give every layer a matrix of its own again."""
         if not self.single:

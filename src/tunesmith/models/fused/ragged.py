@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tunesmith.models.fused.flash import Ends, flash, flash_backward
+
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -34,6 +36,7 @@ class Segments:
 
     lengths: tuple[int, ...]  # tokens of each example, without the shared ones
     shared: int = 0  # tokens at the start of the row that every example begins with
+    ends: Ends | None = None  # where FlashAttention is what attends; then nothing is shared
 
     def spans(self) -> Iterator[slice]:
         """Yield the rows of each example, without the shared ones."""
@@ -46,6 +49,12 @@ class Segments:
 def _with_shared(x: Tensor, rows: slice, shared: int) -> Tensor:
     """Return the rows of one example after the shared ones; a view where nothing is shared."""
     return torch.cat((x[:shared], x[rows])) if shared else x[rows]
+
+
+def _heads(qkv: Tensor, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries (T, H, D), keys and values (T, K, D) of rows (T, width), as views."""
+    q, k, v = qkv.unflatten(1, (-1, heads.size)).split((heads.queries, heads.keys, heads.keys), 1)
+    return q, k, v
 
 
 def _split(x: Tensor, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,8 +74,12 @@ def attend(qkv: Tensor, segments: Segments, heads: Heads, *, out: Tensor) -> lis
         out: (T, H * D).
 
     Returns:
-        For each example the log of the sum of exponentials, which the backward pass wants.
+        What the backward pass wants: for each example the log of the sum of exponentials, or what ``flash`` keeps.
     """
+    if segments.ends is not None:
+        answer, kept = flash(*_heads(qkv, heads), segments.ends, scale=heads.scale)
+        out.copy_(answer.flatten(1))
+        return kept
     sums, shared = [], segments.shared
     for number, rows in enumerate(segments.spans()):
         q, k, v = _split(_with_shared(qkv, rows, shared), heads)
@@ -92,6 +105,10 @@ def attend_backward(
         segments: The examples.
         heads: Shape of the layer.
     """
+    if segments.ends is not None:
+        gradient, answer = (x.unflatten(1, (-1, heads.size)) for x in (dout, out))
+        given, scale = _heads(qkv, heads), heads.scale
+        return torch.cat(flash_backward(gradient, given, answer, sums, segments.ends, scale=scale), 1).flatten(1)
     shared = segments.shared
     dqkv = torch.empty_like(qkv)
     dqkv[:shared] = 0

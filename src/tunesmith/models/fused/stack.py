@@ -1,30 +1,20 @@
-"""A whole model as fused layers: which models that is, and, for the causal ones, the loss of a batch.
+"""A whole causal model as fused layers, and the loss of a batch; T5 is in ``encoder_decoder.py``."""
 
-T5 is in ``encoder_decoder.py``.
-
-Anything that is not known to compute exactly this (another family, dropout, hooks, adapters of another kind) is left
-to transformers' own code.
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tunesmith.machine import compute_device, releaser
 from tunesmith.models.fused.encoder_decoder import EncoderDecoder
+from tunesmith.models.fused.flash import ends_of
 from tunesmith.models.fused.head import head_loss
 from tunesmith.models.fused.layer import Kept, Layer, Norm, Row, all_parameters
-from tunesmith.models.fused.projection import Part, Projection, is_linear, read_part, same_weights
+from tunesmith.models.fused.projection import Part, Projection, is_linear, read_part
 from tunesmith.models.fused.ragged import Heads, Segments
-from tunesmith.models.fused.t5_reading import read_encoder_decoder
 
 FAMILIES = ("llama", "mistral", "qwen2")
 ROTATIONS = ("default", "linear", "llama3", "yarn")  # those whose angles depend on the position alone
-MARK = "_tunesmith_stack"  # where a packed model keeps its stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +32,16 @@ class Stack:
         """Of all layers."""
         return [projection for layer in self.layers for projection in layer.projections]
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.head.device
+
+    @property
+    def flashes(self) -> bool:
+        """Whether FlashAttention attends, as on a graphics card; then examples share nothing in a row."""
+        return self.device.type != "cpu"
+
     def refresh(self) -> None:
         """Take over what an optimizer step has changed."""
         for projection in self.projections:
@@ -54,7 +54,7 @@ class Stack:
 
     def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosine and sine of the rotation at each position, (T, D / 2) float32."""
-        cosine, sine = self.model.model.rotary_emb(torch.empty(0, dtype=torch.float32), positions[None])
+        cosine, sine = self.model.model.rotary_emb(torch.empty(0, device=self.device), positions[None])
         half = cosine.shape[-1] // 2
         return cosine[0, :, :half].contiguous(), sine[0, :, :half].contiguous()
 
@@ -66,7 +66,7 @@ class Stack:
 
     def below(self, ids: Tensor, positions: Tensor, segments: Segments) -> Tensor:
         """Return what the lowest ``steady`` layers make of a row, (T, width); for the arguments see ``loss_sum``."""
-        row = Row(segments, *self.angles(positions), counted=ids[:0])
+        row = Row(self._placed(segments), *self.angles(positions), counted=ids[:0])
         x = self.embed(ids).detach()
         for layer in self.layers[: self.steady]:
             x, _ = layer.forward(x, row, last=False, keep=False)
@@ -85,11 +85,15 @@ class Stack:
             below: What ``below`` returned for this row, where it is known already.
         """
         counted = (labels >= 0).nonzero().squeeze(1)
-        row = Row(segments, *self.angles(positions), counted)
+        row = Row(self._placed(segments), *self.angles(positions), counted)
         first, x = (0, self.embed(ids)) if below is None else (self.steady, below)
         run: Any = _Layers.apply
         hidden = run(x, self, row, first, *all_parameters(self.layers), *self.norm.parameters)
         return head_loss(hidden, self.head, labels[counted])
+
+    def _placed(self, segments: Segments) -> Segments:
+        """Return the examples of a row with what attention on a graphics card wants to know of them."""
+        return replace(segments, ends=ends_of(segments.lengths, self.device)) if self.flashes else segments
 
 
 class _Layers(torch.autograd.Function):
@@ -149,28 +153,6 @@ def _lowest(stack: Stack, embeddings: bool) -> int:
 Packed = Stack | EncoderDecoder
 
 
-def read_fused(model: Any, *, dtype: torch.dtype) -> Packed | None:
-    """Return a model of either architecture as fused layers, or None; see ``read_stack``."""
-    return _read(model, dtype) if model.device.type == "cpu" else None
-
-
-def takes_fused(model: Any) -> bool:
-    """Tell whether fused layers can take a model, or could take one without weights once it has some."""
-    model = _unwrapped(model)
-    device = compute_device() if model.device.type == "meta" else model.device
-    return device.type == "cpu" and _read(model, model.dtype) is not None
-
-
-def _read(model: Any, dtype: torch.dtype) -> Packed | None:
-    if _is_t5(model):
-        return None if _hooked(model) else read_encoder_decoder(model, dtype)
-    return read_stack(model, dtype=dtype)
-
-
-def _is_t5(model: Any) -> bool:
-    return getattr(getattr(model, "config", None), "model_type", "") == "t5" and model.config.is_encoder_decoder
-
-
 def read_stack(model: Any, *, dtype: torch.dtype) -> Stack | None:
     """Return a causal model as a stack, or None if it computes anything that fused layers do not.
 
@@ -178,7 +160,7 @@ def read_stack(model: Any, *, dtype: torch.dtype) -> Stack | None:
         model: A transformers model, its linear layers possibly replaced by peft's LoRA.
         dtype: Number format of the computation; weights in another one are copied.
     """
-    if not _known_family(model) or _hooked(model):
+    if not _known_family(model) or hooked(model):
         return None
     inner, head = model.model, model.get_output_embeddings()
     layers = [_read_layer(layer, dtype) for layer in inner.layers]
@@ -199,7 +181,8 @@ def _known_family(model: Any) -> bool:
     return plain and not window and rotation in ROTATIONS
 
 
-def _hooked(model: Any) -> bool:
+def hooked(model: Any) -> bool:
+    """Tell whether anybody looks at a model's layers while they compute."""
     return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
 
 
@@ -235,62 +218,3 @@ def _read_layer(module: Any, dtype: torch.dtype) -> Layer | None:
     groups: tuple[tuple[Part, ...], ...] = ((q, k, v), (o,), (gate, up), (down,))
     projections = [Projection(group, dtype) for group in groups]
     return Layer(heads, (norms[0], norms[1]), *projections)
-
-
-@contextmanager
-def fused(model: Any, *, dtype: torch.dtype) -> Iterator[Packed | None]:
-    """Have a model's weights packed for fused layers inside the block; None where it has to compute by itself.
-
-    Inside, the model itself computes what it did; its layers look at parts of the packed matrices.
-    """
-    model = _unwrapped(model)
-    if found := _packed_already(model, dtype):
-        yield found
-        return
-    stack = keep_fused(model, dtype=dtype)
-    try:
-        yield stack
-    finally:
-        if stack:
-            delattr(model, MARK)
-            for projection in stack.projections:
-                projection.unpack()
-
-
-def keep_fused(model: Any, *, dtype: torch.dtype) -> Packed | None:
-    """Pack a model's weights for good, as for one that will only answer; later ``fused`` blocks find them packed."""
-    model = _unwrapped(model)
-    if found := _packed_already(model, dtype):
-        return found
-    stack = read_fused(model, dtype=dtype)
-    if stack is not None:
-        release = releaser()
-        for projection in stack.projections:
-            projection.pack(release)
-        setattr(model, MARK, stack)
-    return stack
-
-
-def _unwrapped(model: Any) -> Any:
-    """Return the transformers model inside a peft wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _packed_already(model: Any, dtype: torch.dtype) -> Packed | None:
-    """Return the stack that a model is packed as, if it still is what was packed then; take its weights over anew."""
-    old: Packed | None = getattr(model, MARK, None)
-    if old is None:
-        return None
-    now = read_fused(model, dtype=dtype)
-    if (
-        now is not None
-        and type(old) is type(now)
-        and old.dtype == now.dtype
-        and same_weights(old.projections, now.projections)
-    ):
-        old.refresh()
-        return old
-    for projection in old.projections:  # an adapter has come or gone since
-        projection.unpack()
-    delattr(model, MARK)
-    return None

@@ -1,0 +1,243 @@
+"""Readers on fused layers of causal models: keys and values stay where they were written.
+
+On a graphics card prompts that are read together are one call of attention, and what writes a token is recorded once
+and replayed, since telling a card what to do takes longer than its doing it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from tunesmith.inference.reading import Causal, Pace, Reading, pace, row_of
+from tunesmith.models.fused.flash import Ends, Filled, ends_of, flash_remember
+from tunesmith.models.fused.kernels import product, remember, rotate, swiglu
+from tunesmith.models.fused.layer import Layer
+from tunesmith.models.fused.ragged import Heads, Segments
+from tunesmith.models.fused.stack import Stack
+
+Attend = Callable[[int, Heads, Tensor, Tensor], None]
+"""Is given the number of a layer, its heads, their queries (or queries, keys and values), and where answers go."""
+
+
+class FusedReader(Causal):
+    """Through fused layers; keys and values stay where they were written.
+
+    Args:
+        stack: The model.
+        rooms: Positions of each slot; they lie end to end.
+    """
+
+    def __init__(self, stack: Stack, rooms: Sequence[int]) -> None:
+        heads, device = stack.layers[0].heads, stack.device
+        shape = (len(stack.layers), heads.keys, sum(rooms), heads.size)
+        self.stack, self.prefix, self.device = stack, 0, device
+        self.keys, self.values = (torch.zeros(shape, dtype=stack.dtype, device=device) for _ in range(2))
+        self.starts = torch.tensor([0, *rooms[:-1]], device=device).cumsum(0)  # of the slots
+        self.cosine, self.sine = stack.angles(torch.arange(max(rooms), device=device))
+
+    @property
+    def slots(self) -> int:
+        """See ``Reader``."""
+        return len(self.starts)
+
+    @property
+    def pace(self) -> Pace:
+        """See ``Reader``."""
+        return pace(self.device, self.slots)
+
+    def share_prefix(self, tokens: int) -> None:
+        """See ``Causal``."""
+        self.prefix = tokens
+        first, *others = self.starts.tolist()
+        for kept in (self.keys, self.values):
+            for start in others:
+                kept[:, :, start : start + tokens] = kept[:, :, first : first + tokens]
+
+    def keep(self, slots: list[int]) -> None:
+        """See ``Reader``."""
+        self.starts = self.starts[slots]
+
+    def read(self, reading: Reading) -> Tensor:
+        """See ``Reader``."""
+        ids, positions, ends = (tensor.to(self.device) for tensor in row_of(reading, self.prefix))
+        x, angles = self.stack.embed(ids), (self.cosine[positions], self.sine[positions])
+        attend = self.looking(reading)
+        for number, layer in enumerate(self.stack.layers):
+            qkv = self._queries(layer, x, angles)
+            attended = layer.output.room(len(x))
+            attend(number, layer.heads, qkv, attended[:, : layer.output.k])
+            if number == len(self.stack.layers) - 1:  # only the token after each prompt is asked for
+                x, attended = x[ends], attended[ends]
+            x = _onward(layer, x, attended)
+        return self._likeliest(x)
+
+    def write(self, last: Sequence[int], places: Sequence[int]) -> Tensor:
+        """See ``Reader``."""
+        ids = torch.tensor(last, device=self.device)
+        return self.next(self.stack.embed(ids), torch.tensor(places, device=self.device))
+
+    def next(self, x: Tensor, at: Tensor) -> Tensor:
+        """Return the likeliest tokens, (slots,), after those whose embeddings, (slots, width), stand at ``at``."""
+        here, angles = self.starts + at, (self.cosine[at], self.sine[at])
+        remember = self.remembering(at + 1)
+        for number, layer in enumerate(self.stack.layers):
+            qkv = self._queries(layer, x, angles)
+            q, k, v = parts(layer.heads, qkv)
+            self.keys[number][:, here], self.values[number][:, here] = k.transpose(0, 1), v.transpose(0, 1)
+            attended = layer.output.room(len(x))
+            remember(number, layer.heads, q, attended[:, : layer.output.k])
+            x = _onward(layer, x, attended)
+        return self._likeliest(x)
+
+    def looking(self, reading: Reading) -> Attend:
+        """Return how prompts that are read now write into their slots, and look at these and at themselves."""
+        segments = Segments(tuple(len(tokens) for _, tokens in reading))
+        starts = self.starts.tolist()
+        masks = [_mask(length, self.prefix) for length in segments.lengths]
+
+        def attend(number: int, heads: Heads, qkv: Tensor, out: Tensor) -> None:
+            for (slot, _), rows, mask in zip(reading, segments.spans(), masks, strict=True):
+                out[rows] = self._read_one(number, heads, qkv[rows], starts[slot], mask)
+
+        return attend
+
+    def remembering(self, lengths: Tensor) -> Attend:
+        """Return how the newest token of every slot looks at what it remembers, ``lengths`` (slots,) positions."""
+
+        def attend(number: int, heads: Heads, query: Tensor, out: Tensor) -> None:
+            kept = self.keys[number], self.values[number]
+            remember(query, kept, self.starts, lengths, scale=heads.scale, out=out)
+
+        return attend
+
+    def _queries(self, layer: Layer, x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+        """Return rotated queries and keys, and values, (T, width)."""
+        h = layer.qkv.room(len(x))
+        layer.norms[0](x, out=h[:, : layer.qkv.k])
+        qkv = layer.qkv(h)
+        rotate(qkv, *angles, heads=layer.heads.queries + layer.heads.keys)
+        return qkv
+
+    def _read_one(self, number: int, heads: Heads, qkv: Tensor, start: int, mask: Tensor | None) -> Tensor:
+        """Write a prompt's keys and values into the slot that begins at ``start``; return its attention, (T, H * D)."""
+        q, k, v = parts(heads, qkv)
+        end = self.prefix + len(qkv)
+        keys, values = (kept[number, :, start : start + end] for kept in (self.keys, self.values))
+        keys[:, self.prefix :], values[:, self.prefix :] = k.transpose(0, 1), v.transpose(0, 1)
+        query = q.unflatten(1, (-1, heads.size)).transpose(0, 1)
+        found = scaled_dot_product_attention(
+            query[None], keys[None], values[None], attn_mask=mask, is_causal=mask is None,
+            scale=heads.scale, enable_gqa=heads.queries != heads.keys,
+        )  # fmt: skip
+        return found[0].transpose(0, 1).flatten(1)
+
+    def _likeliest(self, x: Tensor) -> Tensor:
+        out = torch.empty_like(x)
+        self.stack.norm(x, out=out)
+        return product(out, self.stack.head.detach().to(out.dtype)).argmax(-1)
+
+
+class CardReader(FusedReader):
+    """The same on a graphics card; for the arguments see ``FusedReader``."""
+
+    def __init__(self, stack: Stack, rooms: Sequence[int]) -> None:
+        super().__init__(stack, rooms)
+        self.room = max(rooms)
+        self.replayed: Callable[..., Tensor] | None = None
+
+    def keep(self, slots: list[int]) -> None:
+        """See ``Reader``."""
+        super().keep(slots)
+        self.replayed = None
+
+    def write(self, last: Sequence[int], places: Sequence[int]) -> Tensor:
+        """See ``Reader``."""
+        ids, at = torch.tensor((last, places), device=self.device)
+        given = self.stack.embed(ids), at  # which virtual tokens there are is not known before
+        if self.replayed is None:
+            self.replayed = recorded(self.next, given)
+        return self.replayed(*given)
+
+    def looking(self, reading: Reading) -> Attend:
+        """See ``FusedReader``."""
+        slots, lengths = [slot for slot, _ in reading], [len(tokens) for _, tokens in reading]
+        asked, starts = ends_of(lengths, self.device), self.starts[slots]
+        known = torch.tensor(lengths, device=self.device)
+        ahead = torch.arange(sum(lengths), device=self.device) + self.prefix
+        here = ahead + torch.repeat_interleave(starts - asked.places[:-1], known)
+        look = self._look(asked, starts, known + self.prefix)
+
+        def attend(number: int, heads: Heads, qkv: Tensor, out: Tensor) -> None:
+            q, k, v = parts(heads, qkv)
+            self.keys[number][:, here], self.values[number][:, here] = k.transpose(0, 1), v.transpose(0, 1)
+            look(number, heads, q, out)
+
+        return attend
+
+    def remembering(self, lengths: Tensor) -> Attend:
+        """See ``FusedReader``."""
+        slots = len(self.starts)
+        asked = Ends(torch.arange(slots + 1, dtype=torch.int32, device=self.device), 1)
+        return self._look(asked, self.starts, lengths)
+
+    def _look(self, asked: Ends, starts: Tensor, lengths: Tensor) -> Attend:
+        filled = Filled(torch.cat((starts, starts[:1])).to(torch.int32), lengths.to(torch.int32), self.room)
+
+        def attend(number: int, heads: Heads, query: Tensor, out: Tensor) -> None:
+            kept = self.keys[number], self.values[number]
+            q = query.unflatten(1, (-1, heads.size))
+            found = flash_remember(q, kept, asked, filled, scale=heads.scale)
+            out.copy_(found.flatten(1))
+
+        return attend
+
+
+def recorded(run: Callable[..., Tensor], given: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+    """Return a function that computes what ``run`` does, of tensors of these shapes; its answer is overwritten later.
+
+    What ``run`` changes beside, it changes in the same way when it is run once more with the same tensors.
+    """
+    if given[0].device.type != "cuda":
+        return run
+    places = [tensor.clone() for tensor in given]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # libraries make themselves ready at the first call, which cannot be recorded
+        run(*places)
+    torch.cuda.current_stream().wait_stream(side)
+    graph: Any = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = run(*places)
+
+    def replay(*now: Tensor) -> Tensor:
+        for place, tensor in zip(places, now, strict=True):
+            place.copy_(tensor)
+        graph.replay()
+        return found
+
+    return replay
+
+
+def _mask(length: int, prefix: int) -> Tensor | None:
+    """Return which of prefix and prompt each token of a prompt sees; None = the usual triangle."""
+    return torch.ones(length, prefix + length, dtype=torch.bool).tril(prefix) if prefix else None
+
+
+def parts(heads: Heads, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries (T, H * D), keys and values (T, K, D)."""
+    q, k, v = qkv.split((heads.queries * heads.size, heads.keys * heads.size, heads.keys * heads.size), 1)
+    return q, k.unflatten(1, (heads.keys, heads.size)), v.unflatten(1, (heads.keys, heads.size))
+
+
+def _onward(layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
+    """Return a layer's output from its input and its attention."""
+    middle = layer.output(attended, x)
+    h = layer.gate_up.room(len(middle))
+    layer.norms[1](middle, out=h[:, : layer.gate_up.k])
+    gate_up = layer.gate_up(h)
+    act = layer.down.room(len(middle))
+    swiglu(gate_up, out=act[:, : layer.down.k])
+    return layer.down(act, middle)

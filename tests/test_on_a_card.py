@@ -1,0 +1,134 @@
+"""What only a graphics card can show: FlashAttention's own kernels, recorded answers, bfloat16 beside float32.
+
+python -m pytest -m gpu tests/test_on_a_card.py tests/elsewhere/cases.py
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flashing
+import pytest
+import torch
+from torch import Tensor
+
+from tunesmith.data.encode import Encoded
+from tunesmith.inference.decode import decode
+from tunesmith.inference.fused_reading import CardReader
+from tunesmith.machine import compute_device
+from tunesmith.methods import full, lora
+from tunesmith.models.attention import NAME, attending
+from tunesmith.models.fused.flash import Ends, Filled, attend_apart, ends_of, flash_remember
+from tunesmith.models.fused.packing import fused
+from tunesmith.models.load import load
+from tunesmith.training.batches import make_batch
+from tunesmith.training.job import plain
+from tunesmith.training.loss import loss_sum
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no graphics card")]
+LENGTHS = (5, 1, 130, 64, 17)
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "full": lambda model: full.attach(full.Settings(), model, "causal"),
+    "lora": lambda model: lora.attach(lora.Settings(rank=8), model, "causal"),
+}
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.randn(shape, device="cuda", dtype=torch.bfloat16)
+
+
+def off(found: Tensor, expected: Tensor) -> float:
+    return float((found.float() - expected.float()).norm() / expected.float().norm())
+
+
+def test_attention_and_its_gradients_are_those_of_plain_torch() -> None:
+    torch.manual_seed(0)
+    row = drawn(sum(LENGTHS), 15 * 64).requires_grad_()  # nine queries, three keys, three values, side by side
+    ends, dout = ends_of(LENGTHS, torch.device("cuda")), drawn(sum(LENGTHS), 9, 64)
+    q, k, v = row.unflatten(1, (15, 64)).split((9, 3, 3), 1)
+    found = attend_apart(q, k, v, ends, scale=0.125)
+    (gradient,) = torch.autograd.grad(found, row, dout)
+    wide = row.detach().float().requires_grad_()
+    q, k, v = wide.unflatten(1, (15, 64)).split((9, 3, 3), 1)
+    places = ends.places
+    parts = [flashing.attended(q[rows], k[rows], v[rows], 0.125) for rows, _ in flashing.spans(places, places, places)]
+    expected = torch.cat(parts)
+    (wanted,) = torch.autograd.grad(expected, wide, dout.float())
+    assert off(found, expected) < 1e-2
+    assert off(gradient, wanted) < 1e-2
+
+
+@pytest.mark.parametrize("new", [(1, 1, 1, 1), (3, 1, 40, 7)], ids=["a token each", "prompts"])
+def test_new_tokens_look_at_all_that_their_slots_remember(new: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    rooms, lengths = (200, 64, 90, 70), (150, 60, 41, 7)
+    kept = drawn(3, sum(rooms), 64), drawn(3, sum(rooms), 64)
+    starts = torch.tensor([0, 200, 264, 354, 0], dtype=torch.int32, device="cuda")
+    count = torch.tensor(lengths, dtype=torch.int32, device="cuda")
+    asked: Ends = ends_of(new, torch.device("cuda"))
+    query = drawn(sum(new), 9, 64)
+    found = flash_remember(query, kept, asked, Filled(starts, count, max(rooms)), scale=0.125)
+    keys, values = (part.transpose(0, 1).float() for part in kept)
+    expected = torch.cat(
+        [
+            flashing.attended(query[rows].float(), keys[there], values[there], 0.125)
+            for rows, there in flashing.spans(asked.places, starts, count)
+        ]
+    )
+    assert off(found, expected) < 1e-2
+
+
+def examples() -> list[Encoded]:
+    draw = torch.Generator().manual_seed(3)
+    made = []
+    for number, length in enumerate((40, 12, 77, 25)):
+        ids = tuple(torch.randint(20, 300, (length,), generator=draw).tolist())
+        made.append(Encoded(f"e/{number}", ids, ids[-6:], (False,) * (length - 6) + (True,) * 6))
+    return made
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_in_bfloat16_the_gradient_points_where_that_of_float32_does(way: str, tiny_causal: Path) -> None:
+    torch.manual_seed(0)
+    model = WAYS[way](load(tiny_causal).model)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0, 0.1)
+    batch = make_batch(examples(), kind="causal", pad_id=0, device=compute_device())
+    with attending(plain(model), NAME):
+        expected = learned(model, loss_sum(model, batch, "causal"))
+    with fused(plain(model), dtype=torch.bfloat16) as stack:
+        assert stack is not None
+        stack.refresh()
+        found = learned(model, loss_sum(model, batch, "causal", stack=stack))
+    assert torch.nn.functional.cosine_similarity(found, expected, 0) > 0.999
+
+
+def learned(model: Any, loss: Tensor) -> Tensor:
+    model.zero_grad()
+    loss.backward()
+    return torch.cat([weight.grad.float().flatten() for weight in model.parameters() if weight.grad is not None])
+
+
+@pytest.mark.parametrize("prefix", [0, 12])
+def test_recorded_answers_are_those_of_one_step_at_a_time(
+    prefix: int, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load(tiny_causal, dtype=torch.bfloat16)
+    draw = torch.Generator().manual_seed(1)
+    start = torch.randint(20, 300, (prefix,), generator=draw).tolist()
+    lengths = sorted(torch.randint(3, 60, (40,), generator=draw).tolist(), reverse=True)
+    prompts = [tuple(start + torch.randint(20, 300, (n,), generator=draw).tolist()) for n in lengths]
+    used: list[int] = []
+    usual = CardReader.write
+
+    def counted(self: CardReader, *given: Any) -> Tensor:
+        used.append(self.slots)
+        return usual(self, *given)
+
+    monkeypatch.setattr(CardReader, "write", counted)
+    found = decode(loaded, prompts, max_new_tokens=20, tokens_in_memory=16 * 90)
+    assert len(set(used)) > 1, "slots were let go of, and the step was recorded anew"
+    monkeypatch.setattr("tunesmith.inference.fused_reading.recorded", lambda run, given: run)
+    assert decode(loaded, prompts, max_new_tokens=20, tokens_in_memory=16 * 90) == found
