@@ -9,7 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tunesmith.machine import device_name
+from tunesmith import __version__
+from tunesmith.machine import compute_device, device_name
 from tunesmith.rundir import write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -19,7 +20,7 @@ def keep(
     name: str, found: Mapping[str, Any], *, packages: Sequence[str], folder: Path = RESULTS, show: bool = True
 ) -> None:
     """Write ``results/NAME.json``: the figures, then versions, device, commit and day; and print it."""
-    versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}
+    versions = {"python": platform.python_version(), **{package: version_of(package) for package in packages}}
     where = {"versions": versions, "device": device_name(), "commit": commit(), "date": time.strftime("%Y-%m-%d")}
     text = json.dumps({**found, **where}, indent=1)
     write_text(folder / f"{name}.json", text + "\n")
@@ -27,10 +28,23 @@ def keep(
         print(text)
 
 
+def named(script: str) -> str:
+    """Return the name of a script's result here: that of a graphics card stands beside that of the processor."""
+    return script if compute_device().type == "cpu" else f"{script}_card"
+
+
+def version_of(package: str) -> str:
+    """Return the version of a package; tunesmith's own is known in a clone that nobody has installed, too."""
+    return __version__ if package == "tunesmith" else version(package)
+
+
 def commit() -> str:
     """Return the commit that was measured, marked if files differ from it."""
     command = ["git", "describe", "--always", "--dirty"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=RESULTS.parent)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=RESULTS.parent)
+    except OSError:  # a copy of the files, on a machine without git
+        return "unknown"
     return done.stdout.strip() or "unknown"
 
 

@@ -8,7 +8,8 @@ which rounding decides, by the model's own logits; else a program has no speed h
 in rounds, so that a busy moment falls on all. Loading the model is not counted. "As it comes" is float32, batches of 8,
 in the given order; "tuned" is the number format that this machine multiplies fastest, prompts sorted by length, and the
 fastest of the batches 8, 16 and 32. FOLDER holds DialogSum's train_small.jsonl and dev.jsonl; else the shipped support
-chats are used.
+chats are used. Where PyTorch sees a graphics card, everybody computes there, larger batches are tried, what runs as it
+comes takes one turn, and the result is kept beside that of the processor.
 """
 
 import argparse
@@ -17,15 +18,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keeping import keep
+from keeping import keep, named
 from speed.ceiling import answering_work, matrix_products, medians
 from speed.environment import peers_python
 from speed.equality import same_answers, tied
 from speed.models import model_folder
 from speed.rounds import Contender, median, play, spread, times
 from speed.stream import encode, texts
+from speed.turn import device, on_card
 
-BATCHES = (8, 16, 32)
+BATCHES = {"cpu": (8, 16, 32), "cuda": (32, 64, 128)}
 OWN, PEER, TUNED, CONTINUOUS = "tunesmith", "generate, as it comes", "generate, tuned", "continuous batching"
 GOALS = {TUNED: 2.5, PEER: 6.0}
 
@@ -57,20 +59,20 @@ def contenders(
     usual = {**order, "tuned": False, "dtype": "float32"}  # as the model's file has it
     tuned = {**order, "tuned": True, "medium": formats["float32, medium"] > 1.2 * formats["float32"]}
     peer = {"script": "peer_answering.py", "python": options.peers}
-    generate = {"program": "generate"}
+    generate, once = {"program": "generate"}, {"most": 1} if on_card() else {}  # small batches leave a card idle
     return [
         Contender(OWN, "own_answering.py", Path(sys.executable), order),
         Contender(TUNED, **peer, order={**tuned, **generate, "batch": batch, "sorted": True}),
-        Contender(PEER, **peer, order={**usual, **generate, "batch": 8, "sorted": False}),
-        Contender(CONTINUOUS, **peer, most=1, order={**tuned, "program": "continuous", "batch": BATCHES[-1]}),
+        Contender(PEER, **peer, **once, order={**usual, **generate, "batch": 8, "sorted": False}),
+        Contender(CONTINUOUS, **peer, most=1, order={**tuned, "program": "continuous", "batch": max(options.batches)}),
     ]
 
 
 def best_batch(options: argparse.Namespace, one: Contender, folder: Path) -> dict[int, float]:
-    """Return prompts a second of the tuned generate for each batch, over twice the largest one's prompts."""
+    """Return prompts a second of the tuned generate for each batch, over the prompts of the largest."""
     tried = {}
-    for batch in (size for size in BATCHES if size <= options.prompts):
-        order = {**one.order, "batch": batch, "first": min(options.prompts, BATCHES[-1])}
+    for batch in (size for size in options.batches if size <= options.prompts):
+        order = {**one.order, "batch": batch, "first": min(options.prompts, max(options.batches))}
         again = Contender(f"{one.name}, batches of {batch}", one.script, one.python, order)
         play([again], folder, rounds=1, between=lambda: None)
         if again.turns:
@@ -149,6 +151,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=300.0, help="after which a turn is ended, and has failed")
     parser.add_argument("--longest", type=int, default=1024, help="tokens of a prompt with its answer")
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES[device().type], help="that generate tries")
     parser.add_argument("--peers", type=Path, help="Python that has torch and transformers")
     parser.add_argument("--out", type=Path, default=Path("runs/predict_speed"))
     parser.add_argument("--small", action="store_true", help="a tiny model, to try the script itself; nothing is kept")
@@ -183,12 +186,12 @@ def main() -> None:
         "prompts a second by batch, generate tuned": tried,
         "cells": cells,
         "times faster than": {name: times(speeds, OWN, name) for name in cells if name != OWN},
-        "goal, times faster than": GOALS,
+        "goal, times faster than": {} if on_card() else GOALS,
     }
     if options.small:
         print({name: found[name] for name in ("times faster than", "cells")})
     else:
-        keep("predict_speed", found, packages=("tunesmith", "torch", "transformers"))
+        keep(named("predict_speed"), found, packages=("tunesmith", "torch", "transformers"))
 
 
 if __name__ == "__main__":

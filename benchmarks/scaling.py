@@ -16,7 +16,7 @@ from typing import Any
 
 from keeping import keep
 from speed.models import RATES, model_folder
-from speed.rounds import Contender, median, play, spread
+from speed.rounds import Contender, counted, median, play, spread
 from speed.stream import RANK, write_adapter
 
 STEP = 2048  # tokens of a step, unless rows grow
@@ -76,7 +76,7 @@ def cells(players: list[Contender]) -> dict[str, list[dict[str, Any]]]:
         if one.failed:
             found[one.order["series"]].append({**cell, "failed": one.failed})
             continue
-        seconds = [turn["seconds"][1:] for turn in one.turns]
+        seconds = [counted(turn) for turn in one.turns]
         rates = [one.order["tokens"] * len(turn) / sum(turn) for turn in seconds]
         cell |= {"tokens a second": round(median(rates), 2), "lowest and highest": spread(rates)}
         cell["peak bytes"] = int(median([turn["peak_bytes"] for turn in one.turns]))

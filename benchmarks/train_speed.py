@@ -12,6 +12,10 @@ computes in bfloat16 by default, and on a machine that is slow at that it takes 
 leaves out keeps what an earlier call has measured. FOLDER holds DialogSum's train_small.jsonl and dev.jsonl; else the
 shipped support chats are used. The peers' environment is made in .venv-peers, unless ``--peers`` names a Python that
 has trl and peft.
+
+Where PyTorch sees a graphics card, everybody computes there, the first three steps of a turn are not counted, larger
+batches are tried, and tunesmith also takes a turn with as many tokens at once as a card has room for. Steps are short
+there: ask for more and larger ones, such as ``--rows 32 --steps 13``. The result is kept beside that of the processor.
 """
 
 import argparse
@@ -20,20 +24,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keeping import RESULTS, commit, keep
+from keeping import RESULTS, commit, keep, named
 from speed.ceiling import matrix_products, medians, work
 from speed.environment import peers_python
 from speed.equality import TOLERANCE, training_gate
 from speed.models import Task, prepare_tasks
-from speed.rounds import Contender, median, play, spread, times
+from speed.rounds import Contender, counted, median, play, spread, times
+from speed.turn import UNCOUNTED, device, on_card
 
 from tunesmith.machine import device_name
 
-BATCHES = (4, 8, 16)
+BATCHES = {"cpu": (4, 8, 16), "cuda": (16, 32, 64)}
+AT_ONCE = 16384  # tokens that a card has room for
 OWN, TRAINER, TUNED_TRAINER = "tunesmith", "Trainer, as it comes", "Trainer, tuned"
+OWN_WIDE = f"tunesmith, {AT_ONCE:,} tokens at once"
 TRL, TUNED_TRL, WIDE_TRL = "trl, as it comes", "trl, tuned", "trl, in float32, else as it comes"
 GOALS = {"causal LoRA": {TUNED_TRAINER: 3.0, TRL: 10.0}, "causal full": {TUNED_TRAINER: 2.5},
          "T5 LoRA": {TUNED_TRAINER: 2.5}, "T5 full": {TUNED_TRAINER: 2.5}}  # fmt: skip
+"""Task -> how many times faster than whom tunesmith wants to be on a processor; for a card nobody has set any."""
 
 
 def contenders(task: Task, options: argparse.Namespace, formats: dict[str, float], batch: int) -> list[Contender]:
@@ -51,9 +59,12 @@ def contenders(task: Task, options: argparse.Namespace, formats: dict[str, float
     tuned = {**order, "tuned": True, "batch": batch, "medium": medium, **half}
     peer = {"script": "peer_training.py", "python": options.peers}
     found = [
-        Contender(OWN, "own_training.py", Path(sys.executable), order),
+        Contender(OWN, "own_training.py", Path(sys.executable), {**order, **half}),
         Contender(TUNED_TRAINER, **peer, order={**tuned, "program": "trainer"}),
     ]
+    if on_card():
+        wide = {**order, **half, "settings": {"tokens_per_batch": AT_ONCE}}
+        found.append(Contender(OWN_WIDE, "own_training.py", Path(sys.executable), wide))
     if task.adapter is not None and task.kind == "causal":
         found += [
             Contender(TUNED_TRL, **peer, order={**tuned, "program": "trl"}),
@@ -70,12 +81,12 @@ def contenders(task: Task, options: argparse.Namespace, formats: dict[str, float
 def best_batch(task: Task, options: argparse.Namespace, formats: dict[str, float], folder: Path) -> dict[int, float]:
     """Return the seconds of a step of the tuned Trainer for each batch that divides a step; sets nothing."""
     tried = {}
-    for batch in (size for size in BATCHES if options.rows % size == 0):
+    for batch in (size for size in options.batches if options.rows % size == 0):
         one = contenders(task, options, formats, batch)[1]
         one.order["stream"] = str(task.short)
         play([one], folder, rounds=1, between=lambda: None)
         if one.turns:
-            tried[batch] = round(median(one.turns[0]["seconds"][1:]), 3)
+            tried[batch] = round(median(counted(one.turns[0])), 4)
     return tried
 
 
@@ -110,7 +121,7 @@ def measure(
         "cells": cells,
         "times faster than": {name: times(speeds, OWN, name) for name in cells if name != OWN},
         "peak memory as a share of": {name: times(peaks, OWN, name) for name in cells if name != OWN},
-        "goal, times faster than": GOALS[task.name],
+        "goal, times faster than": {} if on_card() else GOALS[task.name],
     }
 
 
@@ -127,7 +138,7 @@ def cell(one: Contender, plain: dict[str, Any], task: Task, ceiling: float) -> d
         "validation loss": round(one.turns[0]["validation"], 5),
         "weights": one.order["dtype"],
         "computed in": "bfloat16" if half else "float32",
-        "batch": one.order["batch"] if one.name != OWN else f"{one.turns[0]['at once']:,} tokens",
+        "batch": one.order["batch"] if one.name not in (OWN, OWN_WIDE) else f"{one.turns[0]['at once']:,} tokens",
         "turns": len(one.turns),
     }
     if not gate["passed"]:
@@ -143,14 +154,13 @@ def cell(one: Contender, plain: dict[str, Any], task: Task, ceiling: float) -> d
 
 
 def speed(turn: dict[str, Any], task: Task) -> float:
-    """Return real tokens a second over all steps but the first."""
-    counted = task.tokens_of_steps[1 : len(turn["seconds"])]
-    return sum(counted) / sum(turn["seconds"][1:])
+    """Return real tokens a second over all steps that count."""
+    return sum(task.tokens_of_steps[turn["uncounted"] : len(turn["seconds"])]) / sum(counted(turn))
 
 
 def earlier(options: argparse.Namespace) -> dict[str, Any]:
     """Return the tasks that an earlier call has measured in the same setting: one that names some leaves the others."""
-    path = RESULTS / "train_speed.json"
+    path = RESULTS / f"{named('train_speed')}.json"
     if options.small or not path.is_file():
         return {}
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -163,18 +173,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--rows", type=int, default=8, help="in an optimizer step")
-    parser.add_argument("--steps", type=int, default=2, help="of a turn; the first is not counted")
+    parser.add_argument(
+        "--steps", type=int, default=2, help="of a turn; the first is not counted, on a card the first three"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=90.0, help="after which a turn ends early, with two steps")
+    parser.add_argument(
+        "--seconds", type=float, default=90.0, help="after which a turn ends early, with a step that counts"
+    )
     parser.add_argument("--patience", type=float, default=150.0, help="seconds for a turn of what runs as it comes")
     parser.add_argument("--longest", type=int, default=256, help="tokens of a row")
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES[device().type], help="that Trainer tries")
     parser.add_argument("--tasks", nargs="+", default=list(GOALS), choices=list(GOALS))
     parser.add_argument("--peers", type=Path, help="Python that has torch, transformers, peft and trl")
     parser.add_argument("--preload", type=Path, help="an allocator for everybody, such as libtcmalloc_minimal.so.4")
     parser.add_argument("--out", type=Path, default=Path("runs/train_speed"))
     parser.add_argument("--small", action="store_true", help="tiny models, to try the script itself; nothing is kept")
     options = parser.parse_args()
+    if options.steps <= (first := UNCOUNTED[device().type]):
+        parser.error(f"--steps {options.steps}: the first {first} of a turn are not counted here, ask for more")
     options.peers, out = peers_python(options.peers), options.out.resolve()
     known: dict[str, dict[int, float]] = {}
     tasks = earlier(options)
@@ -184,8 +201,10 @@ def main() -> None:
         "question": "how many real tokens a second does tunesmith train with, beside Trainer with peft, and trl?",
         "data": "DialogSum" if options.data else "the shipped support chats",
         "threads": options.threads,
-        "allocator": options.preload.name if options.preload else "that of the system",
+        "allocator": options.preload.name if options.preload else f"that of {'PyTorch' if on_card() else 'the system'}",
         "rounds": options.rounds,
+        "steps": options.steps,
+        "uncounted steps": first,
         "tolerance": TOLERANCE,
         "tasks": {name: tasks[name] for name in GOALS if name in tasks},
     }
@@ -193,7 +212,7 @@ def main() -> None:
         for name, task in found["tasks"].items():
             print(name, task["times faster than"], {cell: one.get("equality") for cell, one in task["cells"].items()})
     else:
-        keep("train_speed", found, packages=("tunesmith", "torch", "transformers", "peft"))
+        keep(named("train_speed"), found, packages=("tunesmith", "torch", "transformers", "peft"))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 TIE = 0.05  # a difference of speed below this share is a tie
+CARD = "_card"  # end of the name of a result from a graphics card
 
 Result = dict[str, Any]
 Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
@@ -19,7 +20,10 @@ def part(name: str, make: Callable[[Result, Table], str], table: Table) -> str:
     """Return a generated part from the result of a benchmark, or that it was not run yet."""
     path = RESULTS / f"{name}.json"
     if not path.is_file():
-        return f"Not run yet: `python benchmarks/{name}.py`."
+        script = f"`python benchmarks/{name.removesuffix(CARD)}.py`"
+        if name.endswith(CARD):
+            return f"Nobody has measured this yet: {script} does it on a machine whose card PyTorch sees."
+        return f"Not run yet: {script}."
     result = json.loads(path.read_text(encoding="utf-8"))
     link = f"[{path.name}](../benchmarks/results/{path.name})"
     versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
@@ -29,7 +33,7 @@ def part(name: str, make: Callable[[Result, Table], str], table: Table) -> str:
 def training(result: Result, table: Table) -> str:
     """Return a table for each task, and how its goals were met."""
     parts = [
-        f"Data: {result['data']}. {result['threads']} threads, medians of {result['rounds']} rounds. "
+        f"Data: {result['data']}. {result['threads']} threads, {medians(result)}{left_out(result)}. "
         f"Allocator of memory: {result['allocator']}."
     ]
     for name, task in result["tasks"].items():
@@ -40,10 +44,21 @@ def training(result: Result, table: Table) -> str:
         parts.append(
             f"**{name}**: {task['model']}; {task['rows']} rows, {task['tokens']:,} tokens, "
             f"{task['counted tokens']:,} of them counted by the loss. The ceiling, a product of two large matrices, is "
-            f"{max(products.values()):.3f} TFLOP/s here. {goals(task)}"
+            f"{max(products.values()):.3g} TFLOP/s here.{goals(task)}"
         )
         parts.append(table(header, rows))
     return "\n\n".join(parts)
+
+
+def medians(result: Result) -> str:
+    """Return over how many rounds the medians are."""
+    return f"medians of {result['rounds']} rounds" if result["rounds"] > 1 else "one round"
+
+
+def left_out(result: Result) -> str:
+    """Return how many steps of a turn are not counted, where that is not just the first."""
+    first = result.get("uncounted steps", 1)
+    return f"; the first {first} of {result['steps']} steps of a turn are not counted" if first > 1 else ""
 
 
 def row(program: str, cell: Result, task: Result) -> Sequence[str]:
@@ -75,7 +90,7 @@ def times(result: Result, program: str) -> str:
 
 
 def goals(result: Result) -> str:
-    """Return which goals were met."""
+    """Return which goals were met, after a space; nothing where there are none."""
     found = []
     for program, goal in result["goal, times faster than"].items():
         factor = result["times faster than"].get(program)
@@ -84,7 +99,7 @@ def goals(result: Result) -> str:
         if met == "missed" and share and goal * share > 1:
             met += f", and out of reach here: at the ceiling it would be {1 / share:.1f} times"
         found.append(f"{goal:g} times {program}: {met}")
-    return f"Goals: {'; '.join(found)}."
+    return f" Goals: {'; '.join(found)}." if found else ""
 
 
 def answering(result: Result, table: Table) -> str:
@@ -112,8 +127,8 @@ def answering(result: Result, table: Table) -> str:
     )
     said = (
         f"{result['data']}: {result['prompts']} prompts of {result['prompt tokens']:,} tokens, answers of at most "
-        f"{result['longest answer']}. {result['model']}, {result['threads']} threads, medians of {result['rounds']} "
-        f"rounds. {goals(result)}"
+        f"{result['longest answer']}. {result['model']}, {result['threads']} threads, {medians(result)}."
+        f"{goals(result)}"
     )
     return f"{said}\n\n{table(header, rows)}"
 
@@ -151,6 +166,8 @@ MAKERS: Mapping[str, Callable[[Result, Table], str]] = {
     "predict_speed": answering,
     "scaling": scaling,
     "plan_accuracy": planned,
+    f"train_speed{CARD}": training,
+    f"predict_speed{CARD}": answering,
 }
 """Name of a result -> what makes its part of the page."""
 

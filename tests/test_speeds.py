@@ -96,6 +96,37 @@ def test_one_that_failed_or_was_too_slow_or_has_had_its_turns_sits_out(tmp_path:
     assert len(slow.turns) == 1
 
 
+def test_the_first_steps_of_a_turn_are_not_counted(turns: ModuleType) -> None:
+    assert turns.counted({"seconds": [9.0, 2.0, 1.0]}) == [2.0, 1.0]
+    assert turns.counted({"seconds": [9.0, 5.0, 3.0, 1.0], "uncounted": 3}) == [1.0]
+
+
+@pytest.mark.parametrize(("place", "name"), [("cpu", "train_speed"), ("cuda", "train_speed_card")])
+def test_a_result_of_a_card_has_a_name_of_its_own(place: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import keeping
+    import torch
+
+    monkeypatch.setattr(keeping, "compute_device", lambda: torch.device(place))
+    assert keeping.named("train_speed") == name
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "found"), [("auto", True, "cuda"), ("", False, "cpu"), ("cpu", True, "cpu")]
+)
+def test_everybody_computes_where_tunesmith_does(
+    asked: str, there: bool, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import torch
+    from speed import turn
+
+    monkeypatch.setenv("TUNESMITH_DEVICE", asked)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert turn.device().type == found
+    assert set(turn.UNCOUNTED) == {"cpu", "cuda"}
+
+
 def test_without_a_result_the_page_says_so(speeds: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speeds, "RESULTS", tmp_path)
     told = speeds.part("train_speed", speeds.training, lambda header, rows: "")
@@ -122,6 +153,29 @@ def result() -> dict[str, Any]:
         "data": "chats", "threads": 2, "rounds": 3, "allocator": "malloc", "tasks": {"causal LoRA": task},
         "device": "a machine", "date": "2026-11-25", "versions": {"torch": "2.13.0"},
     }  # fmt: skip
+
+
+def test_what_nobody_measured_on_a_card_is_told(
+    speeds: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speeds, "RESULTS", tmp_path)
+    told = speeds.part("train_speed_card", speeds.MAKERS["train_speed_card"], lambda header, rows: "")
+    assert told == (
+        "Nobody has measured this yet: `python benchmarks/train_speed.py` does it on a machine whose card PyTorch sees."
+    )
+
+
+def test_a_result_of_a_card_is_told_without_goals_and_with_the_steps_that_do_not_count(
+    speeds: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {**result(), "rounds": 1, "steps": 13, "uncounted steps": 3, "allocator": "that of PyTorch"}
+    found["tasks"]["causal LoRA"] |= {"goal, times faster than": {}, "matrix products in 1e12 a second": {"x": 798.4}}
+    monkeypatch.setattr(speeds, "RESULTS", tmp_path)
+    (tmp_path / "train_speed_card.json").write_text(json.dumps(found), encoding="utf-8")
+    told = speeds.part("train_speed_card", speeds.training, lambda header, rows: "")
+    assert "2 threads, one round; the first 3 of 13 steps of a turn are not counted. Allocator" in told
+    assert "is 798 TFLOP/s here.\n" in told
+    assert "Goals" not in told
 
 
 def test_losses_ties_and_failures_are_told(speeds: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

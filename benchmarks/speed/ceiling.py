@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-SIZE, SMALL = 2048, 256
+SIZE, SMALL, ON_CARD = 2048, 256, 8192
 FORMATS = ("float32", "float32, medium", "bfloat16")
 
 
@@ -13,7 +13,7 @@ def matrix_products(threads: int, *, seconds: float = 0.7) -> dict[str, float]:
     """Return the best 1e12 operations a second of a square product in each number format.
 
     A format that would take longer than ``seconds`` for one large product, as bfloat16 without units for it, is told by
-    a small one.
+    a small one. A graphics card is filled by larger products only.
 
     Args:
         threads: That may be used.
@@ -21,12 +21,18 @@ def matrix_products(threads: int, *, seconds: float = 0.7) -> dict[str, float]:
     """
     import torch
 
+    from tunesmith.machine import compute_device
+
+    card = compute_device().type != "cpu"
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     found = {}
     for name in FORMATS:
         torch.set_float32_matmul_precision("medium" if "medium" in name else "highest")
         dtype = getattr(torch, name.split(",")[0])
+        if card:
+            found[name] = rate(ON_CARD, dtype, seconds=seconds / 4)
+            continue
         found[name] = rate(SMALL, dtype, seconds=0.0)
         if 2 * SIZE**3 / found[name] < seconds * 1e12:
             found[name] = max(found[name], rate(SIZE, dtype, seconds=seconds))
@@ -39,10 +45,15 @@ def rate(size: int, dtype: Any, *, seconds: float) -> float:
     """Return the best 1e12 operations a second over some seconds, of three products at least."""
     import torch
 
-    a, times, end = torch.randn(size, size).to(dtype), list[float](), time.perf_counter() + seconds
+    from tunesmith.machine import compute_device, finish
+
+    a, times = torch.randn(size, size, device=compute_device()).to(dtype), list[float]()
+    finish()
+    end = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < end:
         start = time.perf_counter()
         torch.mm(a, a)
+        finish()
         times.append(time.perf_counter() - start)
     return 2 * size**3 / min(times) / 1e12
 

@@ -50,7 +50,7 @@ def tied(model: Any, prompt: Sequence[int], one: Sequence[int], other: Sequence[
     import torch
 
     same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    ids = torch.tensor([[*prompt, *one[:same]]])
+    ids = torch.tensor([[*prompt, *one[:same]]], device=model.device)
     with torch.no_grad():
         logits = model(input_ids=ids, use_cache=False).logits[0, -1].float()
     wanted = [answer[same] for answer in (one, other) if same < len(answer)]

@@ -25,10 +25,10 @@ def validation_loss(model: Any, rows: Sequence[Row]) -> float:
 
 def row_loss(model: Any, row: Row) -> tuple[torch.Tensor, int]:
     """Return the summed loss of one row, and how many tokens count in it."""
-    ids, labels = torch.tensor([row["ids"]]), torch.tensor([row["labels"]])
+    ids, labels = (torch.tensor([row[key]], device=model.device) for key in ("ids", "labels"))
     if model.config.is_encoder_decoder:
-        start = model.config.decoder_start_token_id
-        before = torch.cat([torch.tensor([[start]]), labels[:, :-1]], 1)
+        start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
+        before = torch.cat([start, labels[:, :-1]], 1)
         logits = model(input_ids=ids, decoder_input_ids=before, use_cache=False).logits[0]
         return cross_entropy(logits.float(), labels[0], reduction="sum"), labels.shape[1]
     logits = model(input_ids=ids, use_cache=False).logits[0, :-1]

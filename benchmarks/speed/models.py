@@ -8,6 +8,7 @@ from typing import Any
 
 from speed.judge import tokens_of
 from speed.stream import RANK, encode, texts, write_adapter, write_stream
+from speed.turn import UNCOUNTED, device
 
 VALIDATION = 8  # rows
 RATES = {True: 5e-4, False: 5e-5}  # of LoRA, of full tuning
@@ -27,7 +28,7 @@ class Task:
     model: Path
     adapter: Path | None  # the low-rank matrices that everybody begins with; None: all weights learn
     stream: Path
-    short: Path  # of two steps, to choose a batch with
+    short: Path  # of few steps, to choose a batch with
     given: dict[str, Any]  # the stream
     bare: Any  # the model, without a method
     lora: int  # parameters that learn beside a frozen base
@@ -60,7 +61,8 @@ def prepare_tasks(options: argparse.Namespace, out: Path) -> Iterator[Task]:
         given = write_stream(
             where / "stream.json", loaded, examples, steps=options.steps, rows_per_step=options.rows, **written
         )
-        write_stream(where / "short.json", loaded, examples, steps=2, rows_per_step=options.rows, **written)
+        few = min(options.steps, 2 * UNCOUNTED[device().type])
+        write_stream(where / "short.json", loaded, examples, steps=few, rows_per_step=options.rows, **written)
         size = lora.count(lora.Settings(rank=RANK), loaded.model) if adapts else 0
         about = (
             "tiny"

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from turn import finish, obey, peak_bytes, read_order
+from turn import finish, obey, peak_bytes, read_order, settle, warm_up
 
 
 def main() -> None:
@@ -19,9 +19,12 @@ def main() -> None:
     calm()
     stream = order["stream"]
     loaded = load(Path(order["model"]), dtype=getattr(torch, order["dtype"]))
-    generate(loaded, stream["prompts"][:1], settings=GenerateSettings(), max_new_tokens=2)  # compiles, reads pages
+    first, few = warm_up()
+    generate(loaded, stream["prompts"][:first], settings=GenerateSettings(), max_new_tokens=few)
+    settle()
     start = time.perf_counter()
     answers = generate(loaded, stream["prompts"], settings=GenerateSettings(), max_new_tokens=stream["new"])
+    settle()
     seconds = time.perf_counter() - start
     finish(order, seconds=[0.0, seconds], answers=[list(answer.ids) for answer in answers], peak_bytes=peak_bytes())
 

@@ -22,9 +22,8 @@ def main() -> None:
     from tunesmith.training.optimizer import make_optimizer
 
     calm()
-    stream, half = order["stream"], order["dtype"] == "bfloat16"
-    frozen = order["adapter"] is not None
-    loaded = load(Path(order["model"]), dtype=torch.bfloat16 if half and frozen else torch.float32)
+    stream, frozen = order["stream"], order["adapter"] is not None
+    loaded = load(Path(order["model"]), dtype=getattr(torch, order["dtype"]))
     method: Any = lora if frozen else full
     model = method.attach(lora.Settings(rank=stream["rank"]) if frozen else full.Settings(), loaded.model, loaded.kind)
     if frozen:
@@ -38,7 +37,7 @@ def main() -> None:
         where = Path(folder)
         job = Job(
             "speed", model, loaded.kind, stream["pad"], encoded(stream), (), settings, stream["rate"], 0,
-            half and not frozen, where, where / "train.jsonl", "",
+            order.get("autocast", False), where, where / "train.jsonl", "",
         )  # fmt: skip
         optimizer = make_optimizer(model, settings)
         late: list[bool] = []
@@ -52,8 +51,8 @@ def main() -> None:
                     break
             peak, at_once = peak_bytes(), tokens_per_batch(job)
     finish(
-        order, seconds=clock.seconds, losses=progress.losses, tokens=progress.tokens, peak_bytes=peak, fused=fused,
-        **{"at once": at_once},
+        order, seconds=clock.seconds, uncounted=clock.uncounted, losses=progress.losses, tokens=progress.tokens,
+        peak_bytes=peak, fused=fused, **{"at once": at_once},
         validation=validation_loss(model, stream["validation"]), wanted=len(stream["steps"]),
     )  # fmt: skip
 

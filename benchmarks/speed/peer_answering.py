@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 import torch
-from turn import finish, obey, peak_bytes, read_order
+from turn import device, finish, obey, on_card, peak_bytes, read_order, settle, warm_up
 
-PAGE, READ_AT_ONCE = 256, 1024  # tokens
+PAGE, READ_AT_ONCE, READ_ON_CARD = 256, 1024, 4096  # tokens
 
 
 def main() -> None:
@@ -20,13 +20,16 @@ def main() -> None:
 
     stream = order["stream"]
     given = {"dtype": getattr(torch, order["dtype"])} if order["tuned"] else {}
-    model = AutoModelForCausalLM.from_pretrained(order["model"], **given).eval()
+    model = AutoModelForCausalLM.from_pretrained(order["model"], **given).eval().to(device())
     run = {"generate": padded, "continuous": continuous}[order["program"]]
     prompts = stream["prompts"][: order.get("first") or None]
-    if order["program"] == "generate":
-        run(model, prompts[:1], {**order, "new": 2})
+    if order["program"] == "generate" or on_card():
+        first, few = warm_up()
+        run(model, prompts[:first], {**order, "new": few})
+    settle()
     start = time.perf_counter()
     answers = run(model, prompts, {**order, "new": stream["new"]})
+    settle()
     seconds = time.perf_counter() - start
     stops = set(stream["stops"])
     finish(order, seconds=[0.0, seconds], answers=[until(a, stops) for a in answers], peak_bytes=peak_bytes())
@@ -46,8 +49,8 @@ def padded(model: Any, prompts: list[list[int]], order: dict[str, Any]) -> list[
         ids = [[stream["pad"]] * n + prompts[place] for n, place in zip(blank, batch, strict=True)]
         mask = [[0] * n + [1] * (width - n) for n in blank]
         found = model.generate(
-            input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask), max_new_tokens=order["new"],
-            do_sample=False, pad_token_id=stream["pad"], eos_token_id=stream["stops"],
+            input_ids=torch.tensor(ids, device=model.device), attention_mask=torch.tensor(mask, device=model.device),
+            max_new_tokens=order["new"], do_sample=False, pad_token_id=stream["pad"], eos_token_id=stream["stops"],
         )  # fmt: skip
         for place, row in zip(batch, found, strict=True):
             answers[place] = row[width:].tolist()
@@ -63,8 +66,9 @@ def continuous(model: Any, prompts: list[list[int]], order: dict[str, Any]) -> l
 
     stream, longest = order["stream"], max(map(len, prompts)) + order["new"]
     room = ContinuousBatchingConfig(
-        page_size=PAGE, num_blocks=order["batch"] * -(-longest // PAGE), max_batch_tokens=READ_AT_ONCE
-    )
+        page_size=PAGE, num_blocks=order["batch"] * -(-longest // PAGE),
+        max_batch_tokens=READ_ON_CARD if on_card() else READ_AT_ONCE,
+    )  # fmt: skip
     config = GenerationConfig(
         do_sample=False, max_new_tokens=order["new"], pad_token_id=stream["pad"], eos_token_id=stream["stops"]
     )
@@ -72,6 +76,8 @@ def continuous(model: Any, prompts: list[list[int]], order: dict[str, Any]) -> l
     rows = sorted(found.values(), key=lambda one: int(str(one.request_id).rsplit("_", 1)[-1]))
     if len(rows) != len(prompts):
         raise SystemExit(f"continuous batching answered {len(rows)} of {len(prompts)} prompts")
+    if errors := [row.error for row in rows if row.error]:
+        raise SystemExit(f"continuous batching failed: {errors[0]}")
     return [list(row.generated_tokens) for row in rows]
 
 

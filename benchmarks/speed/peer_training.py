@@ -12,7 +12,7 @@ import torch
 from judge import Row, chosen, row_loss, tokens_of, validation_loss
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
-from turn import Clock, finish, obey, peak_bytes, read_order
+from turn import Clock, device, finish, obey, on_card, peak_bytes, read_order
 
 
 def main() -> None:
@@ -25,8 +25,8 @@ def main() -> None:
     peak = peak_bytes()
     loss = validation_loss(model, order["stream"]["validation"])
     finish(
-        order, seconds=clock.seconds, losses=losses, tokens=tokens, peak_bytes=peak, validation=loss,
-        wanted=len(order["stream"]["steps"]),
+        order, seconds=clock.seconds, uncounted=clock.uncounted, losses=losses, tokens=tokens, peak_bytes=peak,
+        validation=loss, wanted=len(order["stream"]["steps"]),
     )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def load_model(order: dict[str, Any]) -> Any:
 
     auto = AutoModelForSeq2SeqLM if order["stream"]["seq2seq"] else AutoModelForCausalLM
     given = {"dtype": getattr(torch, order["dtype"])} if order["tuned"] else {}
-    model = auto.from_pretrained(order["model"], **given)
+    model = auto.from_pretrained(order["model"], **given).to(device())
     if order["adapter"]:
         model = PeftModel.from_pretrained(model, order["adapter"], is_trainable=True)
     return model.train()
@@ -88,7 +88,7 @@ def common_arguments(order: dict[str, Any], folder: str) -> dict[str, Any]:
     """Return what the two trainers are told alike: what equal steps demand, and nothing for speed unless tuned."""
     stream, batch = order["stream"], order["batch"]
     found: dict[str, Any] = {
-        "output_dir": folder, "use_cpu": True, "num_train_epochs": 1, "per_device_train_batch_size": batch,
+        "output_dir": folder, "use_cpu": not on_card(), "num_train_epochs": 1, "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": stream["rows_per_step"] // batch, "learning_rate": stream["rate"],
         "lr_scheduler_type": "constant", "max_grad_norm": 1.0, "logging_steps": 1, "save_strategy": "no",
         "report_to": "none", "disable_tqdm": True, "train_sampling_strategy": "sequential",

@@ -72,8 +72,13 @@ def play(contenders: Sequence[Contender], folder: Path, *, rounds: int, between:
             if found is not None:
                 one.turns.append(found)
                 one.slow = len(found["seconds"]) < found.get("wanted", len(found["seconds"]))
-                said = f"{sum(found['seconds'][1:]):.1f} s"
+                said = f"{sum(counted(found)):.1f} s"
             print(f"round {number + 1}/{rounds}, {one.name}: {said}", file=sys.stderr, flush=True)
+
+
+def counted(turn: Mapping[str, Any]) -> list[float]:
+    """Return the seconds of the steps of a turn that count: all but the first, or the first few."""
+    return list(turn["seconds"][turn.get("uncounted", 1) :])
 
 
 def median(values: Sequence[float]) -> float:
