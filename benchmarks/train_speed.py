@@ -14,8 +14,8 @@ shipped support chats are used. The peers' environment is made in .venv-peers, u
 has trl and peft.
 
 Where PyTorch sees a graphics card, everybody computes there, the first three steps of a turn are not counted, larger
-batches are tried, and tunesmith also takes a turn with as many tokens at once as a card has room for. Steps are short
-there: ask for more and larger ones, such as ``--rows 32 --steps 13``. The result is kept beside that of the processor.
+batches are tried. Steps are short there: ask for more and larger ones, such as ``--rows 32 --steps 13``. The result is
+kept beside that of the processor.
 """
 
 import argparse
@@ -35,9 +35,7 @@ from speed.turn import UNCOUNTED, device, on_card
 from tunesmith.machine import device_name
 
 BATCHES = {"cpu": (4, 8, 16), "cuda": (16, 32, 64)}
-AT_ONCE = 16384  # tokens that a card has room for
 OWN, TRAINER, TUNED_TRAINER = "tunesmith", "Trainer, as it comes", "Trainer, tuned"
-OWN_WIDE = f"tunesmith, {AT_ONCE:,} tokens at once"
 TRL, TUNED_TRL, WIDE_TRL = "trl, as it comes", "trl, tuned", "trl, in float32, else as it comes"
 GOALS = {"causal LoRA": {TUNED_TRAINER: 3.0, TRL: 10.0}, "causal full": {TUNED_TRAINER: 2.5},
          "T5 LoRA": {TUNED_TRAINER: 2.5}, "T5 full": {TUNED_TRAINER: 2.5}}  # fmt: skip
@@ -62,9 +60,6 @@ def contenders(task: Task, options: argparse.Namespace, formats: dict[str, float
         Contender(OWN, "own_training.py", Path(sys.executable), {**order, **half}),
         Contender(TUNED_TRAINER, **peer, order={**tuned, "program": "trainer"}),
     ]
-    if on_card():
-        wide = {**order, **half, "settings": {"tokens_per_batch": AT_ONCE}}
-        found.append(Contender(OWN_WIDE, "own_training.py", Path(sys.executable), wide))
     if task.adapter is not None and task.kind == "causal":
         found += [
             Contender(TUNED_TRL, **peer, order={**tuned, "program": "trl"}),
@@ -138,7 +133,7 @@ def cell(one: Contender, plain: dict[str, Any], task: Task, ceiling: float) -> d
         "validation loss": round(one.turns[0]["validation"], 5),
         "weights": one.order["dtype"],
         "computed in": "bfloat16" if half else "float32",
-        "batch": one.order["batch"] if one.name not in (OWN, OWN_WIDE) else f"{one.turns[0]['at once']:,} tokens",
+        "batch": one.order["batch"] if one.name != OWN else f"{one.turns[0]['at once']:,} tokens",
         "turns": len(one.turns),
     }
     if not gate["passed"]:
