@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from abreast import CHILDREN, STOPPED, add_option, bring_back, explain, lend, side_by_side
+from abreast import CHILDREN, STOPPED, add_option, bring_back, explain, lend, lent, side_by_side
 from keeping import keep
 
 from tunesmith.rundir import RunDir, write_text
@@ -102,7 +102,8 @@ def run_abreast(recipes: Mapping[str, Path], options: argparse.Namespace) -> dic
             noted = {**tuned_at_once(options), candidate: options.at_once}
             write_text(options.out / AT_ONCE, json.dumps(noted, indent=1) + "\n")
         if code and code not in STOPPED:
-            failed[candidate] = explain(code, logs / f"{candidate}.txt", [options.out, options.data.resolve()])
+            places = (lent(options.out / name, candidate), options.out, options.data.resolve())
+            failed[candidate] = explain(code, logs / f"{candidate}.txt", places)
         print(f"{candidate}: {failed.get(candidate, 'stopped' if code else 'done')}", file=sys.stderr, flush=True)
 
     if not side_by_side(alone, work, finish, at_once=options.at_once):
