@@ -35,7 +35,7 @@ coverage: .venv/installed ## the tests once more, and which lines none of them r
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile --cov --cov-report=term:skip-covered $(TEST_FLAGS)
 
 bench: .venv/extras ## measure; every script writes benchmarks/results/<its name>.json
-	@for script in $(filter-out benchmarks/keeping.py benchmarks/cells.py,$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in $(filter-out $(addprefix benchmarks/,abreast.py cells.py keeping.py),$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
 clean: ## remove the environment and what the tools keep
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage

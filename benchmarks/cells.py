@@ -2,13 +2,13 @@
 
 A cell that crashes is recorded, and the next one begins. The result is written after every cell, with what is missing,
 so that it can be used before all is done. The same command goes on where it was stopped, and tries again what failed.
-All cells that learn from the same rows share a run folder, and all cells share the answers of the base.
+All cells that learn from the same rows share a run folder, and all cells share the answers of the base. With --at-once,
+some cells run side by side (see abreast.py); the files that they leave are the same.
 """
 
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -17,18 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from keeping import RESULTS, commit, keep
+from abreast import CHILDREN, STOPPED, add_option, bring_back, explain, lend, lent, side_by_side
+from keeping import RESULTS, commit, keep, look_up
 
+from tunesmith.recipe import ZERO_SHOT as BASE
 from tunesmith.registry import METHODS, resolve
-from tunesmith.reporting.contents import CandidateReport, Report
-from tunesmith.reporting.side_by_side import compared
 from tunesmith.rundir import RunDir, write_text
 
-BASE = "zero-shot"
 RECIPE = Path(__file__).with_name("dialogsum.yaml")
 PACKAGES = ("tunesmith", "torch", "transformers", "peft")
 DATA = "DialogSum: train_small.jsonl to learn from, dev.jsonl to test on"
-REFUSED, STOPPED = 3, (75, 130)  # exit codes: of a recipe that cannot be, and of a process that was told to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +61,26 @@ def main(sweep: Sweep, about: str, words: Sequence[str] | None = None) -> None:
     if unknown:
         raise SystemExit(f"--cells: there is no {', '.join(unknown)}. There are: {', '.join(names)}.")
     options.out = options.out.resolve()
+    with CHILDREN.told_to_stop():
+        run_cells(sweep, options)
+
+
+def run_cells(sweep: Sweep, options: argparse.Namespace) -> None:
+    """Run the base and then the cells that are asked for and not done yet."""
+    for cell in sweep.cells:
+        bring_back(run_folder(cell, options), cell.name)  # where the script was killed
     base = Cell(BASE, {"method": "none"})
-    run_cell(sweep, base, options)
+    if not is_done(sweep, base, options):
+        run_cell(sweep, base, options)
     if not is_done(sweep, base, options):
         raise SystemExit(f"{sweep.name}: the base could not be tested; {options.out / 'logs' / BASE}.txt says why")
     write_result(sweep, options)
-    for cell in sweep.cells:
-        if not options.cells or cell.name in options.cells:
+    asked = [cell for cell in sweep.cells if not options.cells or cell.name in options.cells]
+    left = [cell for cell in asked if not is_done(sweep, cell, options)]
+    if options.at_once > 1:
+        run_abreast(sweep, left, options)
+    else:
+        for cell in left:
             run_cell(sweep, cell, options)
             write_result(sweep, options)
     write_report(sweep, options)
@@ -85,22 +96,70 @@ def arguments(sweep: Sweep, about: str) -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=float, help="for a shorter sweep; without it those of each method")
     parser.add_argument("--limit", type=int, help="rows to learn from, and to validate on a quarter as many")
     parser.add_argument("--model", help="another one, to try the script; keeps no result")
+    add_option(parser)
     return parser
 
 
 def run_cell(sweep: Sweep, cell: Cell, options: argparse.Namespace) -> None:
-    """Tune and test one candidate, unless that is done, and write what came of it into cells/NAME.json."""
-    if is_done(sweep, cell, options):
-        return
-    asked = recipe(sweep, [cell], options)
-    folder, began = run_folder(cell, options), time.monotonic()
+    """Tune and test one candidate, and write what came of it into cells/NAME.json."""
+    asked, folder, began = recipe(sweep, [cell], options), run_folder(cell, options), time.monotonic()
     share_base(options.out / "run", folder)
     code = tunesmith("run", asked, cell.name, folder, options)
     if code in STOPPED:
         raise SystemExit(f"{sweep.name}: stopped in {cell.name}; the same command goes on")
-    found = explain(code, cell, folder, options) if code else look_up(folder, cell.name)
-    found |= {"minutes": round((time.monotonic() - began) / 60, 1), "commit": commit(), "date": time.strftime("%F")}
-    write_text(place(cell, options), json.dumps({"asked": asked, **found}, indent=1) + "\n")
+    note(cell, {"asked": asked, **outcome(code, cell, folder, options)}, minutes(began), options)
+
+
+def run_abreast(sweep: Sweep, cells: Sequence[Cell], options: argparse.Namespace) -> None:
+    """Tune and test some candidates at a time, each as ``run_cell`` does but in a run folder of its own."""
+    for cell in cells:
+        prepare(sweep, cell, options)
+    began = {}
+
+    def work(cell: Cell) -> int:
+        began[cell.name] = time.monotonic()
+        own = lend(run_folder(cell, options), cell.name)
+        return tunesmith("run", recipe(sweep, [cell], options), cell.name, own, options)
+
+    def finish(cell: Cell, code: int) -> None:
+        shared = run_folder(cell, options)
+        if code not in STOPPED:
+            found = {"at once": options.at_once, **outcome(code, cell, lent(shared, cell.name), options)}
+            note(cell, {"asked": recipe(sweep, [cell], options), **found}, minutes(began[cell.name]), options)
+        bring_back(shared, cell.name)
+        write_result(sweep, options)
+
+    if not side_by_side(cells, work, finish, at_once=options.at_once):
+        raise SystemExit(f"{sweep.name}: stopped; the same command goes on")
+
+
+def prepare(sweep: Sweep, cell: Cell, options: argparse.Namespace) -> None:
+    """Make the data of a run folder, unless it is there, so that all cells that share it learn from the same files."""
+    folder = run_folder(cell, options)
+    if RunDir(folder).health.exists():
+        return
+    share_base(options.out / "run", folder)
+    if tunesmith("run", {**recipe(sweep, [cell], options), "candidates": {}}, folder.name, folder, options):
+        raise SystemExit(f"{sweep.name}: no data in {folder}; {options.out / 'logs' / folder.name}.txt says why")
+
+
+def outcome(code: int, cell: Cell, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Return what came of a process that has ended in a run folder: what it found, or why it did not."""
+    if code == 0:
+        return look_up(folder, cell.name)
+    log = options.out / "logs" / f"{cell.name}.txt"
+    return {"why": explain(code, log, (folder, options.out, options.data.resolve()))}
+
+
+def minutes(began: float) -> float:
+    """Return how long ago that was."""
+    return round((time.monotonic() - began) / 60, 1)
+
+
+def note(cell: Cell, found: dict[str, Any], took: float, options: argparse.Namespace) -> None:
+    """Write down and say what came of a cell."""
+    found = {**found, "minutes": took, "commit": commit(), "date": time.strftime("%F")}
+    write_text(place(cell, options), json.dumps(found, indent=1) + "\n")
     said = found.get("why") or f"ROUGE-1 {found['scores']['rouge1']}, gain {found['gain'].get('rouge1', 'none')}"
     print(f"{cell.name}: {said}", file=sys.stderr, flush=True)
 
@@ -155,54 +214,7 @@ def tunesmith(command: str, asked: dict[str, Any], name: str, folder: Path, opti
     """Call tunesmith in a process of its own, which writes into logs/NAME.txt; return its exit code."""
     written, log = (options.out / part / f"{name}.{kind}" for part, kind in (("recipes", "yaml"), ("logs", "txt")))
     write_text(written, json.dumps(asked, indent=1, ensure_ascii=False) + "\n")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as file:
-        words = [sys.executable, "-m", "tunesmith.cli", command, str(written), "--out", str(folder)]
-        return subprocess.run(words, check=False, stdout=file, stderr=subprocess.STDOUT).returncode
-
-
-def explain(code: int, cell: Cell, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Return why there is nothing to report of a cell: the last line that its process wrote, and how it ended."""
-    text = (options.out / "logs" / f"{cell.name}.txt").read_text(encoding="utf-8", errors="replace").strip()
-    last = text.splitlines()[-1] if text else "it said nothing"
-    for place in (folder, options.out, options.data.resolve()):
-        last = last.replace(f"{place}/", "")
-    end = f"killed by signal {-code}" if code < 0 else "refused" if code == REFUSED else f"exit code {code}"
-    return {"why": f"{end}: {last}"}
-
-
-def look_up(folder: Path, name: str) -> dict[str, Any]:
-    """Return what a run found out about one candidate: scores, gain over the base, what it cost."""
-    report = Report.model_validate_json(RunDir(folder).report_json.read_text(encoding="utf-8"))
-    (task,) = report.tasks
-    scores = {one.metric: interval(one.value, one.low, one.high) for one in task.scores[name]}
-    gains = {metric: compared(task, metric, candidate=name, baseline=BASE) for metric in scores}
-    rows = report.health.rows_per_split if report.health else {}
-    return {
-        "rows": {split: rows.get(split, 0) for split in ("train", "validation", "test")},
-        "scores": scores,
-        "gain": {metric: interval(one.difference, one.low, one.high) for metric, one in gains.items() if one},
-        **costs(next(one for one in report.candidates if one.name == name)),
-    }
-
-
-def interval(value: float, low: float, high: float) -> dict[str, float]:
-    """Return a value with its 95 % interval, to a hundredth of its unit."""
-    return {name: round(one, 2) + 0.0 for name, one in (("value", value), ("low", low), ("high", high))}
-
-
-def costs(one: CandidateReport) -> dict[str, Any]:
-    """Return what one candidate took: parameters, bytes on disk, seconds, memory; and how it was trained."""
-    if one.predict is None:
-        raise ValueError(f"{one.name}: the run has ended, and there are no answers")
-    train = one.train
-    found: dict[str, Any] = {"method": one.method, "trainable": train.trainable if train else 0}
-    if train:
-        found |= {"share": train.trainable / train.total, "adapter_bytes": train.adapter_bytes}
-        found |= train.model_dump(include={"epochs", "steps", "learning_rate", "train_loss", "validation_loss"})
-    found["seconds"] = {"training": train.seconds if train else 0.0, "answering": one.predict.seconds}
-    found["peak_bytes"] = {"training": train.peak_bytes if train else 0, "answering": one.predict.peak_bytes}
-    return found
+    return CHILDREN.tunesmith([command, written, "--out", folder], log)
 
 
 def write_result(sweep: Sweep, options: argparse.Namespace) -> None:
@@ -228,6 +240,9 @@ def write_result(sweep: Sweep, options: argparse.Namespace) -> None:
         "failed": failed,
         "cells": found,
     }
+    together = max(one.get("at once", 1) for one in (*found.values(), *failed.values()))
+    if together > 1:
+        result["at once"] = together  # the seconds of a cell are not those of it alone
     keep(sweep.name, result, packages=PACKAGES, folder=options.out if options.model else RESULTS, show=False)
 
 
@@ -235,8 +250,11 @@ def write_report(sweep: Sweep, options: argparse.Namespace) -> None:
     """Write the report of each run folder anew, with all of its cells side by side."""
     for folder in dict.fromkeys(run_folder(cell, options) for cell in sweep.cells):
         done = [cell for cell in sweep.cells if run_folder(cell, options) == folder and is_done(sweep, cell, options)]
-        if done and tunesmith("report", recipe(sweep, done, options), folder.name, folder, options) == 0:
+        code = tunesmith("report", recipe(sweep, done, options), folder.name, folder, options) if done else None
+        if code == 0:
             print(folder / "report.html")
+        if code in STOPPED:
+            raise SystemExit(f"{sweep.name}: stopped in {folder}; the same command goes on")
 
 
 def is_done(sweep: Sweep, cell: Cell, options: argparse.Namespace) -> bool:

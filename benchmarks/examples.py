@@ -1,6 +1,7 @@
 """How much is gained with 50, 100, 200, 400, 600 examples to learn from?
 
-    python benchmarks/examples.py --data FOLDER [--out FOLDER] [--cells CELL ...] [--rows N] [--epochs N]
+    python benchmarks/examples.py --data FOLDER [--out FOLDER] [--cells CELL ...]
+        [--rows N] [--epochs N] [--at-once N]
 
 LoRA and full tuning, each example seen as often as ever; and LoRA seeing few examples so often that it takes about as
 many steps as with 600 (``lora-long``). The smaller sets are parts of the larger ones. No row is kept back to validate,

@@ -1,6 +1,7 @@
 """What does each way to tune gain on DialogSum, and what does it forget?
 
     python benchmarks/forgetting.py --data FOLDER [--out FOLDER] [--limit ROWS] [--model MODEL]
+        [--at-once N]
 
 FOLDER holds train_small.jsonl (to train) and dev.jsonl (to test), with the fields dialogue and summary. forgetting.yaml
 is one task: full tuning and LoRA at two rates, with and without replay, and a soft prompt. Then full tuning and LoRA
@@ -10,18 +11,22 @@ learn five tasks together: DialogSum and four of the shipped support chats. Gain
 Every training, every set of answers and every probe is kept as it is done; the same command goes on with the rest. The
 result is written after each of the two runs, and says what is missing. About two hours on two cores, for which rows are
 few: 100 of each task to train on, and one seed. ``--limit`` takes fewer rows and keeps no result, to try the script
-itself.
+itself. ``--at-once`` tunes so many candidates side by side, after the base alone, and leaves the same run folders; one
+that fails is named in the result, and the others go on.
 """
 
 import argparse
 import json
-import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from abreast import CHILDREN, STOPPED, add_option, bring_back, explain, lend, lent, side_by_side
 from keeping import keep
+
+from tunesmith.rundir import RunDir, write_text
+from tunesmith.yamlfile import read_yaml
 
 RECIPE = Path(__file__).with_suffix(".yaml")
 PACKAGES = ("tunesmith", "torch", "transformers", "peft")
@@ -33,6 +38,7 @@ TOGETHER = {
     "lora-multi-task": "{method: lora, train: {learning_rate: 5e-4}}",
 }
 """Candidates that learn five tasks."""
+AT_ONCE = "at-once.json"
 
 
 def overrides(options: argparse.Namespace) -> list[str]:
@@ -59,11 +65,70 @@ def together() -> str:
 
 def run(recipe: Path, out: Path, changes: list[str]) -> dict[str, Any]:
     """Run a recipe, or what is left of it, and return its report."""
-    sets = [word for change in changes for word in ("--set", change)]
-    command = [sys.executable, "-m", "tunesmith.cli", "run", str(recipe), "--out", str(out), *sets]
-    subprocess.run(command, check=True, stdout=sys.stderr)  # stdout has the result alone
+    code = call(recipe, out, changes)
+    if code:
+        raise SystemExit(f"forgetting: {out.name} ended with exit code {code}; the same command goes on")
     report: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
     return report
+
+
+def call(recipe: Path, out: Path, changes: list[str], log: Path | None = None) -> int:
+    """Run a recipe, or what is left of it, and return the exit code; stdout has the result alone."""
+    sets = [word for change in changes for word in ("--set", change)]
+    return CHILDREN.tunesmith(["run", recipe, "--out", out, *sets], log)
+
+
+def run_abreast(recipes: Mapping[str, Path], options: argparse.Namespace) -> dict[str, str]:
+    """Run the candidates of all recipes side by side, and return why those failed that did."""
+    changes, parts, logs = overrides(options), options.out / "recipes", options.out / "logs"
+    alone, tuned, failed = dict[tuple[str, str], Path](), set[Path](), dict[str, str]()
+    for name, recipe in recipes.items():
+        shared = RunDir(options.out / name)
+        left = [one for one in candidates(recipe) if not shared.candidate(one).probe_result.exists()]
+        if left:  # first the data, and the base with its probe
+            run(part(recipe, [], parts / f"{name}.yaml"), shared.root, changes)
+        alone |= {(name, one): part(recipe, [one], parts / f"{one}.yaml") for one in left}
+        tuned |= set(shared.root.glob("candidates/*/train.json"))
+
+    def work(job: tuple[str, str]) -> int:
+        name, candidate = job
+        return call(alone[job], lend(options.out / name, candidate), changes, logs / f"{candidate}.txt")
+
+    def finish(job: tuple[str, str], code: int) -> None:
+        name, candidate = job
+        bring_back(options.out / name, candidate)
+        result = RunDir(options.out / name).candidate(candidate).train_result
+        if result.exists() and result not in tuned:
+            noted = {**tuned_at_once(options), candidate: options.at_once}
+            write_text(options.out / AT_ONCE, json.dumps(noted, indent=1) + "\n")
+        if code and code not in STOPPED:
+            places = (lent(options.out / name, candidate), options.out, options.data.resolve())
+            failed[candidate] = explain(code, logs / f"{candidate}.txt", places)
+        print(f"{candidate}: {failed.get(candidate, 'stopped' if code else 'done')}", file=sys.stderr, flush=True)
+
+    if not side_by_side(alone, work, finish, at_once=options.at_once):
+        raise SystemExit("forgetting: stopped; the same command goes on")
+    return failed
+
+
+def tuned_at_once(options: argparse.Namespace) -> dict[str, int]:
+    """Return candidate -> how many were tuned at a time with it, where it was not alone."""
+    path = options.out / AT_ONCE
+    found: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def candidates(recipe: Path) -> dict[str, Any]:
+    """Return the candidates of a recipe."""
+    found: dict[str, Any] = read_yaml(recipe).values["candidates"]
+    return found
+
+
+def part(recipe: Path, names: Sequence[str], path: Path) -> Path:
+    """Write a recipe that has only some of the candidates of another."""
+    made = {**read_yaml(recipe).values, "candidates": {name: candidates(recipe)[name] for name in names}}
+    write_text(path, json.dumps(made, indent=1) + "\n")
+    return path
 
 
 def cells(report: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +182,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/forgetting"))
     parser.add_argument("--limit", type=int, help="rows of each task to train on, and to test on")
     parser.add_argument("--model", help="another base")
+    add_option(parser)
     options = parser.parse_args()
     if options.data is None:
         print("forgetting: skipped, it needs --data FOLDER with train_small.jsonl and dev.jsonl")
@@ -124,31 +190,54 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     several = options.out / "forgetting-together.yaml"
     several.write_text(together(), encoding="utf-8")
+    with CHILDREN.told_to_stop():
+        found, failed = measure({"one-task": RECIPE, "five-tasks": several}, options)
+    print(json.dumps(found, indent=1))
+    if failed:
+        raise SystemExit(f"forgetting: failed: {', '.join(failed)}; the same command tries them again")
+
+
+def measure(recipes: Mapping[str, Path], options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
+    """Run all candidates, and return what was found and why those failed that did."""
+    for name, recipe in recipes.items():
+        for candidate in candidates(recipe):
+            bring_back(options.out / name, candidate)  # where the script was killed
+    failed = run_abreast(recipes, options) if options.at_once > 1 else {}
     reports: list[dict[str, Any]] = []
-    for name, recipe in (("one-task", RECIPE), ("five-tasks", several)):
-        reports.append(run(recipe, options.out / name, overrides(options)))
-        found = result(reports, options)
+    found: dict[str, Any] = {}
+    for name, recipe in recipes.items():
+        done = [one for one in candidates(recipe) if one not in failed]
+        if not done:
+            continue
+        shown = recipe if len(done) == len(candidates(recipe)) else part(recipe, done, options.out / f"{name}.yaml")
+        reports.append(run(shown, options.out / name, overrides(options)))
+        found = {**result(reports, options), **({"failed": failed} if failed else {})}
         if not options.limit and not options.model:
             keep("forgetting", found, packages=PACKAGES, show=False)
-    print(json.dumps(found, indent=1))
+    return found, failed
 
 
 def result(reports: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
     """Return what the runs that are done have found, and the names of the cells that are missing."""
-    found = {name: cell for report in reports for name, cell in cells(report).items()}
-    wanted = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))["candidates"]
+    beside = tuned_at_once(options)
+    found = {
+        name: {**cell, **({"at once": beside[name]} if name in beside else {})}
+        for report in reports
+        for name, cell in cells(report).items()
+    }
     return {
         "question": "what does each way to tune gain on DialogSum, and what does it forget?",
         "rows": f"{options.limit or 100} rows of each task to train on, as many dialogues to test on, one seed",
         "metric": "ROUGE-1 points over zero-shot",
         "probe": {"items": reports[0]["forgetting"]["changes"][0]["all"]["n"]},
         "cells": found,
-        "missing": [name for name in (*wanted, *TOGETHER) if name not in found],
+        "missing": [name for name in (*candidates(RECIPE), *TOGETHER) if name not in found],
         "effects of replay": [
             {key: one[key] for key in ("candidate", "than", "cures", "items", "prose", "sentence")}
             for one in reports[0]["forgetting"]["effects"]
         ],
         "recipes": [RECIPE.read_text(encoding="utf-8"), together()],  # without the place of the data
+        **({"at once": max(beside.values())} if beside else {}),  # the seconds of a cell are not those of it alone
     }
 
 

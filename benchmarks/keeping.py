@@ -1,4 +1,4 @@
-"""What every result holds beside its figures, and where it is written. Not a benchmark itself."""
+"""What results take from a run's report, what they hold beside it, and where they are. Not a benchmark itself."""
 
 import json
 import platform
@@ -11,7 +11,10 @@ from typing import Any
 
 from tunesmith import __version__
 from tunesmith.machine import compute_device, device_name
-from tunesmith.rundir import write_text
+from tunesmith.recipe import ZERO_SHOT
+from tunesmith.reporting.contents import CandidateReport, Report
+from tunesmith.reporting.side_by_side import compared
+from tunesmith.rundir import RunDir, write_text
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -58,3 +61,37 @@ def report_without_texts(path: Path) -> dict[str, Any]:
     health = report["health"]
     health["set_aside"] = len(health["set_aside"])
     return report
+
+
+def look_up(folder: Path, name: str) -> dict[str, Any]:
+    """Return what a run found out about one candidate: scores, gain over the base, what it cost."""
+    report = Report.model_validate_json(RunDir(folder).report_json.read_text(encoding="utf-8"))
+    (task,) = report.tasks
+    scores = {one.metric: interval(one.value, one.low, one.high) for one in task.scores[name]}
+    gains = {metric: compared(task, metric, candidate=name, baseline=ZERO_SHOT) for metric in scores}
+    rows = report.health.rows_per_split if report.health else {}
+    return {
+        "rows": {split: rows.get(split, 0) for split in ("train", "validation", "test")},
+        "scores": scores,
+        "gain": {metric: interval(one.difference, one.low, one.high) for metric, one in gains.items() if one},
+        **costs(next(one for one in report.candidates if one.name == name)),
+    }
+
+
+def interval(value: float, low: float, high: float) -> dict[str, float]:
+    """Return a value with its 95 % interval, to a hundredth of its unit."""
+    return {name: round(one, 2) + 0.0 for name, one in (("value", value), ("low", low), ("high", high))}
+
+
+def costs(one: CandidateReport) -> dict[str, Any]:
+    """Return what one candidate took: parameters, bytes on disk, seconds, memory; and how it was trained."""
+    if one.predict is None:
+        raise ValueError(f"{one.name}: the run has ended, and there are no answers")
+    train = one.train
+    found: dict[str, Any] = {"method": one.method, "trainable": train.trainable if train else 0}
+    if train:
+        found |= {"share": train.trainable / train.total, "adapter_bytes": train.adapter_bytes}
+        found |= train.model_dump(include={"epochs", "steps", "learning_rate", "train_loss", "validation_loss"})
+    found["seconds"] = {"training": train.seconds if train else 0.0, "answering": one.predict.seconds}
+    found["peak_bytes"] = {"training": train.peak_bytes if train else 0, "answering": one.predict.peak_bytes}
+    return found

@@ -1,7 +1,7 @@
 """How many virtual tokens should a soft prompt have, what should they begin with, and at which rate do they learn?
 
     python benchmarks/prompt_length.py --data FOLDER [--out FOLDER] [--cells CELL ...]
-        [--limit N] [--rows N] [--epochs N]
+        [--limit N] [--rows N] [--epochs N] [--at-once N]
 
 A soft prompt of 5 to 100 tokens with the other defaults; then 20 tokens with other beginnings and other rates, among
 them rates that are too low and too high. FOLDER is that of benchmarks/methods.py. 200 rows of dev.jsonl are tested on;

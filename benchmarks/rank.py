@@ -1,7 +1,7 @@
 """What rank does LoRA need?
 
     python benchmarks/rank.py --data FOLDER [--out FOLDER] [--cells CELL ...]
-        [--limit N] [--rows N] [--epochs N]
+        [--limit N] [--rows N] [--epochs N] [--at-once N]
 
 LoRA of rank 1 to 64 on all linear layers, alpha always twice the rank, and all else as it is by default. FOLDER is that
 of benchmarks/methods.py. 200 rows of dev.jsonl are tested on; the result says so. The same command goes on where it was

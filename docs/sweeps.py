@@ -41,7 +41,8 @@ def of_method(table: Table, method: str) -> str:
     if not found:
         return unmeasured("methods")
     names = [name for name, candidate in found["candidates"].items() if candidate["method"] == method]
-    return table(header(), (row(found, name) for name in names)) if names else unmeasured("methods")
+    shown = table(header(), (row(found, name) for name in names))
+    return "\n\n".join(filter(None, (shown, together(found, names)))) if names else unmeasured("methods")
 
 
 def whole(table: Table, name: str, *, by_gain: bool = False) -> str:
@@ -50,7 +51,8 @@ def whole(table: Table, name: str, *, by_gain: bool = False) -> str:
     if not found:
         return unmeasured(name)
     names = sorted(found["candidates"], key=lambda one: place(found, one, by_gain=by_gain))
-    return f"{measured_on(name, found)}\n\n{table(header(), (row(found, one) for one in names))}"
+    said = " ".join(filter(None, (measured_on(name, found), together(found, names))))
+    return f"{said}\n\n{table(header(), (row(found, one) for one in names))}"
 
 
 def curve(table: Table) -> str:
@@ -102,6 +104,14 @@ def place(found: dict[str, Any], name: str, *, by_gain: bool) -> tuple[Any, ...]
     kind, _, number = name.partition("-")
     kinds = [one.partition("-")[0] for one in found["candidates"]]
     return kinds.index(kind), float(number) if re.match(r"\d", number) else 0.0
+
+
+def together(found: dict[str, Any], names: Sequence[str]) -> str:
+    """Return how the times of training are to be read where candidates were tuned side by side; else nothing."""
+    most = max((found["cells"][name].get("at once", 1) for name in names if name in found["cells"]), default=1)
+    if most == 1:
+        return ""
+    return f"Up to {most} candidates were tuned at the same time: each of them took longer than it does alone."
 
 
 def header() -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_run import chats
@@ -62,3 +63,32 @@ def test_with_a_tiny_model_it_measures_every_cell_and_redoes_none(tmp_path: Path
     assert len(trained) == 11
     assert json.loads(run(*asked, folder=tmp_path)) == found
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
+    beside = json.loads(run(*asked[:3], tmp_path / "beside", *asked[4:], "--at-once", 3, folder=tmp_path))
+    assert beside.pop("at once") == 3
+    assert {cell.pop("at once") for cell in beside["cells"].values()} == {3}
+    for cell in (*found["cells"].values(), *beside["cells"].values()):
+        assert cell.pop("seconds of training") > 0
+    assert beside == found
+    reports = {name: report_of(tmp_path / name) for name in ("out", "beside")}
+    assert reports["out"] == reports["beside"]
+    trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "beside").rglob("train.json")}
+    again = json.loads(run(*asked[:3], tmp_path / "beside", *asked[4:], "--at-once", 2, folder=tmp_path))
+    assert again["at once"] == 3
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+
+
+MEASURED = {"started", "seconds", "seconds_per_answer", "peak_bytes", "plan"}
+
+
+def report_of(out: Path) -> list[Any]:
+    """Both reports without times and memory, which differ from run to run."""
+    files = (out / name / "report.json" for name in ("one-task", "five-tasks"))
+    return [steady(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+
+
+def steady(value: Any, key: str = "") -> Any:
+    if key == "finished":
+        return set(value)
+    if isinstance(value, dict):
+        return {name: steady(one, name) for name, one in value.items() if name not in MEASURED}
+    return [steady(one) for one in value] if isinstance(value, list) else value

@@ -1,8 +1,9 @@
-"""The sweeps of benchmarks/: cells are run one by one, on a tiny model and in this process, with crashes in between."""
+"""The sweeps of benchmarks/: cells run one by one or side by side, on a tiny model, with crashes in between."""
 
 import json
 import subprocess
 import sys
+import threading
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ def cells(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def script(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    for one in ("keeping", "cells", name):
+    for one in ("keeping", "abreast", "cells", name):
         monkeypatch.delitem(sys.modules, one, raising=False)
     return __import__(name)
 
@@ -49,8 +50,9 @@ Call = Callable[..., dict[str, Any]]
 @pytest.fixture
 def sweep(cells: ModuleType, data: Path, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Run some cells of a sweep, some of which may be killed; return its result and the cells that were begun."""
+    one_in_torch = threading.Lock()  # threads share its random numbers; processes, as scripts have them, do not
 
-    def call(*given: Any, killed: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> dict[str, Any]:
+    def call(*given: Any, ends: dict[str, int] = {}, only: tuple[str, ...] = (), at_once: int = 1) -> dict[str, Any]:  # noqa: B006
         begun = []
 
         def in_process(command: str, asked: dict[str, Any], name: str, folder: Path, options: Namespace) -> int:
@@ -58,11 +60,12 @@ def sweep(cells: ModuleType, data: Path, tiny_causal: Path, monkeypatch: pytest.
             log.parent.mkdir(parents=True, exist_ok=True)
             recipe.write_text(json.dumps(asked), encoding="utf-8")
             begun.append(f"{command} {name}")
-            if name in killed:
+            if name in ends:
                 log.write_text(f"step 3\n{folder}/candidates: no more memory", encoding="utf-8")
-                return -9
+                return ends[name]
             try:
-                run(recipe, out=folder)
+                with one_in_torch:
+                    run(recipe, out=folder)
             except UserError as error:
                 log.write_text(str(error), encoding="utf-8")
                 return error.exit_code
@@ -71,6 +74,7 @@ def sweep(cells: ModuleType, data: Path, tiny_causal: Path, monkeypatch: pytest.
         monkeypatch.setattr(cells, "tunesmith", in_process)
         words = ["--data", str(data), "--out", str(data.parent / "out"), "--model", str(tiny_causal)]
         words += ["--rows", "4", "--limit", "8", "--epochs", "2", *(["--cells", *only] if only else [])]
+        words += ["--at-once", str(at_once)]
         cells.main(cells.Sweep("tried", "What then?", given), "", words)
         written = json.loads((data.parent / "out" / "tried.json").read_text(encoding="utf-8"))
         return {"result": written, "begun": begun}
@@ -105,7 +109,7 @@ def test_what_fails_is_recorded_the_rest_goes_on_and_the_same_command_tries_it_a
     cells: ModuleType, sweep: Call
 ) -> None:
     given = (cells.Cell("dead", LORA), cells.Cell("impossible", BITFIT), cells.Cell("low", {**LORA, "rank": 1}))
-    first = sweep(*given, killed=("dead",))
+    first = sweep(*given, ends={"dead": -9})
     failed = first["result"]["failed"]
     assert list(first["result"]["cells"]) == ["zero-shot", "low"]
     assert failed["dead"]["why"] == "killed by signal 9: candidates: no more memory"
@@ -136,6 +140,89 @@ def test_a_cell_that_is_asked_otherwise_is_run_anew_and_a_run_folder_is_not_mixe
     found = sweep(cells.Cell("low", {**LORA, "rank": 3}))
     assert found["begun"][0] == "run low"
     assert "made by another recipe" in found["result"]["failed"]["low"]["why"]
+
+
+def shared_files(out: Path) -> dict[str, Any]:
+    """What the run folders of a sweep hold, without times and memory, which differ from run to run."""
+    reports = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in out.glob("run*/report.json")}
+    weights = {
+        str(path.relative_to(out)): path.read_bytes() for path in out.glob("run*/candidates/*/adapter/*.safetensors")
+    }
+    return {"reports": {name: steady(report) for name, report in reports.items()}, "weights": weights}
+
+
+MEASURED = {"started", "seconds", "seconds_per_answer", "peak_bytes", "plan", "minutes", "at once", "tokens_per_second"}
+
+
+def steady(value: Any, key: str = "") -> Any:
+    """The same without what differs from run to run."""
+    if key == "finished":
+        return set(value)
+    if isinstance(value, dict):
+        return {name: steady(one, name) for name, one in value.items() if name not in MEASURED}
+    return [steady(one) for one in value] if isinstance(value, list) else value
+
+
+def test_side_by_side_finds_what_one_by_one_finds_and_leaves_the_same_folders(
+    cells: ModuleType, sweep: Call, data: Path
+) -> None:
+    given = (cells.Cell("low", LORA), cells.Cell("all", {"method": "full"}), cells.Cell("few", LORA, examples=4))
+    out, before = data.parent / "out", data.parent / "before"
+    alone = sweep(*given)["result"]
+    assert "at once" not in alone
+    out.rename(before)
+    found = sweep(*given, at_once=2)
+    assert found["begun"][:2] == ["run zero-shot", "run run-4"], "base and data come first, alone"
+    result = found["result"]
+    assert result.pop("at once") == 2
+    assert {name: cell.get("at once") for name, cell in result["cells"].items()} == {
+        "zero-shot": None, "low": 2, "all": 2, "few": 2,
+    }  # fmt: skip
+    assert steady(result) == steady(alone)
+    assert shared_files(out) == shared_files(before)
+    assert len(shared_files(out)["weights"]) >= 2
+    names = [one["name"] for one in shared_files(out)["reports"]["run"]["candidates"]]
+    assert names == ["zero-shot", "low", "all"]
+    plans = [json.loads((folder / "run" / "plan.json").read_text(encoding="utf-8")) for folder in (out, before)]
+    assert [{one["name"] for one in plan["candidates"]} for plan in plans] == [{"low", "all"}] * 2
+    assert list((out / "abreast").rglob("*.json")) == []
+    assert sweep(*given, at_once=2)["begun"] == ["report run", "report run-4"]
+    assert sweep(*given)["result"]["at once"] == 2
+
+
+def test_beside_a_cell_that_fails_others_go_on(cells: ModuleType, sweep: Call) -> None:
+    given = (cells.Cell("dead", LORA), cells.Cell("impossible", BITFIT), cells.Cell("low", {**LORA, "rank": 1}))
+    result = sweep(*given, ends={"dead": -9}, at_once=3)["result"]
+    assert list(result["cells"]) == ["zero-shot", "low"]
+    assert result["failed"]["dead"]["why"] == "killed by signal 9: candidates: no more memory"
+    assert result["failed"]["impossible"]["why"].startswith("refused: candidates.impossible: bitfit: this model")
+    assert sorted(sweep(*given, at_once=3)["begun"]) == ["report run", "run dead", "run impossible"]
+
+
+def test_a_stop_waits_for_what_runs_and_the_same_command_goes_on(cells: ModuleType, sweep: Call, data: Path) -> None:
+    given = tuple(cells.Cell(f"rank-{rank}", {**LORA, "rank": rank}) for rank in (1, 2, 3, 4))
+    with pytest.raises(SystemExit, match=r"^tried: stopped; the same command goes on$"):
+        sweep(*given, ends={"rank-1": 75, "rank-3": 75}, at_once=2)
+    written = json.loads((data.parent / "out" / "tried.json").read_text(encoding="utf-8"))
+    assert list(written["cells"]) == ["zero-shot", "rank-2"]
+    assert {"rank-1", "rank-4"} <= set(written["missing"])
+    found = sweep(*given)
+    assert found["begun"] == ["run rank-1", "run rank-3", "run rank-4", "report run"]
+    assert found["result"]["missing"] == []
+
+
+def test_what_a_killed_script_left_in_a_folder_of_its_own_is_not_tuned_again(
+    cells: ModuleType, sweep: Call, data: Path
+) -> None:
+    sweep(cells.Cell("low", LORA))
+    shared = data.parent / "out" / "run"
+    adapter = shared / "candidates" / "low" / "adapter" / "adapter_model.safetensors"
+    written = adapter.stat().st_mtime_ns
+    cells.lend(shared, "low")
+    assert not adapter.exists()
+    (data.parent / "out" / "cells" / "low.json").unlink()
+    assert sweep(cells.Cell("low", LORA), at_once=2)["result"]["missing"] == []
+    assert adapter.stat().st_mtime_ns == written
 
 
 def test_a_cell_that_is_not_there_is_named(cells: ModuleType, sweep: Call) -> None:
@@ -176,9 +263,9 @@ def test_methods_trains_every_method_for_as_many_epochs_as_it_wants(
 @pytest.mark.slow
 def test_a_script_runs_as_a_command(data: Path, tiny_causal: Path) -> None:
     words = [sys.executable, ROOT / "benchmarks" / "rank.py", "--data", data, "--out", data.parent / "out", "--model"]
-    words += [tiny_causal, "--rows", "4", "--limit", "8", "--cells", "rank-1"]
+    words += [tiny_causal, "--rows", "4", "--limit", "8", "--cells", "rank-1", "rank-4", "--at-once", "2"]
     done = subprocess.run(list(map(str, words)), check=True, capture_output=True, text=True)
     result = json.loads((data.parent / "out" / "rank.json").read_text(encoding="utf-8"))
-    assert list(result["cells"]) == ["zero-shot", "rank-1"]
-    assert result["missing"] == ["rank-16", "rank-64", "rank-4", "rank-2", "rank-8", "rank-32"]
+    assert list(result["cells"]) == ["zero-shot", "rank-1", "rank-4"]
+    assert result["missing"] == ["rank-16", "rank-64", "rank-2", "rank-8", "rank-32"]
     assert Path(done.stdout.strip()).is_file()

@@ -8,8 +8,10 @@ import pytest
 from small_run import Command, Outcome, chats, write_table
 
 from tunesmith.errors import RecipeError, UserError
+from tunesmith.models.fetch import sha256
 from tunesmith.opening import open_run, package_versions
-from tunesmith.rundir import RunDir
+from tunesmith.records import RunRecord
+from tunesmith.rundir import RunDir, read_record
 
 RUN = Path("runs/chats")
 MADE = "runs/chats: this run folder was made by another recipe: "
@@ -209,6 +211,13 @@ def test_the_recipe_is_kept_as_it_was_read_with_the_overrides_as_remarks(small: 
     assert (
         Path("here/recipe.yaml").read_text(encoding="utf-8") == small.read_text(encoding="utf-8") + "# --set seed=4\n"
     )
+
+
+def test_the_hash_of_the_recipe_is_that_of_the_recipe_that_is_kept(small: Path) -> None:
+    for metric in ("rouge1", "bleu"):
+        with open_run(small, overrides=[f"tasks.0.metrics=[{metric}]"]):
+            record = read_record(RunDir(RUN).record, RunRecord)
+        assert record.recipe_hash == sha256(RunDir(RUN).resolved)
 
 
 def test_metrics_are_checked_before_the_folder_is_made(small: Path) -> None:

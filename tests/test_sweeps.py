@@ -76,6 +76,16 @@ def test_a_method_has_its_rows_and_says_which_are_missing_or_failed(sweeps: Any,
     assert lines(sweeps, "measured-ia3")[0].startswith("Not measured yet")
 
 
+def test_a_table_with_times_says_where_candidates_were_tuned_side_by_side(sweeps: Any, tmp_path: Path) -> None:
+    candidates = {"lora": {"method": "lora"}, "full": {"method": "full"}}
+    known = {"zero-shot": cell(gain={}), "lora": cell(**{"at once": 4}), "full": cell()}
+    write(tmp_path, "methods", candidates, cells=known, **{"at once": 4})
+    said = "Up to 4 candidates were tuned at the same time: each of them took longer than it does alone."
+    assert lines(sweeps, "measured-lora")[-2:] == ["", said]
+    assert said in lines(sweeps, "measured-methods")[0]
+    assert said not in lines(sweeps, "measured-full")
+
+
 def test_the_whole_table_begins_with_the_largest_gain_and_says_what_it_was_measured_on(
     sweeps: Any, tmp_path: Path
 ) -> None:

@@ -68,9 +68,17 @@ def open_run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Pat
         write_text(folder.recipe, text)
         write_text(folder.resolved, json.dumps(resolved(recipe), indent=1) + "\n")
         job = Run(recipe, base, folder)
-        if not folder.record.exists():
-            write_record(folder.record, _with_model(job, _new_record(job)) if _begun(folder) else _new_record(job))
+        _keep_record(job)
         yield job
+
+
+def _keep_record(job: Run) -> None:
+    """Write run.json where there is none, and the hash of the recipe where that has changed since."""
+    if not job.dir.record.exists():
+        write_record(job.dir.record, _with_model(job, _new_record(job)) if _begun(job.dir) else _new_record(job))
+    record, found = read_record(job.dir.record, RunRecord), sha256(job.dir.resolved)
+    if record.recipe_hash != found:
+        write_record(job.dir.record, record.model_copy(update={"recipe_hash": found}))
 
 
 def _check_names(recipe: Recipe) -> None:
@@ -252,8 +260,7 @@ def timed(job: Run, step: str) -> Iterator[None]:
     yield
     finished = {**record.finished, step: datetime.now(UTC).isoformat(timespec="seconds")}
     seconds = {**record.seconds, step: round(time.monotonic() - start, 1)}
-    update = {"finished": finished, "seconds": seconds, "recipe_hash": sha256(job.dir.resolved)}
-    write_record(job.dir.record, record.model_copy(update=update))
+    write_record(job.dir.record, record.model_copy(update={"finished": finished, "seconds": seconds}))
 
 
 def _with_model(job: Run, record: RunRecord) -> RunRecord:
