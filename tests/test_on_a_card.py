@@ -21,9 +21,13 @@ from tunesmith.models.attention import NAME, attending
 from tunesmith.models.fused.flash import Ends, Filled, attend_apart, ends_of, flash_remember
 from tunesmith.models.fused.packing import fused
 from tunesmith.models.load import load
+from tunesmith.settings import TrainSettings
 from tunesmith.training.batches import make_batch
-from tunesmith.training.job import plain
+from tunesmith.training.computing import ready
+from tunesmith.training.job import Job, Progress, plain
+from tunesmith.training.loop import optimizer_step
 from tunesmith.training.loss import loss_sum
+from tunesmith.training.optimizer import make_optimizer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no graphics card")]
 LENGTHS = (5, 1, 130, 64, 17)
@@ -128,7 +132,36 @@ def test_recorded_answers_are_those_of_one_step_at_a_time(
         return usual(self, *given)
 
     monkeypatch.setattr(CardReader, "write", counted)
-    found = decode(loaded, prompts, max_new_tokens=20, tokens_in_memory=16 * 90)
+    limits = [5 + number % 16 for number in range(len(prompts))]  # so that answers end one after the other
+    found = decode(loaded, prompts, max_new_tokens=limits, tokens_in_memory=16 * 90)
     assert len(set(used)) > 1, "slots were let go of, and the step was recorded anew"
     monkeypatch.setattr("tunesmith.inference.fused_reading.recorded", lambda run, given: run)
-    assert decode(loaded, prompts, max_new_tokens=20, tokens_in_memory=16 * 90) == found
+    assert decode(loaded, prompts, max_new_tokens=limits, tokens_in_memory=16 * 90) == found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_recorded_steps_learn_what_steps_one_at_a_time_learn(
+    way: str, tiny_causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learned_in(steps: int) -> tuple[list[float], Tensor, int]:
+        torch.manual_seed(0)
+        model = WAYS[way](load(tiny_causal).model)
+        settings = TrainSettings()
+        job = Job("x", model, "causal", 0, examples(), (), settings, 1e-3, 0, True, tmp_path, tmp_path / "log", "")
+        optimizer, losses = make_optimizer(model, settings), []
+        with ready(job) as job:
+            assert job.recorder
+            for number in range(steps):
+                step = ((0, 1, 2, 3),) if number % 2 else ((0, 1), (2, 3))
+                losses.append(optimizer_step(job, step, optimizer, 1e-3, Progress())[0])
+            count = len(job.recorder.known)
+        weights = [weight.detach().float().flatten() for weight in model.parameters() if weight.requires_grad]
+        return losses, torch.cat(weights), count
+
+    losses, weights, count = learned_in(8)
+    assert count == 1, "both kinds of batches were filled up to one size"
+    monkeypatch.setattr("tunesmith.training.recorder.recorded", lambda run, given, *, pool: run)
+    expected, wanted, _ = learned_in(8)
+    assert losses == pytest.approx(expected, rel=1e-3)
+    assert losses[-1] < losses[0]
+    assert off(weights, wanted) < 1e-3

@@ -92,8 +92,9 @@ def test_the_device_refuses_what_a_card_would_refuse(elsewhere: torch.device) ->
     here, there = torch.ones(3), torch.ones(3, device=elsewhere)
     with pytest.raises(RuntimeError, match="same device"):
         here + there
-    with pytest.raises(RuntimeError, match="same device"):
-        there[torch.tensor([0, 1])]
+    if elsewhere.type == NAME:  # a graphics card takes indices from the processor, and waits for them
+        with pytest.raises(RuntimeError, match="same device"):
+            there[torch.tensor([0, 1])]
 
 
 @pytest.mark.parametrize(("case", "kind"), EVERYWHERE)
@@ -106,6 +107,7 @@ def test_a_training_there_is_the_same_and_its_model_says_the_same(
 FUSED = ("lora", "full", "norms", "last-layers", "soft-prompt", "embeddings")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what stands in looks at values; test_on_a_card has the real one")
 @pytest.mark.parametrize("case", FUSED)
 def test_fused_layers_compute_the_same_there(
     case: str, models: dict[str, Path], elsewhere: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,7 +5,6 @@ and replayed, since telling a card what to do takes longer than its doing it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from tunesmith.models.fused.flash import Ends, Filled, ends_of, flash_remember
 from tunesmith.models.fused.kernels import product, remember, rotate, swiglu
 from tunesmith.models.fused.layer import Layer
 from tunesmith.models.fused.ragged import Heads, Segments
+from tunesmith.models.fused.recording import Work, recorded
 from tunesmith.models.fused.stack import Stack
 
 Attend = Callable[[int, Heads, Tensor, Tensor], None]
@@ -146,7 +146,7 @@ class CardReader(FusedReader):
     def __init__(self, stack: Stack, rooms: Sequence[int]) -> None:
         super().__init__(stack, rooms)
         self.room = max(rooms)
-        self.replayed: Callable[..., Tensor] | None = None
+        self.replayed: Work | None = None
 
     def keep(self, slots: list[int]) -> None:
         """See ``Reader``."""
@@ -158,8 +158,10 @@ class CardReader(FusedReader):
         ids, at = torch.tensor((last, places), device=self.device)
         given = self.stack.embed(ids), at  # which virtual tokens there are is not known before
         if self.replayed is None:
-            self.replayed = recorded(self.next, given)
-        return self.replayed(*given)
+            self.replayed = recorded(lambda x, at: (self.next(x, at),), given)
+        (found,) = self.replayed(*given)
+        assert found is not None
+        return found
 
     def looking(self, reading: Reading) -> Attend:
         """See ``FusedReader``."""
@@ -193,32 +195,6 @@ class CardReader(FusedReader):
             out.copy_(found.flatten(1))
 
         return attend
-
-
-def recorded(run: Callable[..., Tensor], given: tuple[Tensor, ...]) -> Callable[..., Tensor]:
-    """Return a function that computes what ``run`` does, of tensors of these shapes; its answer is overwritten later.
-
-    What ``run`` changes beside, it changes in the same way when it is run once more with the same tensors.
-    """
-    if given[0].device.type != "cuda":
-        return run
-    places = [tensor.clone() for tensor in given]
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # libraries make themselves ready at the first call, which cannot be recorded
-        run(*places)
-    torch.cuda.current_stream().wait_stream(side)
-    graph: Any = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        found = run(*places)
-
-    def replay(*now: Tensor) -> Tensor:
-        for place, tensor in zip(places, now, strict=True):
-            place.copy_(tensor)
-        graph.replay()
-        return found
-
-    return replay
 
 
 def _mask(length: int, prefix: int) -> Tensor | None:

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from tunesmith.errors import ResourceError
+from tunesmith.machine import compute_device
 from tunesmith.records import Record
 
 SHORT, MEDIUM, LONG = 48, 160, 640  # tokens of the examples that are tried
@@ -63,24 +64,31 @@ class Sample(Record):
 
 
 def samples_of(order: Order) -> list[Sample]:
-    """Measure what an order asks for, in a process of its own.
+    """Measure what an order asks for, each depth in a process of its own.
 
     Raises:
         ResourceError: It failed.
     """
     command = [sys.executable, "-m", "tunesmith.planning.probe"]
-    done = subprocess.run(command, input=order.model_dump_json(), capture_output=True, text=True)
-    if done.returncode:
-        why = done.stderr.strip().splitlines()[-1:] or ["it was ended from outside"]
-        raise ResourceError(f"plan: the calibration did not succeed: {why[0]}.")
-    return [Sample.model_validate_json(line) for line in done.stdout.splitlines()]
+    forks = compute_device().type == "cpu"  # whoever has asked for a card may not fork
+    orders = [order] if forks else [order.model_copy(update={"depths": (depth,)}) for depth in order.depths]
+    found: list[Sample] = []
+    for one in orders:
+        done = subprocess.run(command, input=one.model_dump_json(), capture_output=True, text=True)
+        if done.returncode:
+            why = done.stderr.strip().splitlines()[-1:] or ["it was ended from outside"]
+            raise ResourceError(f"plan: the calibration did not succeed: {why[0]}.")
+        found += [Sample.model_validate_json(line) for line in done.stdout.splitlines()]
+    return found
 
 
 def main() -> None:
     """Measure what stdin asks for."""
     order = Order.model_validate_json(sys.stdin.read())
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # whoever asks for a card otherwise may not fork
     _import(order)
+    if len(order.depths) == 1:
+        sys.stdout.write(measured(order, order.depths[0]))
+        return
     with TemporaryDirectory() as folder:
         for depth in order.depths:
             path = Path(folder) / str(depth)
@@ -106,10 +114,15 @@ def _import(order: Order) -> None:
     quiet()
 
 
+def measured(order: Order, depth: int) -> str:
+    """Return the samples of one depth, one in a line."""
+    measure = train_samples if order.what == "train" else answer_samples
+    return "".join(one.model_dump_json() + "\n" for one in measure(order, depth))
+
+
 def _measure(order: Order, depth: int, path: Path) -> None:
     try:
-        measure = train_samples if order.what == "train" else answer_samples
-        path.write_text("".join(one.model_dump_json() + "\n" for one in measure(order, depth)), encoding="utf-8")
+        path.write_text(measured(order, depth), encoding="utf-8")
         os._exit(0)
     except BaseException as error:
         print(json.dumps(f"{type(error).__name__}: {error}"), file=sys.stderr, flush=True)
@@ -121,7 +134,6 @@ def short_model(folder: Path, depth: int, dtype: Any) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    from tunesmith.machine import compute_device
     from tunesmith.planning.shapes import shorten
 
     config = AutoConfig.from_pretrained(folder)
@@ -156,6 +168,8 @@ def train_samples(order: Order, depth: int) -> Iterator[Sample]:
     with ready(job) as job:
         optimizer_step(job, batches[0], optimizer, 1e-6, Progress())
         for number, step in enumerate(batches):
+            for _ in range(2 if job.recorder else 0):  # the second one is recorded
+                optimizer_step(job, step, optimizer, 1e-6, Progress())
             reset_peak()
             seconds = []
             for _ in range(REPEATS):

@@ -9,14 +9,18 @@ import torch
 
 from tunesmith.models.attention import NAME, attending, takes_ragged
 from tunesmith.models.fused.packing import fused
+from tunesmith.models.fused.stack import Stack
 from tunesmith.training.job import Job, plain
+from tunesmith.training.recorder import Recorder
 
 
 @contextmanager
 def ready(job: Job) -> Iterator[Job]:
     """Have the model as the loop computes with it: in fused layers where it can be had so, else in its own."""
     with attention(job), fused(plain(job.model), dtype=computed_in(job)) as stack:
-        yield replace(job, stack=stack)
+        yield replace(
+            job, stack=stack, recorder=Recorder(stack) if isinstance(stack, Stack) and stack.flashes else None
+        )
 
 
 @contextmanager
@@ -52,6 +56,6 @@ def computed_in(job: Job) -> torch.dtype:
 
 @contextmanager
 def computing(job: Job) -> Iterator[None]:
-    """Compute in bfloat16 where the weights are fp32 and the machine is faster with it; fused layers do so anyway."""
-    with torch.autocast(job.model.device.type, torch.bfloat16, enabled=job.autocast and job.stack is None):
+    """Compute in bfloat16 where the weights are fp32 and the machine is faster with it."""
+    with torch.autocast(job.model.device.type, torch.bfloat16, enabled=job.autocast):
         yield

@@ -16,6 +16,7 @@ from tunesmith.models.fused.stack import Packed
 from tunesmith.models.sizes import depth_and_width
 from tunesmith.settings import TrainSettings
 from tunesmith.training.batches import Below, tokens_at_once
+from tunesmith.training.recorder import Recorder
 from tunesmith.training.teacher import Teacher
 
 
@@ -40,6 +41,7 @@ class Job:
     draw: Draw | None = None  # which examples stand in which epoch; None = each has all of them
     teacher: Teacher | None = None  # the base, to be held near to
     stack: Packed | None = None  # the model as fused layers, while the loop runs and the model allows it
+    recorder: Recorder | None = None  # of steps on a graphics card, where the model is there as fused layers
     below: Below | None = None  # what enters the lowest layer that learns, of the training examples
     below_validation: Below | None = None  # of the validation examples
 

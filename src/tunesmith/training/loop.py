@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -26,8 +26,9 @@ from tunesmith.training.computing import computing, ready
 from tunesmith.training.distilling import held_to_base
 from tunesmith.training.halving import fitting, halved, noticing
 from tunesmith.training.job import Job, Progress, tokens_per_batch, trainable
-from tunesmith.training.loss import loss_sum
+from tunesmith.training.loss import loss_sum, shifted
 from tunesmith.training.optimizer import make_optimizer, rate_at
+from tunesmith.training.recorder import Entering
 from tunesmith.training.resuming import load_best, resume, save, save_best, trim_log
 from tunesmith.training.stopping import stop_requests
 
@@ -136,7 +137,7 @@ def optimizer_step(
     """
     if not job.model.training:  # to ask costs nothing, to tell every layer does
         job.model.train()
-    if job.stack:
+    if job.stack and not job.recorder:
         job.stack.refresh()
     total = fitting(job, step, progress, lambda batches: gradients(job, batches))
     kl = held_to_base(job, progress.step) if job.teacher else None
@@ -168,17 +169,33 @@ def gradients(job: Job, step: Step) -> float:
     total = 0.0
     for indices in step:
         with noticing(indices):
+            if job.recorder:
+                total += recorded_gradients(job, indices, share=1 / targets, alone=len(step) == 1)
+                continue
             loss = batch_loss(job, job.train, indices, job.below) / targets
             loss.backward()
             total += loss.item()
     return total
 
 
+def recorded_gradients(job: Job, indices: Sequence[int], *, share: float, alone: bool) -> float:
+    """Add the gradients of a batch as a graphics card computes them; return its share of the step's loss."""
+    assert job.recorder is not None
+    stack, batch = job.recorder.stack, load_batch(job, job.train, indices)
+    assert batch.position_ids is not None
+    positions, labels = batch.position_ids[0], shifted(batch.labels)[0]
+    if job.below:
+        row = Entering(job.below.row(indices, 0), positions, labels, batch.lengths, first=stack.steady)
+    else:
+        row = Entering(stack.embed(batch.input_ids[0]), positions, labels, batch.lengths)
+    return job.recorder.add_gradients(row, share=share, alone=alone)
+
+
 def batch_loss(job: Job, examples: Sequence[Encoded], indices: Sequence[int], below: Below | None) -> Tensor:
     """Return the summed loss of some examples; ``below`` belongs to all of them."""
     batch = load_batch(job, examples, indices)
     known = below.row(indices, batch.shared) if below else None
-    with computing(job):
+    with nullcontext() if job.stack else computing(job):  # fused layers know what they compute in
         return loss_sum(job.model, batch, job.kind, stack=job.stack, below=known)
 
 

@@ -10,16 +10,17 @@ from tunesmith.models.fused.kernels import cross_entropy
 LOGITS_BYTES = 64_000_000  # of a chunk
 
 
-def head_loss(hidden: Tensor, head: nn.Parameter, labels: Tensor) -> Tensor:
+def head_loss(hidden: Tensor, head: nn.Parameter, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the summed negative log-likelihood in nats, as a scalar of at least float32.
 
     Args:
         hidden: (C, width) of the counted positions.
         head: (V, width).
         labels: (C,) int64.
+        weights: (C,) of the positions in the sum; None: all count once.
     """
     run: Any = _Head.apply
-    loss: Tensor = run(hidden, head if head.requires_grad else head.detach(), labels)
+    loss: Tensor = run(hidden, head if head.requires_grad else head.detach(), labels, weights)
     return loss
 
 
@@ -27,7 +28,7 @@ class _Head(torch.autograd.Function):
     """Hidden states to the summed loss, in chunks of rows; the gradient is taken on the way."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
         rows = max(1, LOGITS_BYTES // (head.shape[0] * hidden.element_size()))
         weight = head.detach().to(hidden.dtype)
         dx = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
@@ -36,7 +37,11 @@ class _Head(torch.autograd.Function):
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
             logits = torch.mm(hidden[part], weight.T)
-            total += cross_entropy(logits, labels[part]).sum()
+            losses = cross_entropy(logits, labels[part])
+            if weights is not None:
+                losses.mul_(weights[part])
+                logits.mul_(weights[part, None])
+            total += losses.sum()
             if dx is not None:
                 torch.mm(logits, weight, out=dx[part])
             if ctx.needs_input_grad[1]:  # as large as the head, so it does not begin as zeros
@@ -46,8 +51,8 @@ class _Head(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         dx, dw = ctx.found
         ctx.found = None
         scale = gradients[0]
-        return (None if dx is None else dx.mul_(scale), None if dw is None else dw.mul_(scale), None)
+        return (None if dx is None else dx.mul_(scale), None if dw is None else dw.mul_(scale), None, None)

@@ -42,6 +42,12 @@ class Stack:
         """Whether FlashAttention attends, as on a graphics card; then examples share nothing in a row."""
         return self.device.type != "cpu"
 
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What learns but embeddings that are not the head too."""
+        head = [self.head] if self.head.requires_grad else []
+        return [*all_parameters(self.layers), *self.norm.parameters, *head]
+
     def refresh(self) -> None:
         """Take over what an optimizer step has changed."""
         for projection in self.projections:
@@ -86,10 +92,23 @@ class Stack:
         """
         counted = (labels >= 0).nonzero().squeeze(1)
         row = Row(self._placed(segments), *self.angles(positions), counted)
-        first, x = (0, self.embed(ids)) if below is None else (self.steady, below)
+        if below is None:
+            return self.loss_of(self.embed(ids), row, labels[counted])
+        return self.loss_of(below, row, labels[counted], first=self.steady)
+
+    def loss_of(self, x: Tensor, row: Row, labels: Tensor, *, first: int = 0, weights: Tensor | None = None) -> Tensor:
+        """Return the summed negative log-likelihood in nats, as a float32 scalar.
+
+        Args:
+            x: (T, width) embeddings, or what enters the layer ``first``.
+            row: The batch.
+            labels: (C,) of its counted positions.
+            first: The layer that ``x`` enters.
+            weights: (C,) of the counted positions in the sum; None: all count once.
+        """
         run: Any = _Layers.apply
         hidden = run(x, self, row, first, *all_parameters(self.layers), *self.norm.parameters)
-        return head_loss(hidden, self.head, labels[counted])
+        return head_loss(hidden, self.head, labels, weights)
 
     def _placed(self, segments: Segments) -> Segments:
         """Return the examples of a row with what attention on a graphics card wants to know of them."""
