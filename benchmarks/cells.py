@@ -20,6 +20,7 @@ import yaml
 from abreast import CHILDREN, STOPPED, add_option, bring_back, explain, lend, lent, side_by_side
 from keeping import RESULTS, commit, keep, look_up
 
+from tunesmith.machine import device_name
 from tunesmith.recipe import ZERO_SHOT as BASE
 from tunesmith.registry import METHODS, resolve
 from tunesmith.rundir import RunDir, write_text
@@ -158,7 +159,7 @@ def minutes(began: float) -> float:
 
 def note(cell: Cell, found: dict[str, Any], took: float, options: argparse.Namespace) -> None:
     """Write down and say what came of a cell."""
-    found = {**found, "minutes": took, "commit": commit(), "date": time.strftime("%F")}
+    found = {**found, "minutes": took, "device": device_name(), "commit": commit(), "date": time.strftime("%F")}
     write_text(place(cell, options), json.dumps(found, indent=1) + "\n")
     said = found.get("why") or f"ROUGE-1 {found['scores']['rouge1']}, gain {found['gain'].get('rouge1', 'none')}"
     print(f"{cell.name}: {said}", file=sys.stderr, flush=True)

@@ -132,9 +132,21 @@ def row(found: dict[str, Any], name: str) -> list[str]:
         gain(found, name),
         f"{count(one['trainable'])}, {share(one['share'], 1)}",
         size(one["adapter_bytes"]),
-        duration(one["seconds"]["training"]),
+        duration(one["seconds"]["training"]) + elsewhere(found, one),
         size(max(one["peak_bytes"].values())),
     ]
+
+
+def devices(found: dict[str, Any]) -> list[str]:
+    """Return what the cells of a result were measured on, what most of them were measured on first."""
+    every = [one.get("device", found["device"]) for one in found["cells"].values()]
+    return sorted(set(every), key=lambda device: (-every.count(device), device))
+
+
+def elsewhere(found: dict[str, Any], one: dict[str, Any]) -> str:
+    """Return where a cell was measured, if that is not where most of them were."""
+    device = one.get("device", found["device"])
+    return "" if device == devices(found)[0] else f" (on {device})"
 
 
 def gain(found: dict[str, Any], name: str) -> str:
@@ -173,7 +185,7 @@ def measured_on(name: str, found: dict[str, Any]) -> str:
     return (
         f"SmolLM2-135M-Instruct on DialogSum, {most} dialogues to learn from, {epochs}, tested on {rows['test']} "
         f"({found['tested on']}); the base has {fixed(base['scores']['rouge1']['value'], 1)} ROUGE-1. In brackets are "
-        f"95 % intervals. {done} of {all_of_them} are measured, on {found['device']}, {found['date']}: "
+        f"95 % intervals. {done} of {all_of_them} are measured, on {devices(found)[0]}, {found['date']}: "
         f"[{name}.json](../benchmarks/results/{name}.json)."
     )
 

@@ -102,7 +102,8 @@ class Recorder:
 
     def _work(self, size: Size) -> Work:
         """Return what is done with a batch of a size: its share of the loss, and the gradients."""
-        stack, learned = self.stack, self.stack.parameters
+        stack = self.stack
+        learned = [weight.detach().requires_grad_() for weight in stack.parameters]
 
         def work(x: Tensor, *rest: Tensor) -> tuple[Tensor | None, ...]:
             positions, places, counted, labels, weights = rest
@@ -110,7 +111,7 @@ class Recorder:
             segments = Segments((), ends=Ends(places, size.tokens))
             row = Row(segments, *stack.angles(positions), counted)
             with torch.enable_grad():
-                loss = stack.loss_of(x, row, labels, first=size.first, weights=weights)
+                loss = stack.loss_of(x, row, labels, first=size.first, weights=weights, learned=learned)
             wanted = [x, *learned] if x.requires_grad else learned
             found = torch.autograd.grad(loss, wanted, allow_unused=True)
             return (loss.detach(), *(found if x.requires_grad else (None, *found)))

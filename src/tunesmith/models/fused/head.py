@@ -3,14 +3,14 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tunesmith.models.fused.kernels import cross_entropy
 
 LOGITS_BYTES = 64_000_000  # of a chunk
 
 
-def head_loss(hidden: Tensor, head: nn.Parameter, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def head_loss(hidden: Tensor, head: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the summed negative log-likelihood in nats, as a scalar of at least float32.
 
     Args:

@@ -1,5 +1,6 @@
 """A whole causal model as fused layers, and the loss of a batch; T5 is in ``encoder_decoder.py``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,7 +97,10 @@ class Stack:
             return self.loss_of(self.embed(ids), row, labels[counted])
         return self.loss_of(below, row, labels[counted], first=self.steady)
 
-    def loss_of(self, x: Tensor, row: Row, labels: Tensor, *, first: int = 0, weights: Tensor | None = None) -> Tensor:
+    def loss_of(
+        self, x: Tensor, row: Row, labels: Tensor, *, first: int = 0, weights: Tensor | None = None,
+        learned: Sequence[Tensor] | None = None,
+    ) -> Tensor:  # fmt: skip
         """Return the summed negative log-likelihood in nats, as a float32 scalar.
 
         Args:
@@ -105,10 +109,13 @@ class Stack:
             labels: (C,) of its counted positions.
             first: The layer that ``x`` enters.
             weights: (C,) of the counted positions in the sum; None: all count once.
+            learned: What autograd is to take ``parameters`` for, the same values in the same memory.
         """
+        layers = [*all_parameters(self.layers), *self.norm.parameters]
+        learned = learned or self.parameters
+        head = learned[len(layers)] if self.head.requires_grad else self.head
         run: Any = _Layers.apply
-        hidden = run(x, self, row, first, *all_parameters(self.layers), *self.norm.parameters)
-        return head_loss(hidden, self.head, labels, weights)
+        return head_loss(run(x, self, row, first, *learned[: len(layers)]), head, labels, weights)
 
     def _placed(self, segments: Segments) -> Segments:
         """Return the examples of a row with what attention on a graphics card wants to know of them."""
