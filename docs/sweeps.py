@@ -14,6 +14,13 @@ Table = Callable[[Sequence[str], Iterator[Sequence[str]]], str]
 
 COSTS = ("learns", "on disk", "training", "highest memory")
 SCORES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
+NEARLY = 0.9  # of the largest gain
+STEPPED = {"rank": ("rank",), "prompt_length": ("tokens",), "examples": ("lora", "lora-long", "full")}
+"""Name of a result -> beginnings of the names of candidates that differ in one number."""
+WORDS = {
+    "rank": "the ranks", "tokens": "the numbers of virtual tokens", "lora": "the numbers of examples for LoRA",
+    "lora-long": "those for LoRA with as many steps as with 600", "full": "those for full tuning",
+}  # fmt: skip
 SERIES = {"lora": "LoRA", "lora-long": "LoRA, as many steps as with 600", "full": "full tuning"}
 
 
@@ -42,7 +49,8 @@ def of_method(table: Table, method: str) -> str:
         return unmeasured("methods")
     names = [name for name, candidate in found["candidates"].items() if candidate["method"] == method]
     shown = table(header(), (row(found, name) for name in names))
-    return "\n\n".join(filter(None, (shown, together(found, names)))) if names else unmeasured("methods")
+    said = " ".join(filter(None, (together(found, names), beside_lora(found, method))))
+    return "\n\n".join(filter(None, (shown, said))) if names else unmeasured("methods")
 
 
 def whole(table: Table, name: str, *, by_gain: bool = False) -> str:
@@ -52,7 +60,8 @@ def whole(table: Table, name: str, *, by_gain: bool = False) -> str:
         return unmeasured(name)
     names = sorted(found["candidates"], key=lambda one: place(found, one, by_gain=by_gain))
     said = " ".join(filter(None, (measured_on(name, found), together(found, names))))
-    return f"{said}\n\n{table(header(), (row(found, one) for one in names))}"
+    rows = table(header(), (row(found, one) for one in names))
+    return "\n\n".join(filter(None, (said, rows, *(enough(found, kind) for kind in STEPPED.get(name, ())))))
 
 
 def curve(table: Table) -> str:
@@ -62,7 +71,9 @@ def curve(table: Table) -> str:
         return unmeasured("examples")
     numbers = sorted({int(name.rpartition("-")[2]) for name in found["candidates"]})
     rows = ([str(n), *(gain(found, f"{one}-{n}") for one in SERIES)] for n in numbers)
-    return f"{measured_on('examples', found)}\n\n{table(('examples', *SERIES.values()), rows)}"
+    said = " ".join(filter(None, (enough(found, kind) for kind in STEPPED["examples"])))
+    shown = (measured_on("examples", found), table(("examples", *SERIES.values()), rows), said)
+    return "\n\n".join(filter(None, shown))
 
 
 def held_out(table: Table) -> str:
@@ -104,6 +115,32 @@ def place(found: dict[str, Any], name: str, *, by_gain: bool) -> tuple[Any, ...]
     kind, _, number = name.partition("-")
     kinds = [one.partition("-")[0] for one in found["candidates"]]
     return kinds.index(kind), float(number) if re.match(r"\d", number) else 0.0
+
+
+def enough(found: dict[str, Any], kind: str) -> str:
+    """Return the smallest of candidates that differ in a number, such as a rank, that gains nearly as much as the best.
+
+    Args:
+        found: A result.
+        kind: What their names begin with, before the number.
+    """
+    names = [name for name in found["candidates"] if name.rpartition("-")[0] == kind]
+    if not names or any(name not in found["cells"] for name in names):
+        return ""
+    gains = {int(name.rpartition("-")[2]): found["cells"][name]["gain"]["rouge1"]["value"] for name in names}
+    best = max(gains, key=lambda number: gains[number])
+    smallest = min(number for number, value in gains.items() if value >= NEARLY * gains[best])
+    nearly = f"{100 * NEARLY:.0f} % of the largest gain, which {best} has"
+    return f"Of {WORDS[kind]}, {smallest} is the smallest with at least {nearly}."
+
+
+def beside_lora(found: dict[str, Any], method: str) -> str:
+    """Return how much of LoRA's gain a method has, of those that learn far fewer weights."""
+    one, lora = found["cells"].get(method), found["cells"].get("lora")
+    if not one or not lora or method == "lora" or one["trainable"] > lora["trainable"] / 10:
+        return ""
+    part = one["gain"]["rouge1"]["value"] / lora["gain"]["rouge1"]["value"]
+    return f"That is {100 * part:.0f} % of LoRA's gain."
 
 
 def together(found: dict[str, Any], names: Sequence[str]) -> str:

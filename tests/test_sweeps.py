@@ -119,6 +119,39 @@ def test_ranks_and_lengths_stand_in_the_order_of_their_numbers(sweeps: Any, tmp_
     ]  # fmt: skip
 
 
+def gaining(value: float, **changes: Any) -> dict[str, Any]:
+    return cell(gain={"rouge1": {"value": value, "low": value - 1, "high": value + 1}}, **changes)
+
+
+def test_the_smallest_number_that_nearly_does_is_told_once_all_are_measured(sweeps: Any, tmp_path: Path) -> None:
+    gains = {1: 15.1, 2: 16.9, 4: 18.3, 64: 17.4}
+    known = {"zero-shot": cell(gain={}), **{f"rank-{rank}": gaining(value) for rank, value in gains.items()}}
+    candidates = {f"rank-{rank}": {"method": "lora", "rank": rank} for rank in gains}
+    write(tmp_path, "rank", candidates, cells=known)
+    said = "Of the ranks, 2 is the smallest with at least 90 % of the largest gain, which 4 has."
+    assert lines(sweeps, "measured-ranks")[-2:] == ["", said]
+    write(tmp_path, "rank", {**candidates, "rank-8": {"method": "lora", "rank": 8}}, cells=known)
+    assert said not in lines(sweeps, "measured-ranks")
+
+
+def test_a_method_that_learns_far_fewer_weights_is_set_beside_lora(sweeps: Any, tmp_path: Path) -> None:
+    known = {"lora": gaining(20.0), "soft-prompt": gaining(16.0, trainable=11520), "full": gaining(22.0)}
+    candidates = {name: {"method": name} for name in known}
+    write(tmp_path, "methods", candidates, cells={"zero-shot": cell(gain={}), **known})
+    assert lines(sweeps, "measured-soft-prompt")[-1] == "That is 80 % of LoRA's gain."
+    assert "of LoRA's gain" not in lines(sweeps, "measured-full")[-1]
+
+
+def test_a_cell_that_was_measured_elsewhere_says_where(sweeps: Any, tmp_path: Path) -> None:
+    known = {"lora": cell(device="a card"), "ia3": cell(device="a card"), "full": cell(device="a processor")}
+    candidates = {name: {"method": name} for name in known}
+    write(tmp_path, "methods", candidates, cells={"zero-shot": cell(gain={}, device="a card"), **known})
+    said, *_ = lines(sweeps, "measured-methods")
+    assert "measured, on a card," in said
+    assert "28 min 41 s (on a processor)" in lines(sweeps, "measured-full")[1]
+    assert "(on" not in lines(sweeps, "measured-lora")[1]
+
+
 def test_the_learning_curve_has_a_line_for_each_number_of_examples(sweeps: Any, tmp_path: Path) -> None:
     names = ("lora-50", "lora-long-50", "full-50", "lora-600", "full-600")
     known = {"zero-shot": cell(gain={}), "lora-600": cell(rows={"train": 600, "validation": 0, "test": 200})}
