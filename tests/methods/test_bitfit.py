@@ -44,6 +44,20 @@ def test_saved_biases_fit_the_base(tmp_path: Path) -> None:
     assert not torch.equal(again(ids).logits, with_biases()(ids).logits)
 
 
+def test_merged_it_says_the_same_and_is_a_plain_model(tmp_path: Path) -> None:
+    ids = torch.tensor([[5, 6, 7, 8]])
+    attached = bitfit.attach(Settings(), with_biases(), "causal")
+    with torch.no_grad():
+        for weight in attached.parameters():
+            if weight.requires_grad:
+                weight.normal_()
+    bitfit.save(attached, tmp_path)
+    merged, plain = bitfit.merge(bitfit.load(with_biases(), tmp_path)), with_biases()
+    assert type(merged) is type(plain)
+    assert merged.state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(merged(ids).logits, attached(ids).logits, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(("kind", "name"), [("causal", "LlamaForCausalLM"), ("seq2seq", "T5ForConditionalGeneration")])
 def test_a_model_without_biases_is_refused_with_what_to_take_instead(
     kind: str, name: str, request: pytest.FixtureRequest
