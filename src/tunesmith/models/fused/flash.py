@@ -5,10 +5,13 @@ torch brings the kernels. They take float16 and bfloat16, and grouped queries as
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from tunesmith.progress import say
 
 _forward = torch.ops.aten._flash_attention_forward
 _backward = torch.ops.aten._flash_attention_backward
@@ -21,7 +24,28 @@ def takes_flash(device: torch.device, dtype: torch.dtype, size: int) -> bool:
     if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
         return False
     fits = size <= LARGEST and size % MULTIPLE == 0
-    return fits and torch.cuda.get_device_capability(device) >= AMPERE
+    return fits and torch.cuda.get_device_capability(device) >= AMPERE and _works(device, dtype, size)
+
+
+@cache
+def _works(device: torch.device, dtype: torch.dtype, size: int) -> bool:
+    """Tell whether torch's kernels are there and take what is given to them here; where they do not, say so once."""
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            _try(device, dtype, size)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+        say(f"without FlashAttention, which is slower: torch says {str(error).splitlines()[0]}")
+        return False
+    return True
+
+
+def _try(device: torch.device, dtype: torch.dtype, size: int) -> None:
+    ends = ends_of((2, 1), device)
+    q, k, v = (torch.zeros(3, heads, size, device=device, dtype=dtype) for heads in (2, 1, 1))
+    answer, kept = flash(q, k, v, ends, scale=1.0)
+    flash_backward(answer, (q, k, v), answer, kept, ends, scale=1.0)
+    filled = Filled(ends.places, ends.places.diff(), 2)
+    flash_remember(q, (k.transpose(0, 1), v.transpose(0, 1)), ends, filled, scale=1.0)
 
 
 @dataclass(frozen=True, slots=True)
