@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from small_run import chats
+from steadied import steady
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "forgetting.py"
@@ -77,18 +78,7 @@ def test_with_a_tiny_model_it_measures_every_cell_and_redoes_none(tmp_path: Path
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
 
 
-MEASURED = {"started", "seconds", "seconds_per_answer", "peak_bytes", "plan"}
-
-
 def report_of(out: Path) -> list[Any]:
     """Both reports without times and memory, which differ from run to run."""
     files = (out / name / "report.json" for name in ("one-task", "five-tasks"))
     return [steady(json.loads(file.read_text(encoding="utf-8"))) for file in files]
-
-
-def steady(value: Any, key: str = "") -> Any:
-    if key == "finished":
-        return set(value)
-    if isinstance(value, dict):
-        return {name: steady(one, name) for name, one in value.items() if name not in MEASURED}
-    return [steady(one) for one in value] if isinstance(value, list) else value

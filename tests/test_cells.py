@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pages import ROOT
 from small_run import chats
+from steadied import MEASURED, steady
 
 from tunesmith.errors import UserError
 from tunesmith.pipeline import run
@@ -148,19 +149,10 @@ def shared_files(out: Path) -> dict[str, Any]:
     weights = {
         str(path.relative_to(out)): path.read_bytes() for path in out.glob("run*/candidates/*/adapter/*.safetensors")
     }
-    return {"reports": {name: steady(report) for name, report in reports.items()}, "weights": weights}
+    return {"reports": {name: steady(report, without=MORE) for name, report in reports.items()}, "weights": weights}
 
 
-MEASURED = {"started", "seconds", "seconds_per_answer", "peak_bytes", "plan", "minutes", "at once", "tokens_per_second"}
-
-
-def steady(value: Any, key: str = "") -> Any:
-    """The same without what differs from run to run."""
-    if key == "finished":
-        return set(value)
-    if isinstance(value, dict):
-        return {name: steady(one, name) for name, one in value.items() if name not in MEASURED}
-    return [steady(one) for one in value] if isinstance(value, list) else value
+MORE = MEASURED | {"minutes", "at once", "tokens_per_second"}
 
 
 def test_side_by_side_finds_what_one_by_one_finds_and_leaves_the_same_folders(
@@ -178,7 +170,7 @@ def test_side_by_side_finds_what_one_by_one_finds_and_leaves_the_same_folders(
     assert {name: cell.get("at once") for name, cell in result["cells"].items()} == {
         "zero-shot": None, "low": 2, "all": 2, "few": 2,
     }  # fmt: skip
-    assert steady(result) == steady(alone)
+    assert steady(result, without=MORE) == steady(alone, without=MORE)
     assert shared_files(out) == shared_files(before)
     assert len(shared_files(out)["weights"]) >= 2
     names = [one["name"] for one in shared_files(out)["reports"]["run"]["candidates"]]

@@ -11,6 +11,7 @@ import flashing
 import pytest
 import torch
 from torch import Tensor
+from ways import moved
 
 from tunesmith.data.encode import Encoded
 from tunesmith.inference.decode import decode
@@ -20,11 +21,11 @@ from tunesmith.methods import full, lora
 from tunesmith.models.attention import NAME, attending
 from tunesmith.models.fused.flash import Ends, Filled, attend_apart, ends_of, flash_remember
 from tunesmith.models.fused.packing import fused
-from tunesmith.models.load import load
+from tunesmith.models.load import load, plain
 from tunesmith.settings import TrainSettings
 from tunesmith.training.batches import make_batch
 from tunesmith.training.computing import ready
-from tunesmith.training.job import Job, Progress, plain
+from tunesmith.training.job import Job, Progress
 from tunesmith.training.loop import optimizer_step
 from tunesmith.training.loss import loss_sum
 from tunesmith.training.optimizer import make_optimizer
@@ -94,11 +95,7 @@ def examples() -> list[Encoded]:
 @pytest.mark.parametrize("way", WAYS)
 def test_in_bfloat16_the_gradient_points_where_that_of_float32_does(way: str, tiny_causal: Path) -> None:
     torch.manual_seed(0)
-    model = WAYS[way](load(tiny_causal).model)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(0, 0.1)
+    model = moved(WAYS[way](load(tiny_causal).model))
     batch = make_batch(examples(), kind="causal", pad_id=0, device=compute_device())
     with attending(plain(model), NAME):
         expected = learned(model, loss_sum(model, batch, "causal"))

@@ -34,6 +34,18 @@ BY_KIND: dict[tuple[str, str], dict[str, Any]] = {
 """Case and architecture -> what the recipe says otherwise."""
 
 
+def moved(model: Any) -> Any:
+    """Make B of LoRA something, so that its gradient is not that of a layer that does nothing."""
+    import torch
+
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0, 0.1)
+    return model
+
+
 def candidate(case: str, kind: str) -> dict[str, Any]:
     """What a recipe says of a case on an architecture."""
     return {**CASES[case], **BY_KIND.get((case, kind), {})}

@@ -6,7 +6,6 @@ import torch
 
 from tunesmith.errors import ResourceError
 from tunesmith.inference import decode as decoding
-from tunesmith.inference import fused_reading
 from tunesmith.inference.decode import decode
 from tunesmith.inference.reading import Pace, shared_prefix
 from tunesmith.models.load import Loaded, load
@@ -36,7 +35,7 @@ def layers(request, monkeypatch):
         monkeypatch.setattr(decoding, "fused", lambda model, dtype: nullcontext())
     if request.param == "a card's":
         flashing.stand_in(monkeypatch)
-        monkeypatch.setattr(fused_reading, "pace", lambda device, slots: Pace(8192, max(1, slots // 2)))
+        monkeypatch.setattr(decoding, "pace", lambda device, slots: Pace(8192, max(1, slots // 2)))
     return request.param
 
 

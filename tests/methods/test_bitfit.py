@@ -9,6 +9,8 @@ from tunesmith.methods import bitfit
 from tunesmith.methods.bitfit import Settings
 from tunesmith.models.load import skeleton
 
+IDS = torch.tensor([[5, 6, 7, 8]])
+
 
 def with_biases() -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -31,31 +33,30 @@ def test_all_biases_learn_and_nothing_else() -> None:
     assert all("bias" in name.split(".") for name in learning)
 
 
-def test_saved_biases_fit_the_base(tmp_path: Path) -> None:
-    ids = torch.tensor([[5, 6, 7, 8]])
+def learned(folder: Path) -> Any:
+    """Return a model whose biases have changed; they are saved."""
     attached = bitfit.attach(Settings(), with_biases(), "causal")
     with torch.no_grad():
         for weight in attached.parameters():
             if weight.requires_grad:
                 weight.normal_()
-    bitfit.save(attached, tmp_path)
+    bitfit.save(attached, folder)
+    return attached
+
+
+def test_saved_biases_fit_the_base(tmp_path: Path) -> None:
+    attached = learned(tmp_path)
     again = bitfit.load(with_biases(), tmp_path)
-    assert torch.equal(again(ids).logits, attached(ids).logits)
-    assert not torch.equal(again(ids).logits, with_biases()(ids).logits)
+    assert torch.equal(again(IDS).logits, attached(IDS).logits)
+    assert not torch.equal(again(IDS).logits, with_biases()(IDS).logits)
 
 
 def test_merged_it_says_the_same_and_is_a_plain_model(tmp_path: Path) -> None:
-    ids = torch.tensor([[5, 6, 7, 8]])
-    attached = bitfit.attach(Settings(), with_biases(), "causal")
-    with torch.no_grad():
-        for weight in attached.parameters():
-            if weight.requires_grad:
-                weight.normal_()
-    bitfit.save(attached, tmp_path)
+    attached = learned(tmp_path)
     merged, plain = bitfit.merge(bitfit.load(with_biases(), tmp_path)), with_biases()
     assert type(merged) is type(plain)
     assert merged.state_dict().keys() == plain.state_dict().keys()
-    torch.testing.assert_close(merged(ids).logits, attached(ids).logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(merged(IDS).logits, attached(IDS).logits, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("causal", "LlamaForCausalLM"), ("seq2seq", "T5ForConditionalGeneration")])

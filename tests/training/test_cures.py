@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import ways
 from torch import Tensor
 from workshop import FULL, LORA, examples, ingredients, read_log, recipe
 
@@ -28,19 +29,10 @@ from tunesmith.training.tune import Ingredients, make_ready, tune
 
 METHODS_OF_BOTH = pytest.mark.parametrize("method", [LORA, FULL], ids=["lora", "full"])
 OTHERS: dict[str, dict[str, Any]] = {  # but for bitfit, since the tiny models have no biases
-    "last-layers": {"method": "last-layers", "layers": 1},
-    "modules": {"method": "modules", "patterns": ["*norm*"]},
-    "norms": {"method": "norms"},
-    "embeddings": {"method": "embeddings"},
-    "head": {"method": "head"},
-    "sparse": {"method": "sparse", "share": 0.01, "examples": 4},
-    "qlora": {"method": "qlora", "rank": 4},
-    "soft-prompt": {"method": "soft-prompt", "tokens": 4, "init": "vocab"},
-    "p-tuning": {"method": "p-tuning", "tokens": 4, "width": 8},
-    "prefix": {"method": "prefix", "tokens": 4, "init": "random"},
-    "ia3": {"method": "ia3"},
-    "bottleneck": {"method": "bottleneck", "width": 8},
-}
+    name: ways.CASES[name]
+    for name in ("last-layers", "norms", "embeddings", "head", "sparse", "qlora", "soft-prompt", "p-tuning", "prefix",
+                 "ia3", "bottleneck")
+} | {"modules": {"method": "modules", "patterns": ["*norm*"]}}  # fmt: skip
 NO_AVERAGE = {"soft-prompt", "p-tuning", "prefix", "bottleneck"}
 
 

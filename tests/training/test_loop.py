@@ -9,10 +9,11 @@ from torch import Tensor
 from workshop import FULL, LORA, ingredients, make_job, read_log, recipe
 
 from tunesmith.models.attention import NAME
+from tunesmith.models.load import plain
 from tunesmith.training import loop
 from tunesmith.training.batches import IGNORED, make_batch
 from tunesmith.training.computing import attention
-from tunesmith.training.job import Job, plain, trainable
+from tunesmith.training.job import Job, trainable
 from tunesmith.training.loop import optimizer_step, plan_steps, train
 from tunesmith.training.loss import decoder_inputs
 from tunesmith.training.optimizer import make_optimizer, rate_at

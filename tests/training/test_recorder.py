@@ -8,6 +8,7 @@ import pytest
 import torch
 from flashing import stand_in
 from torch import Tensor
+from ways import moved
 
 from tunesmith.data.encode import Encoded
 from tunesmith.methods import full, lora, soft_prompt
@@ -36,11 +37,7 @@ def only(model: Any, part: str) -> Any:
 
 def job_of(way: str, folder: Path, tmp_path: Path) -> Job:
     torch.manual_seed(0)
-    model = WAYS[way](load(folder).model)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(0, 0.1)
+    model = moved(WAYS[way](load(folder).model))
     draw = torch.Generator().manual_seed(1)
     virtual = next(iter(getattr(model.get_input_embeddings(), "virtual", {"": ()}).values()))
     examples = []

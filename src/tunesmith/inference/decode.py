@@ -16,7 +16,7 @@ from tunesmith.errors import ResourceError
 from tunesmith.inference.encoded import EncodedReader
 from tunesmith.inference.fused_reading import CardReader, FusedReader
 from tunesmith.inference.memory import NAME
-from tunesmith.inference.reading import ModelReader, Prompt, Reader
+from tunesmith.inference.reading import ModelReader, Prompt, Reader, pace
 from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import attending
 from tunesmith.models.fused.encoder_decoder import EncoderDecoder
@@ -169,11 +169,11 @@ class _Desk:
 
     def _fill(self) -> None:
         """Read waiting prompts into free slots; with none waiting, let go of slots that only take time."""
-        pace = self.reader.pace
+        now = pace(self.reader.device, self.reader.slots)
         free = [slot for slot, owner in enumerate(self.owner) if owner is None]
-        while self.waiting and len(free) >= pace.free:
+        while self.waiting and len(free) >= now.free:
             reading: list[tuple[int, list[int]]] = []
-            while self.waiting and free and sum(len(tokens) for _, tokens in reading) < pace.tokens:
+            while self.waiting and free and sum(len(tokens) for _, tokens in reading) < now.tokens:
                 slot, prompt = free.pop(0), self.waiting.pop()
                 self.owner[slot] = prompt
                 reading.append((slot, list(self.prompts[prompt][self.reader.prefix :])))

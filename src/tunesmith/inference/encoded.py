@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tunesmith.inference.reading import Pace, Prompt, Reading
+from tunesmith.inference.reading import Prompt, Reading
 from tunesmith.models.fused.biased import Dropout, make_bias, spans
 from tunesmith.models.fused.encoder_decoder import Block, EncoderDecoder
 from tunesmith.models.fused.kernels import product
@@ -43,9 +43,9 @@ class EncodedReader:
         self.bias = make_bias(stack.decoder.first, room, causal=True, dtype=stack.dtype).matrix  # (H, room, room)
 
     @property
-    def pace(self) -> Pace:
-        """See ``Reader``: fused layers of an encoder-decoder are for the processor."""
-        return Pace()
+    def device(self) -> torch.device:
+        """See ``Reader``."""
+        return self.stack.device
 
     def start(self, prompt: Sequence[int]) -> int:
         """See ``Reader``: an answer follows the token that it starts from."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tunesmith.inference.reading import Causal, Pace, Reading, pace, row_of
+from tunesmith.inference.reading import Causal, Reading, row_of
 from tunesmith.models.fused.flash import Ends, Filled, ends_of, flash_remember
 from tunesmith.models.fused.kernels import product, remember, rotate, swiglu
 from tunesmith.models.fused.layer import Layer
@@ -42,11 +42,6 @@ class FusedReader(Causal):
     def slots(self) -> int:
         """See ``Reader``."""
         return len(self.starts)
-
-    @property
-    def pace(self) -> Pace:
-        """See ``Reader``."""
-        return pace(self.device, self.slots)
 
     def share_prefix(self, tokens: int) -> None:
         """See ``Causal``."""

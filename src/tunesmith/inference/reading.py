@@ -54,8 +54,8 @@ class Reader(Protocol):
         """Positions at the start of every slot that all prompts share."""
 
     @property
-    def pace(self) -> Pace:
-        """When prompts are read, and how many of them."""
+    def device(self) -> torch.device:
+        """Where it computes."""
 
     def start(self, prompt: Sequence[int]) -> int:
         """Return where in its slot the first token of an answer stands."""
@@ -121,9 +121,10 @@ class ModelReader(Causal):
         return self.memory.slots
 
     @property
-    def pace(self) -> Pace:
+    def device(self) -> torch.device:
         """See ``Reader``."""
-        return pace(self.model.device, self.slots)
+        found: torch.device = self.model.device
+        return found
 
     @property
     def prefix(self) -> int:

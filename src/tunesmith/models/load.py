@@ -192,6 +192,11 @@ def _heads_differ(folder: Path) -> bool:
     return len(found) == 2 and not bool((found["head"] == found["words"]).all())
 
 
+def plain(model: Any) -> Any:
+    """Return the transformers model inside a peft wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def load_tokenizer(folder: Path) -> tuple[Any, Kind]:
     """Load the tokenizer of a model folder, and tell from its config which kind of model it is."""
     from transformers import AutoConfig, AutoTokenizer

@@ -10,7 +10,8 @@ import torch
 from tunesmith.models.attention import NAME, attending, takes_ragged
 from tunesmith.models.fused.packing import fused
 from tunesmith.models.fused.stack import Stack
-from tunesmith.training.job import Job, plain
+from tunesmith.models.load import plain
+from tunesmith.training.job import Job
 from tunesmith.training.recorder import Recorder
 
 

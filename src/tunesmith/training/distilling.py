@@ -4,10 +4,11 @@ import torch
 
 from tunesmith.errors import ResourceError
 from tunesmith.models.attention import takes_ragged
+from tunesmith.models.load import plain
 from tunesmith.training.batches import IGNORED, make_batch
 from tunesmith.training.computing import computing
 from tunesmith.training.halving import TooLarge, noticing
-from tunesmith.training.job import Job, plain
+from tunesmith.training.job import Job
 from tunesmith.training.loss import counted_logits
 from tunesmith.training.teacher import divergence, drawn
 

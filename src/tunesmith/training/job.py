@@ -13,6 +13,7 @@ from tunesmith.data.encode import Encoded
 from tunesmith.data.mixture import Draw
 from tunesmith.models.attention import takes_ragged
 from tunesmith.models.fused.stack import Packed
+from tunesmith.models.load import plain
 from tunesmith.models.sizes import depth_and_width
 from tunesmith.settings import TrainSettings
 from tunesmith.training.batches import Below, tokens_at_once
@@ -61,11 +62,6 @@ class Progress:
     losses: list[float] = field(default_factory=list)  # of every step
     stopped: str = "finished"
     limit: int = 0  # tokens in memory at once, where memory has run out before; 0 = as the settings say
-
-
-def plain(model: Any) -> Any:
-    """Return the transformers model inside a peft wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def tokens_per_batch(job: Job) -> int:

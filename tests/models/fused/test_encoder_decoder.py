@@ -14,9 +14,8 @@ from tunesmith.methods import full, lora
 from tunesmith.models.fused.biased import Dropout
 from tunesmith.models.fused.encoder_decoder import EncoderDecoder
 from tunesmith.models.fused.packing import fused, read_fused
-from tunesmith.models.load import load
+from tunesmith.models.load import load, plain
 from tunesmith.training.batches import make_batch
-from tunesmith.training.job import plain
 from tunesmith.training.loss import loss_sum
 
 WAYS: dict[str, Callable[[Any], Any]] = {

@@ -8,6 +8,7 @@ import pytest
 import torch
 from flashing import stand_in
 from torch import Tensor
+from ways import moved
 
 from tunesmith.data.encode import Encoded
 from tunesmith.methods import full, lora
@@ -16,9 +17,8 @@ from tunesmith.models.fused import packing
 from tunesmith.models.fused.packing import fused, keep_fused
 from tunesmith.models.fused.ragged import Segments
 from tunesmith.models.fused.stack import Stack, read_stack
-from tunesmith.models.load import load
+from tunesmith.models.load import load, plain
 from tunesmith.training.batches import make_batch
-from tunesmith.training.job import plain
 from tunesmith.training.loss import loss_sum
 
 WAYS: dict[str, Callable[[Any], Any]] = {
@@ -52,16 +52,6 @@ def learned(model: Any, loss: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
     loss.backward()
     return {name: weight.grad.double().clone() for name, weight in model.named_parameters() if weight.grad is not None}
-
-
-def moved(model: Any) -> Any:
-    """Make B of LoRA something, so that its gradient is not that of a layer that does nothing."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(0, 0.1)
-    return model
 
 
 def both(model: Any, dtype: torch.dtype, *, share: bool) -> tuple[list[float], list[dict[str, Tensor]]]:

@@ -15,6 +15,7 @@ from tunesmith.models.fused.flash import takes_flash
 from tunesmith.models.fused.projection import same_weights
 from tunesmith.models.fused.stack import Packed, hooked, read_stack
 from tunesmith.models.fused.t5_reading import read_encoder_decoder
+from tunesmith.models.load import plain
 
 MARK = "_tunesmith_stack"  # where a packed model keeps its stack
 
@@ -26,7 +27,7 @@ def read_fused(model: Any, *, dtype: torch.dtype) -> Packed | None:
 
 def takes_fused(model: Any) -> bool:
     """Tell whether fused layers can take a model, or could take one without weights once it has some."""
-    model = _unwrapped(model)
+    model = plain(model)
     if model.device.type == "meta":
         return _read(model, fastest_dtype(), compute_device()) is not None
     return _read(model, model.dtype, model.device) is not None
@@ -51,7 +52,7 @@ def fused(model: Any, *, dtype: torch.dtype) -> Iterator[Packed | None]:
 
     Inside, the model itself computes what it did; its layers look at parts of the packed matrices.
     """
-    model = _unwrapped(model)
+    model = plain(model)
     if found := _packed_already(model, dtype):
         yield found
         return
@@ -67,7 +68,7 @@ def fused(model: Any, *, dtype: torch.dtype) -> Iterator[Packed | None]:
 
 def keep_fused(model: Any, *, dtype: torch.dtype) -> Packed | None:
     """Pack a model's weights for good, as for one that will only answer; later ``fused`` blocks find them packed."""
-    model = _unwrapped(model)
+    model = plain(model)
     if found := _packed_already(model, dtype):
         return found
     stack = read_fused(model, dtype=dtype)
@@ -77,11 +78,6 @@ def keep_fused(model: Any, *, dtype: torch.dtype) -> Packed | None:
             projection.pack(*release)
         setattr(model, MARK, stack)
     return stack
-
-
-def _unwrapped(model: Any) -> Any:
-    """Return the transformers model inside a peft wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _packed_already(model: Any, dtype: torch.dtype) -> Packed | None:

@@ -45,7 +45,7 @@ class Stack:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """What learns but embeddings that are not the head too."""
+        """What learns but embeddings; a head that learns comes last."""
         head = [self.head] if self.head.requires_grad else []
         return [*all_parameters(self.layers), *self.norm.parameters, *head]
 
@@ -61,7 +61,9 @@ class Stack:
 
     def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosine and sine of the rotation at each position, (T, D / 2) float32."""
-        cosine, sine = self.model.model.rotary_emb(torch.empty(0, device=self.device), positions[None])
+        cosine, sine = self.model.model.rotary_emb(
+            torch.empty(0, dtype=torch.float32, device=self.device), positions[None]
+        )
         half = cosine.shape[-1] // 2
         return cosine[0, :, :half].contiguous(), sine[0, :, :half].contiguous()
 
@@ -111,11 +113,10 @@ class Stack:
             weights: (C,) of the counted positions in the sum; None: all count once.
             learned: What autograd is to take ``parameters`` for, the same values in the same memory.
         """
-        layers = [*all_parameters(self.layers), *self.norm.parameters]
-        learned = learned or self.parameters
-        head = learned[len(layers)] if self.head.requires_grad else self.head
+        learned = self.parameters if learned is None else learned
+        inner, head = (learned[:-1], learned[-1]) if self.head.requires_grad else (learned, self.head)
         run: Any = _Layers.apply
-        return head_loss(run(x, self, row, first, *learned[: len(layers)]), head, labels, weights)
+        return head_loss(run(x, self, row, first, *inner), head, labels, weights)
 
     def _placed(self, segments: Segments) -> Segments:
         """Return the examples of a row with what attention on a graphics card wants to know of them."""
