@@ -38,6 +38,7 @@ def parts(table: Table) -> dict[str, Callable[[], str]]:
     made["measured-lengths"] = lambda: whole(table, "prompt_length")
     made["measured-ranks"] = lambda: whole(table, "rank")
     made["measured-examples"] = lambda: curve(table)
+    made["measured-rates"] = lambda: by_rate(table)
     made["measured-tasks"] = lambda: held_out(table)
     return made
 
@@ -74,6 +75,45 @@ def curve(table: Table) -> str:
     said = " ".join(filter(None, (enough(found, kind) for kind in STEPPED["examples"])))
     shown = (measured_on("examples", found), table(("examples", *SERIES.values()), rows), said)
     return "\n\n".join(filter(None, shown))
+
+
+def by_rate(table: Table) -> str:
+    """Return the validation loss of each candidate, a column for each learning rate, the lowest one bold."""
+    found = read("rates")
+    if not found:
+        return unmeasured("rates")
+    tried = losses_by_rate(found)
+    rates = sorted({rate for losses in tried.values() for rate in losses})
+    rows = ([f"`{told}`", *(loss_at(losses, rate) for rate in rates)] for told, losses in tried.items())
+    most = max(one["rows"]["train"] for one in found["cells"].values())
+    said = (
+        f"SmolLM2-135M-Instruct on {most} dialogues of DialogSum; the lowest loss, in nats per target token, that "
+        f"training with each rate came to on {found['cells']['zero-shot']['rows']['validation']} others, which are not "
+        f"those that anything is tested on. On {devices(found)[0]}, {found['date']}: "
+        "[rates.json](../benchmarks/results/rates.json)."
+    )
+    return f"{said}\n\n{table(('candidate', *(f'{rate:g}' for rate in rates)), rows)}"
+
+
+def losses_by_rate(found: dict[str, Any]) -> dict[str, dict[float, float | None]]:
+    """Return candidate without its rate, as YAML -> rate -> validation loss; None is not measured yet."""
+    tried: dict[str, dict[float, float | None]] = {}
+    for name, settings in found["candidates"].items():
+        told = flow({key: value for key, value in settings.items() if key != "train"})
+        loss = found["cells"].get(name, {}).get("validation_loss")
+        tried.setdefault(told, {})[settings["train"]["learning_rate"]] = loss
+    return tried
+
+
+def loss_at(losses: dict[float, float | None], rate: float) -> str:
+    """Return what a rate came to: bold if nothing lower is known, nothing if it was not tried."""
+    if rate not in losses:
+        return ""
+    loss = losses[rate]
+    if loss is None:
+        return "not measured yet"
+    lowest = min(known for known in losses.values() if known is not None)
+    return f"**{fixed(loss, 3)}**" if loss == lowest else fixed(loss, 3)
 
 
 def held_out(table: Table) -> str:
@@ -246,5 +286,15 @@ def in_a_line(result: dict[str, Any]) -> str:
     return f"ROUGE-1 points over zero-shot: {', '.join(said)}; {len(cells)} of {len(result['candidates'])} measured"
 
 
-FOUND = dict.fromkeys(("methods", "prompt_length", "rank", "examples"), in_a_line)
+def best_rates(result: dict[str, Any]) -> str:
+    """Return the rate with the lowest validation loss for each candidate, in one line."""
+    known = (
+        (told, {rate: loss for rate, loss in losses.items() if loss is not None})
+        for told, losses in losses_by_rate(result).items()
+    )
+    said = [f"`{told}` {min(losses, key=lambda rate: losses[rate]):g}" for told, losses in known if losses]
+    return f"lowest validation loss with: {', '.join(said)}"
+
+
+FOUND = {**dict.fromkeys(("methods", "prompt_length", "rank", "examples"), in_a_line), "rates": best_rates}
 """Name of a result -> what it found, in one line."""

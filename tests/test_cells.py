@@ -20,7 +20,7 @@ from tunesmith.pipeline import run
 from tunesmith.recipe import recipe_from_text
 from tunesmith.registry import METHODS
 
-SCRIPTS = ("methods", "prompt_length", "rank", "examples")
+SCRIPTS = ("methods", "prompt_length", "rank", "rates", "examples")
 LORA, BITFIT = {"method": "lora", "rank": 2}, {"method": "bitfit"}
 
 

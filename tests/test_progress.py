@@ -48,6 +48,15 @@ def test_a_pipe_gets_a_line_every_fifteen_seconds_and_at_the_end(
     ))  # fmt: skip
 
 
+def test_what_was_done_before_does_not_shorten_the_time_that_is_left(
+    capsys: pytest.CaptureFixture[str], clock: list[float]
+) -> None:
+    with track("work", 10, done=6) as show:
+        clock.append(120.0)
+        show(8, "step 8")
+    assert capsys.readouterr().err == "work: 80 %, 20 s left; step 8\n"
+
+
 def test_nothing_done_yet_is_no_division_by_zero(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
     with track("work", 10) as show:
         clock.append(200.0)
@@ -61,7 +70,7 @@ def test_a_terminal_gets_a_bar_unless_colours_are_not_wanted(
 ) -> None:
     drawn: list[str] = []
 
-    def note(title: str, total: float) -> None:
+    def note(title: str, total: float, before: float) -> None:
         drawn.append(title)
         raise StopIteration
 

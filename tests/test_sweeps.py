@@ -50,7 +50,9 @@ def lines(sweeps: Any, part: str) -> list[str]:
     return str(sweeps.parts(table)[part]()).splitlines()
 
 
-@pytest.mark.parametrize("part", ["measured-lora", "measured-methods", "measured-ranks", "measured-examples"])
+@pytest.mark.parametrize(
+    "part", ["measured-lora", "measured-methods", "measured-ranks", "measured-examples", "measured-rates"]
+)
 def test_without_a_result_a_part_says_so(part: str, sweeps: Any) -> None:
     (line,) = lines(sweeps, part)
     assert line.startswith("Not measured yet; [benchmarks/")
@@ -180,3 +182,21 @@ def test_held_out_families_have_a_column_for_each_number_of_tasks(sweeps: Any, t
     interval = "(34.5 to 42.5)"
     assert f"`yes-no-question`: boolq | 506 | 38.4 {interval} | 38.4 {interval} | 43.9 {interval}, p = 0.003" in told
     assert "all held-out tasks | 506" in told
+
+
+def test_the_lowest_loss_of_each_candidate_is_bold(sweeps: Any, tmp_path: Path) -> None:
+    tried = {"full": (2e-5, 5e-5), "ia3": (5e-5, 3e-3)}
+    candidates = {
+        f"{method}-{rate:g}": {"method": method, "train": {"learning_rate": rate}}
+        for method, rates in tried.items()
+        for rate in rates
+    }
+    losses = {"full-2e-05": 1.75, "full-5e-05": 1.5, "ia3-0.003": 1.625}
+    known = {name: cell(validation_loss=loss) for name, loss in losses.items()}
+    result = write(tmp_path, "rates", candidates, cells={"zero-shot": cell(gain={}), **known}, missing=["ia3-5e-05"])
+    assert lines(sweeps, "measured-rates")[2:] == [
+        "candidate | 2e-05 | 5e-05 | 0.003",
+        "`{method: full}` | 1.750 | **1.500** | ",
+        "`{method: ia3}` |  | not measured yet | **1.625**",
+    ]
+    assert sweeps.best_rates(result) == "lowest validation loss with: `{method: full}` 5e-05, `{method: ia3}` 0.003"

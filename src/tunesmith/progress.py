@@ -33,12 +33,13 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def track(title: str, total: float) -> Iterator[Callable[[float, str], None]]:
+def track(title: str, total: float, *, done: float = 0.0) -> Iterator[Callable[[float, str], None]]:
     """Show how far something is.
 
     Args:
         title: What runs.
         total: How much there is to do, in any unit.
+        done: How much of it was done before, at no cost to the time that is left.
 
     Yields:
         A function of (how much is done, a few words on the state).
@@ -46,25 +47,25 @@ def track(title: str, total: float) -> Iterator[Callable[[float, str], None]]:
     if _quiet:
         yield lambda done, text: None
     elif sys.stderr.isatty() and not os.environ.get("NO_COLOR"):  # a bar needs the codes that NO_COLOR forbids
-        with _bar(title, total) as update:
+        with _bar(title, total, done) as update:
             yield update
     else:
-        yield _plain(title, total)
+        yield _plain(title, total, done)
 
 
 @contextmanager
-def _bar(title: str, total: float) -> Iterator[Callable[[float, str], None]]:
+def _bar(title: str, total: float, before: float) -> Iterator[Callable[[float, str], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"),
                TimeRemainingColumn(), TextColumn("{task.fields[state]}"))  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=total, state="")
+        task = progress.add_task(title, total=total, completed=int(before), state="")
         yield lambda done, text: progress.update(task, completed=done, state=text)
 
 
-def _plain(title: str, total: float) -> Callable[[float, str], None]:
+def _plain(title: str, total: float, before: float) -> Callable[[float, str], None]:
     start = shown = time.monotonic()
 
     def update(done: float, text: str) -> None:
@@ -73,7 +74,7 @@ def _plain(title: str, total: float) -> Callable[[float, str], None]:
         if now - shown < PLAIN_SECONDS and done < total:
             return
         shown = now
-        left = (now - start) * (total - done) / done if done else 0.0
+        left = (now - start) * (total - done) / (done - before) if done > before else 0.0
         print(f"{title}: {100 * done / total:.0f} %, {left:.0f} s left; {text}", file=sys.stderr, flush=True)
 
     return update

@@ -58,7 +58,7 @@ def train(job: Job) -> Progress:
         stack.enter_context(full_disk_explained(job.log.parent, job.log.name))
         job = remembering(stack.enter_context(ready(job)), steps, progress)
         stop = stack.enter_context(stop_requests())
-        show = stack.enter_context(track(f"training {job.name}", len(steps)))
+        show = stack.enter_context(track(f"training {job.name}", len(steps), done=progress.step))
         log = stack.enter_context(job.log.open("a", encoding="utf-8"))
         run_steps(job, steps, optimizer, progress, Outlet(log, show, stop))
     load_best(job, progress)
