@@ -4,7 +4,8 @@ import pytest
 import torch
 from workshop import FULL, LORA, ingredients, make_job, recipe
 
-from tunesmith.settings import TrainSettings
+from tunesmith.methods.lora import Settings as LoraSettings
+from tunesmith.settings import Settings, TrainSettings
 from tunesmith.training import optimizer as module
 from tunesmith.training.optimizer import auto_rate, make_optimizer, optimizer_problems, rate_at
 
@@ -62,12 +63,20 @@ def test_what_is_frozen_has_no_optimizer_state(tiny: Path, tmp_path: Path) -> No
 
 
 def test_auto_rates_fall_as_models_grow() -> None:
-    for method in ("lora", "full"):
+    for method in ("lora", "full", "modules"):
         for kind in ("causal", "seq2seq"):
-            found = [auto_rate(method, parameters=n, kind=kind) for n in (10**7, 10**9, 10**10, 10**12)]
+            found = [auto_rate(method, Settings(), parameters=n, kind=kind) for n in (10**7, 10**9, 10**10, 10**12)]
             assert found == sorted(found, reverse=True)
             assert len(set(found)) > 1
             assert all(1e-6 < rate < 1e-2 for rate in found)
+
+
+def test_the_largest_singular_values_move_at_a_fifth_of_the_rate() -> None:
+    whole, part = (
+        auto_rate("lora", LoraSettings(init=init), parameters=134_515_008, kind="causal")  # type: ignore[arg-type]
+        for init in ("default", "pissa")
+    )
+    assert (whole, part) == (5e-4, pytest.approx(1e-4))
 
 
 def test_in_8_bits_large_moments_are_narrow_and_small_ones_are_not(tiny_causal: Path, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ What the rest of the house asks of the module of a method:
     True: the base is loaded in four bits, to train and to answer, and is not merged to answer.
 ``RATES``
     What ``learning_rate: auto`` means, by architecture: (largest number of base parameters, rate), ascending.
+``rate_share(settings)`` (optional)
+    What part of that rate it is with these settings.
 ``TRAIN`` (optional)
     Fields of ``train`` that the method wants otherwise than the recipe's defaults, such as more epochs. What a recipe
     says itself comes first.

@@ -6,11 +6,11 @@ Where the output head is tied to it, as in most small models, the head is the sa
 from typing import Any
 
 from tunesmith.methods import delta, parts
+from tunesmith.methods.delta import RATES as RATES
 from tunesmith.methods.delta import base_values as base_values
 from tunesmith.methods.delta import load as load
 from tunesmith.methods.delta import merge as merge
 from tunesmith.methods.delta import save as save
-from tunesmith.methods.full import RATES as RATES  # a whole matrix learns, as it does there
 from tunesmith.settings import Settings as Base
 
 ABOUT = "the input embedding, and an output head that is tied to it"

@@ -8,11 +8,11 @@ from typing import Any
 
 from tunesmith.errors import RecipeError
 from tunesmith.methods import delta, parts
+from tunesmith.methods.delta import RATES as RATES
 from tunesmith.methods.delta import base_values as base_values
 from tunesmith.methods.delta import load as load
 from tunesmith.methods.delta import merge as merge
 from tunesmith.methods.delta import save as save
-from tunesmith.methods.full import RATES as RATES  # a whole matrix learns, as it does there
 from tunesmith.settings import Settings as Base
 
 ABOUT = "the output head, and an input embedding that is tied to it"

@@ -8,11 +8,11 @@ from pydantic import Field
 
 from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.methods import delta
+from tunesmith.methods.delta import RATES as RATES
 from tunesmith.methods.delta import base_values as base_values
 from tunesmith.methods.delta import load as load
 from tunesmith.methods.delta import merge as merge
 from tunesmith.methods.delta import save as save
-from tunesmith.methods.full import RATES as RATES  # whole matrices learn, as they do there
 from tunesmith.settings import Settings as Base
 
 ABOUT = "the weights of the base that patterns name"

@@ -25,11 +25,11 @@ from pydantic import Field
 
 from tunesmith.errors import RecipeError
 from tunesmith.methods import delta
+from tunesmith.methods.delta import RATES as RATES
 from tunesmith.methods.delta import base_values as base_values
 from tunesmith.methods.delta import load as load
 from tunesmith.methods.delta import merge as merge
 from tunesmith.methods.delta import save as save
-from tunesmith.methods.full import RATES as RATES  # entries of whole matrices learn, as they do there
 from tunesmith.settings import Settings as Base
 
 ABOUT = "the single entries of all weights that a few examples show to matter (arXiv 2211.15583)"

@@ -8,22 +8,22 @@ from typing import Any
 import torch
 
 from tunesmith.registry import METHODS, resolve
-from tunesmith.settings import TrainSettings
+from tunesmith.settings import Settings, TrainSettings
 
 
-def auto_rate(method: str, *, parameters: int, kind: str) -> float:
+def auto_rate(method: str, settings: Settings, *, parameters: int, kind: str) -> float:
     """Return the learning rate that ``learning_rate: auto`` stands for, from the method's own table.
 
     Args:
         method: Name of the method.
+        settings: Of the method.
         parameters: Of the base model.
         kind: "causal" or "seq2seq".
-
-    >>> auto_rate("lora", parameters=134_515_008, kind="causal")
-    0.0005
     """
-    rates: dict[str, Sequence[tuple[float, float]]] = resolve("method", method, METHODS).RATES
-    return next(rate for largest, rate in rates[kind] if parameters <= largest)
+    module = resolve("method", method, METHODS)
+    rates: dict[str, Sequence[tuple[float, float]]] = module.RATES
+    rate = next(rate for largest, rate in rates[kind] if parameters <= largest)
+    return rate * float(module.rate_share(settings)) if hasattr(module, "rate_share") else rate
 
 
 def rate_at(step: int, *, steps: int, highest: float, settings: TrainSettings) -> float:

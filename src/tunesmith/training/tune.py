@@ -131,7 +131,7 @@ def make_ready(given: Ingredients, name: str, where: CandidateDir, *, score: Cal
     go_on_from(model, given.start)
     rate = settings.learning_rate
     if rate == "auto":
-        rate = auto_rate(candidate.method, parameters=total, kind=loaded.kind)
+        rate = auto_rate(candidate.method, candidate.settings, parameters=total, kind=loaded.kind)
     job = Job(
         name, model, loaded.kind, loaded.tokenizer.pad_token_id, examples, validation, settings, rate, recipe.seed,
         half and not frozen, where.checkpoints, where.train_log, made_of, scorer(loaded, model, score),
