@@ -14,7 +14,6 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-import sweeps
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -28,7 +27,9 @@ from tunesmith.planning.memory import PARTS as MEMORY
 from tunesmith.registry import METHODS, resolve
 
 sys.path.insert(0, str(Path(__file__).parent))
+import headlines
 import speeds
+import sweeps
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "tunesmith"
@@ -212,28 +213,6 @@ def layers() -> str:
     return "```text\n" + "\n".join(" | ".join(line) for line in lines if line) + "\n```"
 
 
-def measured() -> str:
-    """Return what benchmarks/ has found, on which machine, and when."""
-    rows = []
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        said = FOUND[path.stem](result) if path.stem in FOUND else ""
-        link = f"[{path.name}](../{path.relative_to(ROOT).as_posix()})"
-        question = result.get("question", path.stem)
-        rows.append((question[:1].upper() + question[1:], said, result.get("device", ""), result.get("date", ""), link))
-    return table(("question", "found", "machine", "date", "all of it"), iter(rows))
-
-
-def gains(result: dict[str, Any]) -> str:
-    """Return what each candidate of a run gained over the base with no shots, with its interval."""
-    found = [
-        f"{one['better']} {one['difference']:+.1f} ({one['low']:.1f} to {one['high']:.1f})"
-        for one in result["report"]["tasks"][0]["comparisons"]
-        if one["metric"] == "rouge1" and one["than"] == "zero-shot"
-    ]
-    return f"ROUGE-1 points over zero-shot: {', '.join(found)}"
-
-
 def forgetting_table() -> str:
     """Return what each way to tune gained and forgot, as the benchmark measured it."""
     path = ROOT / "benchmarks" / "results" / "forgetting.json"
@@ -262,51 +241,6 @@ def spread(found: dict[str, Any], name: str, places: int) -> str:
     return f"{found[name]:+.{places}f} ({found['low']:.{places}f} to {found['high']:.{places}f})"
 
 
-def most_forgotten(result: dict[str, Any]) -> str:
-    """Return the candidates that forgot least and most, each with its gain."""
-    ranked = sorted(result["cells"].items(), key=lambda cell: cell[1]["items"]["change"])
-    said = (
-        f"{word}: {name} ({one['items']['change']:+.1f} points of the items, gain {one['gain']['difference']:+.1f})"
-        for word, (name, one) in (("forgot most", ranked[0]), ("least", ranked[-1]))
-    )
-    return "; ".join(said)
-
-
-FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
-    **sweeps.FOUND,
-    "demo": lambda r: f"{gains(r)}; {r['seconds'] / 60:.1f} minutes from the clone to the report",
-    "dialogsum": gains,
-    "forgetting": most_forgotten,
-    "start_time": lambda r: f"{r['median']['tunesmith --help']:.2f} s until `tunesmith --help` has answered",
-    "metric_speed": lambda r: (
-        f"{r['found']['1, 2, L and Lsum, stemmed']['times faster']} times, all four kinds, stemmed"
-    ),
-    **{f"{what}_speed{where}": speeds.headline for what in ("train", "predict") for where in ("", speeds.CARD)},
-    "scaling": lambda r: "; ".join(
-        f"{series} {cells[0]['value']} to {cells[-1]['value']}: a token at {cells[-1].get('at cost', 0):.2f}"
-        for series, cells in r["series"].items()
-    ),
-    "plan_accuracy": lambda r: "; ".join(
-        f"{name}: at worst {one['measured / planned']:.2f} of the plan ({one['setting']})"
-        for name, one in r["worst"].items()
-    ),
-    "mixture_memory": lambda r: (
-        f"at most {r['peak bytes'] / 2**30:.2f} GiB for {r['rows']:,} rows, {r['seconds'] / 60:.1f} minutes"
-    ),
-    "flan": lambda r: "; ".join(
-        f"{number} tasks {one['over the base']['difference']:+.1f} points ({one['over the base']['low']:.1f} to "
-        f"{one['over the base']['high']:.1f})"
-        for number, one in r["accuracy by number of tuning tasks"]["all held-out tasks"].items()
-        if number != "0"
-    ),
-    "leakage": lambda r: (
-        f"{r['recall']['copies']:.0%} of {r['planted']['copies']} planted copies, {r['recall']['edits']:.0%} of "
-        f"{r['planted']['edits of 0.8 to 0.95']} near copies, among {r['rows']:,} rows in {r['seconds']:.1f} s"
-    ),
-}
-"""Name of a result -> what it found, in one line."""
-
-
 PARTS: dict[str, Callable[[], str]] = {
     "recipe": lambda: fields(settings.Recipe),
     **{section: lambda name=name: fields(getattr(settings, name)) for name, section in SECTIONS.items()},  # type: ignore[misc]
@@ -318,7 +252,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "exit-codes": exit_codes,
     "layers": layers,
-    "measured": measured,
+    "measured": lambda: headlines.measured(table),
     **sweeps.parts(table),
     **{
         name.replace("_", "-"): lambda name=name, make=make: speeds.part(name, make, table)  # type: ignore[misc]
