@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tunesmith.errors import RecipeError
+from tunesmith.inference.fused_reading import FusedReader
 from tunesmith.inference.rank import rank_choices
 from tunesmith.methods import soft_prompt
 from tunesmith.models.load import Loaded, load
@@ -82,6 +83,24 @@ def test_answers_end_before_the_words_that_end_them(loaded: Loaded) -> None:
     cut = small.generate_until(requests("Where is the lamp?", "Who asks?", max_gen_toks=24, until=[word]))
     assert len(whole[0]) > len(cut[0])
     assert cut == [text.partition(word)[0] for text in whole]
+
+
+def test_worked_examples_of_each_task_are_read_once(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = [f"{words} The next question counts. " * 12 for words in ("Name what is lost.", "Say who asks.")]
+    contexts = [task + question for task in tasks for question in ("Where is the lamp?", "Who has it?")]
+    read: list[int] = []
+    monkeypatch.setattr(FusedReader, "read", noted(FusedReader.read, read))
+    together = Small(loaded).generate_until(requests(*contexts, max_gen_toks=6))
+    assert sum(read) < 0.6 * sum(len(ids(loaded, context)) for context in contexts)
+    assert together == [Small(loaded).generate_until(requests(one, max_gen_toks=6))[0] for one in contexts]
+
+
+def noted(read: Any, tokens: list[int]) -> Any:
+    def first(self: FusedReader, reading: Any) -> Any:
+        tokens.append(sum(len(own) for _, own in reading))
+        return read(self, reading)
+
+    return first
 
 
 def test_the_same_question_with_other_settings_has_its_own_answer(loaded: Loaded) -> None:

@@ -116,10 +116,18 @@ class Answering:
             found = generate(self.loaded, prompts, settings=settings, max_new_tokens=new, show=show)
             return [text(answer.ids) for answer in found]
         distinct = sorted(set(prompts), key=lambda ids: (-len(ids), ids))
-        written = decode(
-            self.loaded, distinct, max_new_tokens=new, tokens_in_memory=settings.tokens_per_batch, show=show, ends=ends
-        )
-        texts = {ids: text(answer) for ids, (answer, _) in zip(distinct, written, strict=True)}
+        texts: dict[Ids, str] = {}
+
+        def further(count: float, _: str) -> None:
+            show(len(texts) + count, f"{len(texts) + count:.0f}/{len(distinct)} prompts")
+
+        for own in alike(distinct):  # each lot has worked examples of its own, which are read once
+            lot = [distinct[n] for n in own]
+            written = decode(
+                self.loaded, lot, max_new_tokens=new, tokens_in_memory=settings.tokens_per_batch, show=further,
+                ends=ends,
+            )  # fmt: skip
+            texts |= {ids: text(answer) for ids, (answer, _) in zip(lot, written, strict=True)}
         return [texts[prompt] for prompt in prompts]
 
 
