@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.registry import METHODS
-from tunesmith.reporting.wording import count, duration, fixed, share, signed, size
+from tunesmith.wording import count, duration, fixed, share, signed, size
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 Table = Callable[[Sequence[str], Iterator[Sequence[str]]], str]

@@ -42,7 +42,7 @@ def test_a_pipe_gets_a_line_every_fifteen_seconds_and_at_the_end(
             clock.append(at)
             show(done, f"step {done}")
     assert capsys.readouterr() == ("", (
-        "work: 20 %, 64 s left; step 2\n"
+        "work: 20 %, 1 min 04 s left; step 2\n"
         "work: 40 %, 60 s left; step 4\n"
         "work: 100 %, 0 s left; step 10\n"
     ))  # fmt: skip

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tunesmith.wording import duration
+
 PLAIN_SECONDS = 15.0
 
 _quiet = False
@@ -75,6 +77,10 @@ def _plain(title: str, total: float, before: float) -> Callable[[float, str], No
             return
         shown = now
         left = (now - start) * (total - done) / (done - before) if done > before else 0.0
-        print(f"{title}: {100 * done / total:.0f} %, {left:.0f} s left; {text}", file=sys.stderr, flush=True)
+        print(f"{title}: {100 * done / total:.0f} %, {_time(left)} left; {text}", file=sys.stderr, flush=True)
 
     return update
+
+
+def _time(seconds: float) -> str:
+    return duration(seconds) if seconds > 60 else f"{seconds:.0f} s"

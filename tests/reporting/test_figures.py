@@ -20,7 +20,7 @@ from tunesmith.reporting.figures import (
 )
 from tunesmith.reporting.side_by_side import Cell, Column
 from tunesmith.reporting.tradeoff import gain_against_cost
-from tunesmith.reporting.wording import MINUS
+from tunesmith.wording import MINUS
 
 COLUMN = Column("rouge1", "ROUGE-1", "points of 100", "higher", "sig", decimals=1, low=20.0, high=40.0)
 

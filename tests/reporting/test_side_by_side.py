@@ -1,7 +1,7 @@
 from tunesmith.records import Comparison, Score
 from tunesmith.reporting.contents import Report, TaskReport
 from tunesmith.reporting.side_by_side import columns, compared, difference_text, rows
-from tunesmith.reporting.wording import MINUS, NONE
+from tunesmith.wording import MINUS, NONE
 
 
 def score(value: float, *, higher: bool = True, half: float = 1.0) -> Score:

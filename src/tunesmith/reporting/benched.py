@@ -9,8 +9,8 @@ from rich.text import Text
 from tunesmith.bench_records import BenchDelta, BenchResult, BenchScore
 from tunesmith.errors import UserError
 from tunesmith.reporting.terminal import print_rows
-from tunesmith.reporting.wording import NONE, fixed, signed
 from tunesmith.rundir import RunDir, read_record
+from tunesmith.wording import NONE, fixed, signed
 
 DECIMALS = 1
 RELIED_ON = 2  # standard errors beyond which a difference is set in bold

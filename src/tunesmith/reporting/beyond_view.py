@@ -13,7 +13,7 @@ from tunesmith.registry import METRICS
 from tunesmith.reporting.charts import Scale, figure, marker, path, slot_class, tag, x_axis, y_axis
 from tunesmith.reporting.contents import Bin, Invention, Report, TaskReport
 from tunesmith.reporting.side_by_side import Column, Row, columns, rows
-from tunesmith.reporting.wording import MINUS, fixed, signed
+from tunesmith.wording import MINUS, fixed, signed
 
 SIDE = 240
 ABOUT: dict[Family, str] = {

@@ -9,8 +9,8 @@ from tunesmith.recipe import train_settings
 from tunesmith.records import Comparison, Score, TrainResult
 from tunesmith.reporting.contents import CureEffect, TaskReport
 from tunesmith.reporting.side_by_side import columns, compared
-from tunesmith.reporting.wording import fixed, probability
 from tunesmith.settings import Recipe, TrainSettings
+from tunesmith.wording import fixed, probability
 
 NONE = TrainSettings()
 NAMES = ("replay", "kl", "average")

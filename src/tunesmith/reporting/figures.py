@@ -24,7 +24,7 @@ from tunesmith.reporting.charts import (
 )
 from tunesmith.reporting.contents import TaskReport
 from tunesmith.reporting.side_by_side import Cell, Column, difference_text
-from tunesmith.reporting.wording import fixed, signed
+from tunesmith.wording import fixed, signed
 
 NAME_CHARACTERS = 15
 

@@ -8,7 +8,7 @@ from tunesmith.probe_records import Probe, ProbeResult
 from tunesmith.records import Comparison, Score
 from tunesmith.reporting.contents import ZERO_SHOT, ForgettingReport, TaskReport
 from tunesmith.reporting.side_by_side import columns, compared
-from tunesmith.reporting.wording import fixed, probability
+from tunesmith.wording import fixed, probability
 
 
 def forgetting_report(

@@ -15,7 +15,7 @@ from tunesmith.reporting.contents import CureEffect, Report
 from tunesmith.reporting.figures import beside, name_room, name_tag
 from tunesmith.reporting.forgotten import gain_of, is_forgotten
 from tunesmith.reporting.side_by_side import columns, difference_text
-from tunesmith.reporting.wording import NONE, fixed, probability, signed
+from tunesmith.wording import NONE, fixed, probability, signed
 
 POINTS = 1  # decimals of a share in %
 NATS = 3

@@ -11,8 +11,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tunesmith import wording
 from tunesmith.metrics.comparison import title
-from tunesmith.reporting import wording
 from tunesmith.reporting.benched import bench_view
 from tunesmith.reporting.beyond_view import beyond_view
 from tunesmith.reporting.browser import browser_json

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tunesmith.forgetting.in_turn import InTurn
 from tunesmith.metrics.comparison import title
 from tunesmith.reporting.contents import Report
-from tunesmith.reporting.wording import fixed, signed
+from tunesmith.wording import fixed, signed
 
 POINTS = 1  # decimals
 BASE = "base, before any"

@@ -9,7 +9,7 @@ from rich.text import Text
 from tunesmith.plan_records import CandidatePlan, Fit, Plan, StagePlan
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.terminal import print_rows
-from tunesmith.reporting.wording import NONE, count, duration, share, size
+from tunesmith.wording import NONE, count, duration, share, size
 
 HEADER = ("candidate", "trainable", "training", "validating", "answering", "peak training", "peak answering", "on disk")
 

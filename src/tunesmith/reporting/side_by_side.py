@@ -8,7 +8,7 @@ from tunesmith.metrics.scoring import find_metric
 from tunesmith.records import Comparison, Score
 from tunesmith.registry import METRICS
 from tunesmith.reporting.contents import CandidateReport, Report, TaskReport
-from tunesmith.reporting.wording import NONE, count, duration, fixed, share, signed, size
+from tunesmith.wording import NONE, count, duration, fixed, share, signed, size
 
 Better = Literal["higher", "lower", "neither"]
 Mark = Literal["best", "tied", ""]

@@ -11,7 +11,7 @@ from tunesmith.reporting.contents import Report, TaskReport
 from tunesmith.reporting.forgotten_view import change_text, prose_text
 from tunesmith.reporting.in_turn_view import measures_in_words
 from tunesmith.reporting.side_by_side import COSTS, columns, rows
-from tunesmith.reporting.wording import probability
+from tunesmith.wording import probability
 
 
 def print_summary(report: Report, console: Console) -> None:

@@ -23,7 +23,7 @@ from tunesmith.reporting.charts import (
 )
 from tunesmith.reporting.figures import NAME_CHARACTERS, Gain, beside, name_room, name_tag
 from tunesmith.reporting.side_by_side import Column, difference_text
-from tunesmith.reporting.wording import count, signed
+from tunesmith.wording import count, signed
 
 TOP, LEFT, RIGHT = 16, 46, WIDTH - 16
 NONE = 78  # place of what trains nothing, left of the break

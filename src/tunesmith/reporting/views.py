@@ -11,7 +11,7 @@ from tunesmith.reporting.contents import ZERO_SHOT, Report, TaskReport
 from tunesmith.reporting.figures import Axis, Curve, Gain, curves, forest, length_histograms
 from tunesmith.reporting.side_by_side import Column, Row, columns, compared, difference_text, rows
 from tunesmith.reporting.tradeoff import gain_against_cost
-from tunesmith.reporting.wording import count
+from tunesmith.wording import count
 
 MINUTE, HOUR = 60, 3600
 FEW_PAIRS = 10
