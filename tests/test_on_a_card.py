@@ -17,7 +17,7 @@ from tunesmith.data.encode import Encoded
 from tunesmith.inference.decode import decode
 from tunesmith.inference.fused_reading import CardReader
 from tunesmith.machine import compute_device
-from tunesmith.methods import full, lora
+from tunesmith.methods import full, lora, prefix
 from tunesmith.models.attention import NAME, attending
 from tunesmith.models.fused.flash import Ends, Filled, attend_apart, ends_of, flash_remember
 from tunesmith.models.fused.packing import fused
@@ -35,6 +35,7 @@ LENGTHS = (5, 1, 130, 64, 17)
 WAYS: dict[str, Callable[[Any], Any]] = {
     "full": lambda model: full.attach(full.Settings(), model, "causal"),
     "lora": lambda model: lora.attach(lora.Settings(rank=8), model, "causal"),
+    "prefix": lambda model: prefix.attach(prefix.Settings(tokens=3), model, "causal"),
 }
 
 
@@ -83,12 +84,13 @@ def test_new_tokens_look_at_all_that_their_slots_remember(new: tuple[int, ...]) 
     assert off(found, expected) < 1e-2
 
 
-def examples() -> list[Encoded]:
+def examples(model: Any) -> list[Encoded]:
     draw = torch.Generator().manual_seed(3)
+    virtual = getattr(model.get_input_embeddings(), "virtual", {}).get("", ())
     made = []
     for number, length in enumerate((40, 12, 77, 25)):
-        ids = tuple(torch.randint(20, 300, (length,), generator=draw).tolist())
-        made.append(Encoded(f"e/{number}", ids, ids[-6:], (False,) * (length - 6) + (True,) * 6))
+        ids = (*virtual, *torch.randint(20, 300, (length,), generator=draw).tolist())
+        made.append(Encoded(f"e/{number}", ids, ids[-6:], (False,) * (len(ids) - 6) + (True,) * 6))
     return made
 
 
@@ -96,7 +98,7 @@ def examples() -> list[Encoded]:
 def test_in_bfloat16_the_gradient_points_where_that_of_float32_does(way: str, tiny_causal: Path) -> None:
     torch.manual_seed(0)
     model = moved(WAYS[way](load(tiny_causal).model))
-    batch = make_batch(examples(), kind="causal", pad_id=0, device=compute_device())
+    batch = make_batch(examples(model), kind="causal", pad_id=0, device=compute_device())
     with attending(plain(model), NAME):
         expected = learned(model, loss_sum(model, batch, "causal"))
     with fused(plain(model), dtype=torch.bfloat16) as stack:
@@ -144,7 +146,7 @@ def test_recorded_steps_learn_what_steps_one_at_a_time_learn(
         torch.manual_seed(0)
         model = WAYS[way](load(tiny_causal).model)
         settings = TrainSettings()
-        job = Job("x", model, "causal", 0, examples(), (), settings, 1e-3, 0, True, tmp_path, tmp_path / "log", "")
+        job = Job("x", model, "causal", 0, examples(model), (), settings, 1e-3, 0, True, tmp_path, tmp_path / "log", "")
         optimizer, losses = make_optimizer(model, settings), []
         with ready(job) as job:
             assert job.recorder

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import tiny_tuning as tiny
 import torch
 
 from tunesmith.errors import RecipeError
+from tunesmith.inference.fused_reading import FusedReader
 from tunesmith.inference.generate import generate
 from tunesmith.methods import prefix
 from tunesmith.methods.prefix import Settings
@@ -115,6 +117,30 @@ def test_beams_in_the_middle_of_a_training_leave_nothing_behind(tiny_causal: Pat
     before = tiny.logits(loaded, ids)
     generate(loaded, [ids, ids[:-3]], settings=GenerateSettings(beams=2), max_new_tokens=3)
     assert torch.equal(tiny.logits(loaded, ids), before)
+
+
+def test_fused_layers_answer_as_those_of_transformers(tiny_causal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    base = load(tiny_causal)
+    tuned = load(tiny_causal)
+    model = prefix.attach(Settings(tokens=5), tuned.model, "causal").eval()
+    for rows in (weight for weight in model.parameters() if weight.requires_grad):
+        torch.nn.init.normal_(rows, std=1.0)
+    tuned = Loaded(model, tuned.tokenizer, tuned.kind, tuned.folder, tuned.context)
+    words = [list(range(20, 20 + n)) for n in (9, 6, 2)]
+    prompts = [[*tuned.virtual[""], *ids] for ids in words]
+
+    def answers(loaded: Loaded, asked: list[list[int]]) -> list[tuple[int, ...]]:
+        return [one.ids for one in generate(loaded, asked, settings=GenerateSettings(), max_new_tokens=8)]
+
+    used: list[int] = []
+    usual = FusedReader.read
+    monkeypatch.setattr(FusedReader, "read", lambda self, reading: used.append(len(reading)) or usual(self, reading))  # type: ignore[func-returns-value]
+    found = answers(tuned, prompts)
+    assert used, "fused layers take a model with a prefix"
+    monkeypatch.setattr("tunesmith.inference.decode.fused", lambda *_, **__: nullcontext())
+    assert answers(tuned, prompts) == found
+    assert answers(base, words) != found
 
 
 class TestWhatIsWrong:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ways import moved
 
 from tunesmith.data.encode import Encoded
-from tunesmith.methods import full, lora, soft_prompt
+from tunesmith.methods import full, lora, prefix, soft_prompt
 from tunesmith.models.load import load
 from tunesmith.settings import TrainSettings
 from tunesmith.training import recorder
@@ -24,6 +24,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "full": lambda model: full.attach(full.Settings(), model, "causal"),
     "lora": lambda model: lora.attach(lora.Settings(rank=4), model, "causal"),
     "soft-prompt": lambda model: soft_prompt.attach(soft_prompt.Settings(tokens=3, init="vocab"), model, "causal"),
+    "prefix": lambda model: prefix.attach(prefix.Settings(tokens=3), model, "causal"),
     "the last layer": lambda model: only(model, "model.layers.2."),
 }
 STEPS = (((0, 1, 2),), ((0,), (1, 2)), ((3, 4, 0),), ((0, 1, 2),))

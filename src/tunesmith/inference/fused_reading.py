@@ -59,9 +59,9 @@ class FusedReader(Causal):
         """See ``Reader``."""
         ids, positions, ends = (tensor.to(self.device) for tensor in row_of(reading, self.prefix))
         x, angles = self.stack.embed(ids), (self.cosine[positions], self.sine[positions])
-        attend = self.looking(reading)
+        attend, virtual = self.looking(reading), self.stack.virtual(ids)
         for number, layer in enumerate(self.stack.layers):
-            qkv = self._queries(layer, x, angles)
+            qkv = self._queries(layer, x, angles, virtual)
             attended = layer.output.room(len(x))
             attend(number, layer.heads, qkv, attended[:, : layer.output.k])
             if number == len(self.stack.layers) - 1:  # only the token after each prompt is asked for
@@ -108,11 +108,13 @@ class FusedReader(Causal):
 
         return attend
 
-    def _queries(self, layer: Layer, x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-        """Return rotated queries and keys, and values, (T, width)."""
+    def _queries(self, layer: Layer, x: Tensor, angles: tuple[Tensor, Tensor], virtual: Tensor | None = None) -> Tensor:
+        """Return rotated queries and keys, and values, (T, width); answers have no virtual tokens."""
         h = layer.qkv.room(len(x))
         layer.norms[0](x, out=h[:, : layer.qkv.k])
         qkv = layer.qkv(h)
+        if layer.prefix:
+            layer.prefix.put(qkv, virtual)
         rotate(qkv, *angles, heads=layer.heads.queries + layer.heads.keys)
         return qkv
 

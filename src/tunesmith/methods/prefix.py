@@ -77,7 +77,7 @@ def attach(settings: Settings, model: Any, kind: str) -> Any:
     """
     import torch
 
-    from tunesmith.methods.virtual import Blank, Spot, VirtualTokens, lead, replace_at
+    from tunesmith.methods.virtual import Blank, Replacing, Spot, VirtualTokens, lead
 
     count(settings, model)
     model.requires_grad_(False)
@@ -93,7 +93,7 @@ def attach(settings: Settings, model: Any, kind: str) -> Any:
     for layer in (layer for pair in key_value_layers(model) for layer in pair):
         start = torch.randn(settings.tokens, layer.weight.shape[0]) * 0.02
         layer.register_parameter("prefix", torch.nn.Parameter(start.to(layer.weight.device)))
-        layer.register_forward_hook(replace_at(spot, layer.prefix))
+        layer.register_forward_hook(Replacing(spot, layer.prefix))
     return model
 
 
@@ -195,7 +195,7 @@ def join(sharing: Any, number: int, folder: Path) -> None:
     """Put a saved prefix onto a base that other adapters share."""
     import torch
 
-    from tunesmith.methods.virtual import replace_at
+    from tunesmith.methods.virtual import Replacing
 
     keys, values = _saved(folder)
     layers = key_value_layers(sharing.model)
@@ -210,7 +210,7 @@ def join(sharing: Any, number: int, folder: Path) -> None:
         for layer, rows in zip(pair, saved, strict=True):
             if layer.weight.shape[0] != rows.shape[1]:
                 raise ValueError(f"its keys are {rows.shape[1]} wide, and those of the base {layer.weight.shape[0]}.")
-            layer.register_forward_hook(replace_at(spot, rows.to(layer.weight.device), first=first))
+            layer.register_forward_hook(Replacing(spot, rows.to(layer.weight.device), first))
 
 
 def _saved(folder: Path) -> tuple[Any, Any]:

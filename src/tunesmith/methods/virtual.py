@@ -5,7 +5,6 @@ ids (batches, loss, decoding, ranking) then handles virtual tokens too, and need
 inside functions, because it needs torch.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -141,27 +140,26 @@ def lead(decoder: Module, rows: Module, *, spot: Spot | None = None) -> None:
     decoder.register_forward_hook(take_out, with_kwargs=True)
 
 
-def replace_at(spot: Spot, rows: Tensor, *, first: int = 0) -> Callable[[Any, Any, Tensor], Tensor]:
-    """Return a forward hook that puts rows over the output of a layer at virtual tokens.
+@dataclass(frozen=True, slots=True, eq=False)
+class Replacing:
+    """A forward hook that puts rows over the output of a layer at virtual tokens."""
 
-    Args:
-        spot: Where they are.
-        rows: (v, out).
-        first: Number of the virtual token that the first row is for.
-    """
+    spot: Spot  # where they are
+    rows: Tensor  # (v, out)
+    first: int = 0  # number of the virtual token that the first row is for
 
-    def hook(layer: Any, args: Any, output: Tensor) -> Tensor:
-        if spot.places is None:
+    def __call__(self, layer: Any, args: Any, output: Tensor) -> Tensor:
+        """Return the output with the rows in it."""
+        places = self.spot.places
+        if places is None:
             return output
         # beams repeat what was embedded once
-        places = spot.places.repeat_interleave(output.shape[0] // spot.places.shape[0], 0)
-        numbers = places + spot.first - first
-        here = (places >= 0) & (numbers >= 0) & (numbers < len(rows))
+        places = places.repeat_interleave(output.shape[0] // places.shape[0], 0)
+        numbers = places + self.spot.first - self.first
+        here = (places >= 0) & (numbers >= 0) & (numbers < len(self.rows))
         output = output.clone()
-        output[here] = rows[numbers[here]].to(output.dtype)
+        output[here] = self.rows[numbers[here]].to(output.dtype)
         return output
-
-    return hook
 
 
 def room_for(name: str, tokens: int, model: Any) -> list[str]:

@@ -187,7 +187,8 @@ def recorded_gradients(job: Job, indices: Sequence[int], *, share: float, alone:
     if job.below:
         row = Entering(job.below.row(indices, 0), positions, labels, batch.lengths, first=stack.steady)
     else:
-        row = Entering(stack.embed(batch.input_ids[0]), positions, labels, batch.lengths)
+        ids = batch.input_ids[0]
+        row = Entering(stack.embed(ids), positions, labels, batch.lengths, virtual=stack.virtual(ids))
     return job.recorder.add_gradients(row, share=share, alone=alone)
 
 

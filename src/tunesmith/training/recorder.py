@@ -44,6 +44,7 @@ class Entering:
     labels: Tensor  # (T,) the next token where the loss counts it, else -100
     lengths: Sequence[int]  # tokens of each example
     first: int = 0
+    virtual: Tensor | None = None  # (T,) as ``Stack.virtual`` has it
 
 
 @dataclass(slots=True)
@@ -98,7 +99,8 @@ class Recorder:
         weights = torch.full((size.counted,), share, device=x.device)
         weights[len(counted) :] = 0
         known, targets = pad(counted, (0, empty), value=tokens - 1), pad(labels[counted], (0, empty))
-        return size, (wide, pad(row.positions, (0, more)), places, known, targets, weights)
+        virtual = labels[:0] if row.virtual is None else pad(row.virtual, (0, more), value=-1)
+        return size, (wide, pad(row.positions, (0, more)), places, known, targets, weights, virtual)
 
     def _work(self, size: Size) -> Work:
         """Return what is done with a batch of a size: its share of the loss, and the gradients."""
@@ -106,10 +108,10 @@ class Recorder:
         learned = [weight.detach().requires_grad_() for weight in stack.parameters]
 
         def work(x: Tensor, *rest: Tensor) -> tuple[Tensor | None, ...]:
-            positions, places, counted, labels, weights = rest
+            positions, places, counted, labels, weights, virtual = rest
             stack.refresh()
             segments = Segments((), ends=Ends(places, size.tokens))
-            row = Row(segments, *stack.angles(positions), counted)
+            row = Row(segments, *stack.angles(positions), counted, virtual if len(virtual) else None)
             with torch.enable_grad():
                 loss = stack.loss_of(x, row, labels, first=size.first, weights=weights, learned=learned)
             wanted = [x, *learned] if x.requires_grad else learned

@@ -11,7 +11,7 @@ from torch import Tensor
 from ways import moved
 
 from tunesmith.data.encode import Encoded
-from tunesmith.methods import full, lora
+from tunesmith.methods import full, lora, prefix
 from tunesmith.models.attention import NAME, attending
 from tunesmith.models.fused import packing
 from tunesmith.models.fused.packing import fused, keep_fused
@@ -29,6 +29,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "the last layer": lambda model: only(model, "model.layers.1."),
     "norms": lambda model: only(model, "norm"),
     "embeddings": lambda model: only(model, "embed_tokens"),
+    "prefix": lambda model: prefix.attach(prefix.Settings(tokens=3), model, "causal"),
 }
 BEGINNING = (5, 6, 7, 8, 9, 10, 11, 12, 13)
 
@@ -54,14 +55,20 @@ def learned(model: Any, loss: Tensor) -> dict[str, Tensor]:
     return {name: weight.grad.double().clone() for name, weight in model.named_parameters() if weight.grad is not None}
 
 
+def virtual_of(model: Any) -> tuple[int, ...]:
+    known: dict[str, tuple[int, ...]] = getattr(model.get_input_embeddings(), "virtual", {})
+    return known.get("", ())
+
+
 def both(model: Any, dtype: torch.dtype, *, share: bool) -> tuple[list[float], list[dict[str, Tensor]]]:
     """Loss and gradients by transformers' layers in the model's own format, and by fused ones in ``dtype``."""
-    usual = make_batch(examples(), kind="causal", pad_id=0)
+    beginning = (*virtual_of(model), *BEGINNING)
+    usual = make_batch(examples(beginning), kind="causal", pad_id=0)
     with attending(plain(model), NAME):
         loss = loss_sum(model, usual, "causal")
         expected = learned(model, loss)
-    batch = make_batch(examples(), kind="causal", pad_id=0, share=share)
-    assert batch.shared == (len(BEGINNING) if share else 0)
+    batch = make_batch(examples(beginning), kind="causal", pad_id=0, share=share)
+    assert batch.shared == (len(beginning) if share else 0)
     with fused(plain(model), dtype=dtype) as stack:
         assert stack is not None
         stack.refresh()
@@ -101,7 +108,7 @@ def test_in_float64_they_are_equal_to_ten_digits(way: str, tiny_causal: Path) ->
     assert max(float((found[name] - gradient).abs().max()) for name, gradient in expected.items()) < 1e-6
 
 
-@pytest.mark.parametrize("way", ["full", "lora"])
+@pytest.mark.parametrize("way", ["full", "lora", "prefix"])
 def test_in_bfloat16_the_gradient_points_the_same_way(way: str, tiny_causal: Path) -> None:
     """bfloat16 has three digits: a cosine above 0.999 over all that learns."""
     model = moved(WAYS[way](load(tiny_causal).model))

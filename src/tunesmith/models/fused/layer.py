@@ -18,6 +18,7 @@ from tunesmith.models.fused.kernels import (
     swiglu,
     swiglu_backward,
 )
+from tunesmith.models.fused.prefix import Prefix
 from tunesmith.models.fused.projection import Projection
 from tunesmith.models.fused.ragged import Heads, Segments, attend, attend_backward
 
@@ -58,6 +59,7 @@ class Row:
     cosine: Tensor  # (T, D / 2) float32
     sine: Tensor  # (T, D / 2) float32
     counted: Tensor  # (C,) positions whose hidden state is wanted at the end
+    virtual: Tensor | None = None  # (T,) number of the virtual token there, -1 = a real one; None: all are real
 
 
 @dataclass(slots=True)
@@ -84,6 +86,7 @@ class Layer:
     output: Projection
     gate_up: Projection
     down: Projection
+    prefix: Prefix | None = None
 
     @property
     def projections(self) -> tuple[Projection, ...]:
@@ -94,8 +97,8 @@ class Layer:
     def parameters(self) -> list[nn.Parameter]:
         """What learns, in the order in which ``backward`` answers."""
         first, second = self.norms
-        parts = (first, self.qkv, self.output, second, self.gate_up, self.down)
-        return [parameter for part in parts for parameter in part.parameters]
+        parts = (first, self.qkv, self.prefix, self.output, second, self.gate_up, self.down)
+        return [parameter for part in parts if part for parameter in part.parameters]
 
     def forward(self, x: Tensor, row: Row, *, last: bool, keep: bool) -> tuple[Tensor, Kept | None]:
         """Return the layer's output, and what its backward pass needs if it is to be kept.
@@ -109,6 +112,8 @@ class Layer:
         h = self.qkv.room(len(x))
         first = self.norms[0](x, out=h[:, : self.qkv.k])
         qkv = self.qkv(h)
+        if self.prefix:
+            self.prefix.put(qkv, row.virtual)
         rotate(qkv, row.cosine, row.sine, heads=self.heads.queries + self.heads.keys)
         attended = self.output.room(len(x))
         sums = attend(qkv, row.segments, self.heads, out=attended[:, : self.output.k])
@@ -169,10 +174,11 @@ class Layer:
     def _attention_backward(
         self, dy: Tensor, d_attended: Tensor, row: Row, kept: Kept, *, below: bool
     ) -> tuple[tuple[list[Tensor], list[Tensor]], Tensor | None]:
-        """Return the gradients of norm and of queries, keys and values; and of the input, for which ``dy`` is used."""
+        """Return the gradients of norm and of queries, keys, values; and of the input, for which ``dy`` is used."""
         answers = kept.attended[:, : self.output.k]
         d_qkv = attend_backward(d_attended, kept.qkv, answers, kept.sums, segments=row.segments, heads=self.heads)
         rotate(d_qkv, row.cosine, row.sine, heads=self.heads.queries + self.heads.keys, back=True)
+        prefix = self.prefix.gradients(d_qkv, row.virtual) if self.prefix else []
         norm = self.norms[0]
         if below or norm.parameters:
             d_h, du = self.qkv.input_gradient(d_qkv)
@@ -181,6 +187,7 @@ class Layer:
         qkv: list[Tensor] = []
         if self.qkv.trains:
             qkv = self.qkv.weight_gradients(d_qkv, self._normed(norm, kept.x, self.qkv), du)
+        qkv += prefix
         if d_h is None:
             return ([], qkv), None
         gradients = norm.weight_gradients(d_h, kept.x, kept.first)

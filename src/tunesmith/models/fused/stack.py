@@ -11,6 +11,7 @@ from tunesmith.models.fused.encoder_decoder import EncoderDecoder
 from tunesmith.models.fused.flash import ends_of
 from tunesmith.models.fused.head import head_loss
 from tunesmith.models.fused.layer import Kept, Layer, Norm, Row, all_parameters
+from tunesmith.models.fused.prefix import puts_prefix, read_prefix
 from tunesmith.models.fused.projection import Part, Projection, is_linear, read_part
 from tunesmith.models.fused.ragged import Heads, Segments
 
@@ -59,6 +60,13 @@ class Stack:
         found: Tensor = self.model.get_input_embeddings()(ids[None])[0]
         return found.to(self.dtype)
 
+    def virtual(self, ids: Tensor) -> Tensor | None:
+        """Return the number of the virtual token at each place, -1 = a real one; None where no layer asks for it."""
+        if not self.layers[0].prefix:
+            return None
+        first: int = self.model.get_input_embeddings().first
+        return torch.where(ids >= first, ids - first, -1)
+
     def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosine and sine of the rotation at each position, (T, D / 2) float32."""
         cosine, sine = self.model.model.rotary_emb(
@@ -75,7 +83,7 @@ class Stack:
 
     def below(self, ids: Tensor, positions: Tensor, segments: Segments) -> Tensor:
         """Return what the lowest ``steady`` layers make of a row, (T, width); for the arguments see ``loss_sum``."""
-        row = Row(self._placed(segments), *self.angles(positions), counted=ids[:0])
+        row = Row(self._placed(segments), *self.angles(positions), counted=ids[:0], virtual=self.virtual(ids))
         x = self.embed(ids).detach()
         for layer in self.layers[: self.steady]:
             x, _ = layer.forward(x, row, last=False, keep=False)
@@ -94,7 +102,7 @@ class Stack:
             below: What ``below`` returned for this row, where it is known already.
         """
         counted = (labels >= 0).nonzero().squeeze(1)
-        row = Row(self._placed(segments), *self.angles(positions), counted)
+        row = Row(self._placed(segments), *self.angles(positions), counted, self.virtual(ids))
         if below is None:
             return self.loss_of(self.embed(ids), row, labels[counted])
         return self.loss_of(below, row, labels[counted], first=self.steady)
@@ -209,8 +217,11 @@ def _known_family(model: Any) -> bool:
 
 
 def hooked(model: Any) -> bool:
-    """Tell whether anybody looks at a model's layers while they compute."""
-    return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
+    """Tell whether anybody looks at a model's layers while they compute, but for a learned prefix."""
+    return any(
+        m._forward_pre_hooks or m._backward_hooks or not all(puts_prefix(m, hook) for hook in m._forward_hooks.values())
+        for m in model.modules()
+    )
 
 
 def _read_norm(module: Any) -> Norm | None:
@@ -243,5 +254,6 @@ def _read_layer(module: Any, dtype: torch.dtype) -> Layer | None:
     size = attention.head_dim
     heads = Heads(q.weight.shape[0] // size, k.weight.shape[0] // size, size, float(attention.scaling))
     groups: tuple[tuple[Part, ...], ...] = ((q, k, v), (o,), (gate, up), (down,))
-    projections = [Projection(group, dtype) for group in groups]
-    return Layer(heads, (norms[0], norms[1]), *projections)
+    read, written, wide, narrow = (Projection(group, dtype) for group in groups)
+    prefix = read_prefix(attention.k_proj, attention.v_proj)
+    return Layer(heads, (norms[0], norms[1]), read, written, wide, narrow, prefix)
