@@ -11,7 +11,7 @@ import flashing
 import pytest
 import torch
 from torch import Tensor
-from ways import moved
+from ways import moved, virtual_of
 
 from tunesmith.data.encode import Encoded
 from tunesmith.inference.decode import decode
@@ -86,10 +86,9 @@ def test_new_tokens_look_at_all_that_their_slots_remember(new: tuple[int, ...]) 
 
 def examples(model: Any) -> list[Encoded]:
     draw = torch.Generator().manual_seed(3)
-    virtual = getattr(model.get_input_embeddings(), "virtual", {}).get("", ())
     made = []
     for number, length in enumerate((40, 12, 77, 25)):
-        ids = (*virtual, *torch.randint(20, 300, (length,), generator=draw).tolist())
+        ids = (*virtual_of(model), *torch.randint(20, 300, (length,), generator=draw).tolist())
         made.append(Encoded(f"e/{number}", ids, ids[-6:], (False,) * (len(ids) - 6) + (True,) * 6))
     return made
 

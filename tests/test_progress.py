@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from tunesmith import progress
-from tunesmith.progress import be_quiet, printable, say, track
+from tunesmith.progress import be_quiet, counting_on, printable, say, track
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,13 @@ def test_what_was_done_before_does_not_shorten_the_time_that_is_left(
         clock.append(120.0)
         show(8, "step 8")
     assert capsys.readouterr().err == "work: 80 %, 20 s left; step 8\n"
+
+
+def test_a_later_part_counts_on_from_those_before_it() -> None:
+    shown: list[tuple[float, str]] = []
+    show = counting_on(lambda done, text: shown.append((done, text)), 4, 10, "prompts")
+    show(1, "1/6 prompts")
+    assert shown == [(5, "5/10 prompts")]
 
 
 def test_nothing_done_yet_is_no_division_by_zero(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:

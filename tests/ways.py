@@ -46,6 +46,12 @@ def moved(model: Any) -> Any:
     return model
 
 
+def virtual_of(model: Any) -> tuple[int, ...]:
+    """Return the ids that every prompt of a model begins with."""
+    known: dict[str, tuple[int, ...]] = getattr(model.get_input_embeddings(), "virtual", {})
+    return known.get("", ())
+
+
 def candidate(case: str, kind: str) -> dict[str, Any]:
     """What a recipe says of a case on an architecture."""
     return {**CASES[case], **BY_KIND.get((case, kind), {})}

@@ -55,6 +55,13 @@ def track(title: str, total: float, *, done: float = 0.0) -> Iterator[Callable[[
         yield _plain(title, total, done)
 
 
+def counting_on(
+    show: Callable[[float, str], None], before: float, total: float, what: str
+) -> Callable[[float, str], None]:
+    """Return what a part of the work is shown with, which counts from what the parts before it have done."""
+    return lambda done, _: show(before + done, f"{before + done:.0f}/{total:.0f} {what}")
+
+
 @contextmanager
 def _bar(title: str, total: float, before: float) -> Iterator[Callable[[float, str], None]]:
     from rich.console import Console

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from ways import CASES, candidate
+from ways import CASES, candidate, virtual_of
 from workshop import ingredients, make_job, recipe
 
 from tunesmith.environment import quiet_peft
@@ -67,8 +67,7 @@ def base(case: str, folder: Path) -> Any:
 def logits(model: Any, kind: str) -> Tensor:
     """The predictions at the positions of IDS, which virtual tokens stand before where a method has them."""
     more = {"decoder_input_ids": torch.tensor([[0, 7, 20]])} if kind == "seq2seq" else {}
-    virtual = getattr(model.get_input_embeddings(), "virtual", {}).get("", ())
-    ids = torch.cat((torch.tensor([virtual], dtype=torch.long), IDS), 1)
+    ids = torch.cat((torch.tensor([virtual_of(model)], dtype=torch.long), IDS), 1)
     with torch.no_grad():
         found: Tensor = model.eval()(input_ids=ids, **more).logits
     return found if kind == "seq2seq" else found[:, -IDS.shape[1] :]

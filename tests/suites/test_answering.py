@@ -119,7 +119,7 @@ def test_a_context_without_room_for_the_answer_is_refused(loaded: Loaded) -> Non
 
 
 def test_sampling_is_not_pretended(loaded: Loaded) -> None:
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(RecipeError, match="this suite wants sampled answers, and tunesmith gives the likeliest ones"):
         Small(loaded).generate_until(requests("Who asks?", temperature=0.7))
 
 

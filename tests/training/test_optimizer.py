@@ -5,7 +5,8 @@ import torch
 from workshop import FULL, LORA, ingredients, make_job, recipe
 
 from tunesmith.methods.lora import Settings as LoraSettings
-from tunesmith.settings import Settings, TrainSettings
+from tunesmith.registry import METHODS, resolve
+from tunesmith.settings import TrainSettings
 from tunesmith.training import optimizer as module
 from tunesmith.training.optimizer import auto_rate, make_optimizer, optimizer_problems, rate_at
 
@@ -63,9 +64,10 @@ def test_what_is_frozen_has_no_optimizer_state(tiny: Path, tmp_path: Path) -> No
 
 
 def test_auto_rates_fall_as_models_grow() -> None:
-    for method in ("lora", "full", "modules"):
+    for method in ("lora", "full", "sparse"):
         for kind in ("causal", "seq2seq"):
-            found = [auto_rate(method, Settings(), parameters=n, kind=kind) for n in (10**7, 10**9, 10**10, 10**12)]
+            own = resolve("method", method, METHODS).Settings()
+            found = [auto_rate(method, own, parameters=n, kind=kind) for n in (10**7, 10**9, 10**10, 10**12)]
             assert found == sorted(found, reverse=True)
             assert len(set(found)) > 1
             assert all(1e-6 < rate < 1e-2 for rate in found)

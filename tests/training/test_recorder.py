@@ -8,7 +8,7 @@ import pytest
 import torch
 from flashing import stand_in
 from torch import Tensor
-from ways import moved
+from ways import moved, virtual_of
 
 from tunesmith.data.encode import Encoded
 from tunesmith.methods import full, lora, prefix, soft_prompt
@@ -40,10 +40,9 @@ def job_of(way: str, folder: Path, tmp_path: Path) -> Job:
     torch.manual_seed(0)
     model = moved(WAYS[way](load(folder).model))
     draw = torch.Generator().manual_seed(1)
-    virtual = next(iter(getattr(model.get_input_embeddings(), "virtual", {"": ()}).values()))
     examples = []
     for number, length in enumerate((9, 30, 4, 17, 23)):
-        ids = (*virtual, *torch.randint(20, 300, (length,), generator=draw).tolist())
+        ids = (*virtual_of(model), *torch.randint(20, 300, (length,), generator=draw).tolist())
         trains = (False,) * (len(ids) - 2) + (True,) * 2
         examples.append(Encoded(f"e/{number}", ids, ids[-2:], trains))
     return Job(

@@ -12,8 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from tunesmith.inference.reading import Causal, Reading, row_of
 from tunesmith.models.fused.flash import Ends, Filled, ends_of, flash_remember
-from tunesmith.models.fused.kernels import product, remember, rotate, swiglu
-from tunesmith.models.fused.layer import Layer
+from tunesmith.models.fused.kernels import product, remember
 from tunesmith.models.fused.ragged import Heads, Segments
 from tunesmith.models.fused.recording import Work, recorded
 from tunesmith.models.fused.stack import Stack
@@ -61,12 +60,12 @@ class FusedReader(Causal):
         x, angles = self.stack.embed(ids), (self.cosine[positions], self.sine[positions])
         attend, virtual = self.looking(reading), self.stack.virtual(ids)
         for number, layer in enumerate(self.stack.layers):
-            qkv = self._queries(layer, x, angles, virtual)
+            qkv = layer.queries(x, angles, virtual)[0]
             attended = layer.output.room(len(x))
             attend(number, layer.heads, qkv, attended[:, : layer.output.k])
             if number == len(self.stack.layers) - 1:  # only the token after each prompt is asked for
                 x, attended = x[ends], attended[ends]
-            x = _onward(layer, x, attended)
+            x = layer.onward(attended, x)[0]
         return self._likeliest(x)
 
     def write(self, last: Sequence[int], places: Sequence[int]) -> Tensor:
@@ -79,12 +78,12 @@ class FusedReader(Causal):
         here, angles = self.starts + at, (self.cosine[at], self.sine[at])
         remember = self.remembering(at + 1)
         for number, layer in enumerate(self.stack.layers):
-            qkv = self._queries(layer, x, angles)
+            qkv = layer.queries(x, angles)[0]
             q, k, v = parts(layer.heads, qkv)
             self.keys[number][:, here], self.values[number][:, here] = k.transpose(0, 1), v.transpose(0, 1)
             attended = layer.output.room(len(x))
             remember(number, layer.heads, q, attended[:, : layer.output.k])
-            x = _onward(layer, x, attended)
+            x = layer.onward(attended, x)[0]
         return self._likeliest(x)
 
     def looking(self, reading: Reading) -> Attend:
@@ -107,16 +106,6 @@ class FusedReader(Causal):
             remember(query, kept, self.starts, lengths, scale=heads.scale, out=out)
 
         return attend
-
-    def _queries(self, layer: Layer, x: Tensor, angles: tuple[Tensor, Tensor], virtual: Tensor | None = None) -> Tensor:
-        """Return rotated queries and keys, and values, (T, width); answers have no virtual tokens."""
-        h = layer.qkv.room(len(x))
-        layer.norms[0](x, out=h[:, : layer.qkv.k])
-        qkv = layer.qkv(h)
-        if layer.prefix:
-            layer.prefix.put(qkv, virtual)
-        rotate(qkv, *angles, heads=layer.heads.queries + layer.heads.keys)
-        return qkv
 
     def _read_one(self, number: int, heads: Heads, qkv: Tensor, start: int, mask: Tensor | None) -> Tensor:
         """Write a prompt's keys and values into the slot that begins at ``start``; return its attention, (T, H * D)."""
@@ -203,14 +192,3 @@ def parts(heads: Heads, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return queries (T, H * D), keys and values (T, K, D)."""
     q, k, v = qkv.split((heads.queries * heads.size, heads.keys * heads.size, heads.keys * heads.size), 1)
     return q, k.unflatten(1, (heads.keys, heads.size)), v.unflatten(1, (heads.keys, heads.size))
-
-
-def _onward(layer: Layer, x: Tensor, attended: Tensor) -> Tensor:
-    """Return a layer's output from its input and its attention."""
-    middle = layer.output(attended, x)
-    h = layer.gate_up.room(len(middle))
-    layer.norms[1](middle, out=h[:, : layer.gate_up.k])
-    gate_up = layer.gate_up(h)
-    act = layer.down.room(len(middle))
-    swiglu(gate_up, out=act[:, : layer.down.k])
-    return layer.down(act, middle)

@@ -17,7 +17,7 @@ from tunesmith.inference.rank import rank_all
 from tunesmith.metrics.scoring import score_predictions
 from tunesmith.models.load import Loaded
 from tunesmith.probe_records import Paragraph, Probe, ProbeAnswer, ProbeResult, ProseLoss, Skill
-from tunesmith.progress import track
+from tunesmith.progress import counting_on, track
 from tunesmith.records import Example, Prediction
 from tunesmith.settings import GenerateSettings
 
@@ -37,19 +37,13 @@ def take_probe(loaded: Loaded, probe: Probe, *, name: str, digest: str) -> Probe
         UserError: The metric of an own task gives no value to a single answer.
     """
     start = monotonic()
-    total = len(probe.items) + len(probe.prose)
-    done = 0
+    total, what = len(probe.items) + len(probe.prose), "items and paragraphs"
     answers: list[ProbeAnswer] = []
     with track(f"{name} takes the probe", total) as show:
-
-        def further(count: float, _: str) -> None:
-            show(done + count, f"{done + count:.0f}/{total} items and paragraphs")
-
         for skill in probe.skills:
             asked = [item for item in probe.items if item.task == skill.name]
-            answers += answer_items(loaded, skill, asked, show=further)
-            done += len(asked)
-        prose = read_prose(loaded, probe.prose, show=further)
+            answers += answer_items(loaded, skill, asked, show=counting_on(show, len(answers), total, what))
+        prose = read_prose(loaded, probe.prose, show=counting_on(show, len(answers), total, what))
     return ProbeResult(probe=digest, seconds=round(monotonic() - start, 2), answers=tuple(answers), prose=tuple(prose))
 
 

@@ -50,13 +50,13 @@ class Settings(LowRank):
     )
 
 
-def rate_share(settings: LowRank) -> float:
+def rate_share(settings: Settings) -> float:
     """Return what part of the rate above is right with these settings.
 
     PiSSA moves the largest singular values of W from the first step on, where others move zeros: with the whole rate
     SmolLM2-135M learned its examples by heart (benchmarks/rates.py).
     """
-    return 0.2 if isinstance(settings, Settings) and settings.init == "pissa" else 1.0
+    return 0.2 if settings.init == "pissa" else 1.0
 
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "q", "k", "v", "o", "c_attn", "query_key_value", "dense")

@@ -90,15 +90,20 @@ class VirtualTokens(Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return the embeddings of ids of any shape."""
-        virtual = ids >= self.first
+        numbers = self.numbers(ids)
+        virtual = numbers >= 0
         self.spot.places = None
         if not bool(virtual.any()):
             found: Tensor = self.base(ids)
             return found
-        self.spot.places = torch.where(virtual, ids - self.first, -1)
+        self.spot.places = numbers
         found = self.base(ids.masked_fill(virtual, 0))
-        found[virtual] = self.rows()[ids[virtual] - self.first].to(found.dtype)
+        found[virtual] = self.rows()[numbers[virtual]].to(found.dtype)
         return found
+
+    def numbers(self, ids: Tensor) -> Tensor:
+        """Return the number of the virtual token at each place of ids of any shape, -1 = a real one."""
+        return torch.where(ids >= self.first, ids - self.first, -1)
 
 
 def lead(decoder: Module, rows: Module, *, spot: Spot | None = None) -> None:

@@ -15,7 +15,7 @@ from tunesmith.inference.decode import decode
 from tunesmith.inference.generate import generate, writes_itself
 from tunesmith.inference.rank import rank_all
 from tunesmith.models.load import Loaded
-from tunesmith.progress import track
+from tunesmith.progress import counting_on, track
 from tunesmith.settings import GenerateSettings
 from tunesmith.suites.hush import hushed
 
@@ -52,13 +52,10 @@ class Answering:
         found: list[list[float]] = [[] for _ in questions]
         done = 0
         with track(self.title, len(questions)) as show:
-
-            def further(count: float, _: str) -> None:
-                show(done + count, f"{done + count:.0f}/{len(questions)} prompts ranked")
-
             for own in alike(prompts):
                 ranked = rank_all(
-                    self.loaded, [prompts[n] for n in own], [questions[n][1] for n in own], show=further
+                    self.loaded, [prompts[n] for n in own], [questions[n][1] for n in own],
+                    show=counting_on(show, done, len(questions), "prompts ranked"),
                 )  # fmt: skip
                 for n, logprobs in zip(own, ranked, strict=True):
                     found[n] = logprobs
@@ -80,10 +77,13 @@ class Answering:
         """Answer texts that all end in the same way.
 
         Raises:
-            RecipeError: The model's context has no room for the answers.
+            RecipeError: The answers are to be sampled, or the model's context has no room for them.
         """
         if settings.get("do_sample") or settings.get("temperature"):
-            raise NotImplementedError("suites with sampled answers are not offered")
+            raise RecipeError(
+                "this suite wants sampled answers, and tunesmith gives the likeliest ones. Leave the suite out, or "
+                "take the version of lm-evaluation-harness that constraints.txt names."
+            )
         new = int(settings.get("max_gen_toks", USUAL_NEW_TOKENS))
         until = [words for words in settings.get("until", ()) if words]
         virtual = self.loaded.virtual.get("", ())
@@ -117,15 +117,11 @@ class Answering:
             return [text(answer.ids) for answer in found]
         distinct = sorted(set(prompts), key=lambda ids: (-len(ids), ids))
         texts: dict[Ids, str] = {}
-
-        def further(count: float, _: str) -> None:
-            show(len(texts) + count, f"{len(texts) + count:.0f}/{len(distinct)} prompts")
-
         for own in alike(distinct):  # each lot has worked examples of its own, which are read once
             lot = [distinct[n] for n in own]
             written = decode(
-                self.loaded, lot, max_new_tokens=new, tokens_in_memory=settings.tokens_per_batch, show=further,
-                ends=ends,
+                self.loaded, lot, max_new_tokens=new, tokens_in_memory=settings.tokens_per_batch, ends=ends,
+                show=counting_on(show, len(texts), len(distinct), "prompts"),
             )  # fmt: skip
             texts |= {ids: text(answer) for ids, (answer, _) in zip(lot, written, strict=True)}
         return [texts[prompt] for prompt in prompts]

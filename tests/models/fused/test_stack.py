@@ -8,7 +8,7 @@ import pytest
 import torch
 from flashing import stand_in
 from torch import Tensor
-from ways import moved
+from ways import moved, virtual_of
 
 from tunesmith.data.encode import Encoded
 from tunesmith.methods import full, lora, prefix
@@ -53,11 +53,6 @@ def learned(model: Any, loss: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
     loss.backward()
     return {name: weight.grad.double().clone() for name, weight in model.named_parameters() if weight.grad is not None}
-
-
-def virtual_of(model: Any) -> tuple[int, ...]:
-    known: dict[str, tuple[int, ...]] = getattr(model.get_input_embeddings(), "virtual", {})
-    return known.get("", ())
 
 
 def both(model: Any, dtype: torch.dtype, *, share: bool) -> tuple[list[float], list[dict[str, Tensor]]]:

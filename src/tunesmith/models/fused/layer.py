@@ -109,23 +109,43 @@ class Layer:
             last: Nothing reads the positions that are not counted any more: leave them out after attention.
             keep: Whether there will be a backward pass.
         """
-        h = self.qkv.room(len(x))
-        first = self.norms[0](x, out=h[:, : self.qkv.k])
-        qkv = self.qkv(h)
-        if self.prefix:
-            self.prefix.put(qkv, row.virtual)
-        rotate(qkv, row.cosine, row.sine, heads=self.heads.queries + self.heads.keys)
+        qkv, first = self.queries(x, (row.cosine, row.sine), row.virtual)
         attended = self.output.room(len(x))
         sums = attend(qkv, row.segments, self.heads, out=attended[:, : self.output.k])
         chosen, residual = (attended[row.counted], x[row.counted]) if last else (attended, x)
-        middle = self.output(chosen, residual)
+        y, *rest = self.onward(chosen, residual)
+        return y, Kept(x, first, qkv, sums, attended, *rest) if keep else None
+
+    def queries(self, x: Tensor, angles: tuple[Tensor, Tensor], virtual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return rotated queries and keys, and values, side by side, (T, width); and 1 / rms of each row.
+
+        Args:
+            x: (T, width).
+            angles: Cosine and sine of each position, as in ``Row``.
+            virtual: As in ``Row``.
+        """
+        h = self.qkv.room(len(x))
+        inverse = self.norms[0](x, out=h[:, : self.qkv.k])
+        qkv = self.qkv(h)
+        if self.prefix:
+            self.prefix.put(qkv, virtual)
+        rotate(qkv, *angles, heads=self.heads.queries + self.heads.keys)
+        return qkv, inverse
+
+    def onward(self, attended: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the layer's output, and on the way to it: what follows attention, its 1 / rms, gate and up.
+
+        Args:
+            attended: Input of the output projection, from its ``room``.
+            x: The layer's input in the same rows.
+        """
+        middle = self.output(attended, x)
         h = self.gate_up.room(len(middle))
-        second = self.norms[1](middle, out=h[:, : self.gate_up.k])
+        inverse = self.norms[1](middle, out=h[:, : self.gate_up.k])
         gate_up = self.gate_up(h)
         act = self.down.room(len(middle))
         swiglu(gate_up, out=act[:, : self.down.k])
-        y = self.down(act, middle)
-        return y, Kept(x, first, qkv, sums, attended, middle, second, gate_up) if keep else None
+        return self.down(act, middle), middle, inverse, gate_up
 
     def backward(
         self, dy: Tensor, row: Row, kept: Kept, *, last: bool, below: bool

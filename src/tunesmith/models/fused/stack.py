@@ -64,8 +64,8 @@ class Stack:
         """Return the number of the virtual token at each place, -1 = a real one; None where no layer asks for it."""
         if not self.layers[0].prefix:
             return None
-        first: int = self.model.get_input_embeddings().first
-        return torch.where(ids >= first, ids - first, -1)
+        found: Tensor = self.model.get_input_embeddings().numbers(ids)
+        return found
 
     def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosine and sine of the rotation at each position, (T, D / 2) float32."""
