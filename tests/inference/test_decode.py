@@ -70,6 +70,33 @@ def test_an_answer_ends_with_the_token_that_its_reader_says(tiny_causal, layers)
     assert found == [(answer[:3], stopped or len(answer) >= 3) for answer, stopped in whole]
 
 
+@pytest.mark.parametrize("prefix", [0, 12])
+def test_an_answer_that_repeats_itself_is_written_in_fewer_calls(tiny_causal, monkeypatch, prefix):
+    loaded = load(tiny_causal)
+    asked = prompts(6, prefix=prefix, count=4)
+    taken = []
+    usual = decoding.FusedReader.write
+
+    def counting(self, writing):
+        taken.append([len(tokens) for _, tokens, _ in writing])
+        return usual(self, writing)
+
+    monkeypatch.setattr(decoding.FusedReader, "write", counting)
+    found = decode(loaded, asked, max_new_tokens=90, tokens_in_memory=3 * (len(asked[0]) + 90))
+    assert found == [alone(loaded, prompt, 90) for prompt in asked]
+    assert max(map(max, taken)) > 4
+    assert len(taken) < 2 * 89  # the fourth answer waits for one of the first three
+    for end in (33, 57):  # in the midst of guesses
+        short = decode(
+            loaded, asked, max_new_tokens=90, tokens_in_memory=10_000, ends=lambda answer, end=end: len(answer) == end
+        )
+        assert short == [(answer[:end], stopped or len(answer) >= end) for answer, stopped in found]
+    stop = found[0][0][40]
+    loaded.model.generation_config.eos_token_id = [stop]
+    stopped = decode(loaded, asked, max_new_tokens=90, tokens_in_memory=10_000)
+    assert stopped == [alone(loaded, prompt, 90) for prompt in asked]
+
+
 def test_a_prefix_that_all_share_is_read_once(tiny_causal, layers, monkeypatch):
     loaded = load(tiny_causal)
     asked = prompts(3, prefix=15)

@@ -157,6 +157,6 @@ def test_other_number_formats(tiny_seq2seq: Path, dtype: torch.dtype) -> None:
 
 def test_the_reader_is_chosen_by_the_model(tiny_causal: Path, tiny_seq2seq: Path) -> None:
     for folder, kind in ((tiny_causal, decoding.FusedReader), (tiny_seq2seq, EncodedReader)):
-        order = decoding._Order([(5, 6)], [2], [0], frozenset(), lambda answer: False, lambda done, text: None)
+        order = decoding._Order([(5, 6)], 0, [2], [0], frozenset(), lambda answer: False, lambda done, text: None)
         with decoding._reader(load(folder), order, 100, most=1) as reader:
             assert isinstance(reader, kind)

@@ -5,9 +5,10 @@ from workshop import example, examples
 
 from tunesmith.data.encode import Coder, encode_training
 from tunesmith.inference.few_shot import choose_shots, with_shots
+from tunesmith.inference.reading import shared_prefix
 from tunesmith.models.load import load_tokenizer
 from tunesmith.planning import lengths
-from tunesmith.planning.lengths import count_tokens, prompts_with_shots, training_lengths
+from tunesmith.planning.lengths import Prompts, asked_prompts, count_tokens, training_lengths
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
@@ -58,6 +59,12 @@ def test_worked_examples_make_prompts_longer_by_as_much_as_they_do(tiny_causal: 
     training, asked = examples(10), examples(5, start=100, split="test")
     chosen = choose_shots(training, task="orders", shots=2, seed=4)
     real = sum(len(coder.ids(with_shots(one, chosen, coder)[0])) for one in asked)
-    factor = prompts_with_shots(asked, training, coder, shots=2, seed=4)
-    assert factor * sum(len(coder.ids(one)) for one in asked) == pytest.approx(real)
-    assert factor > 2
+    found = asked_prompts(asked, training, coder, shots=2, seed=4)
+    assert found.longer * sum(len(coder.ids(one)) for one in asked) == pytest.approx(real)
+    assert found.longer > 2
+    prompts = [tuple(coder.ids(with_shots(one, chosen, coder)[0])) for one in asked]
+    assert found.shared == shared_prefix(prompts)
+    alone = asked_prompts(asked, training, coder, shots=0, seed=4)
+    assert alone == Prompts(shared=shared_prefix([tuple(coder.ids(one)) for one in asked]))
+    assert found.shared > 2 * alone.shared
+    assert asked_prompts([], training, coder, shots=2, seed=4) == Prompts()

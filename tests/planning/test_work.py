@@ -11,6 +11,7 @@ import pytest
 from tunesmith.data.encode import Encoded
 from tunesmith.inference import decode as decoding_room
 from tunesmith.inference.decode import decode, rooms_for, slots_for
+from tunesmith.inference.fused_reading import FusedReader
 from tunesmith.models.load import load
 from tunesmith.planning.shapes import Shape, Stack
 from tunesmith.planning.work import (
@@ -90,6 +91,34 @@ def test_decoding_takes_as_many_calls_as_counted(
     assert counted.cached == sum(len(p) + n for p, n in zip(prompts[:slots], new[:slots], strict=True))
     # the first token of an answer comes from reading its prompt
     assert abs(counted.steps - len(writing)) <= len(prompts) // slots + 1
+
+
+@pytest.mark.parametrize("tokens_in_memory", [60, 10_000])
+def test_what_prompts_share_is_read_and_kept_once(
+    tiny_causal: Path, monkeypatch: pytest.MonkeyPatch, tokens_in_memory: int
+) -> None:
+    loaded, start = load(tiny_causal), tuple(range(20, 40))
+    prompts = sorted({(*start, *range(50 + n, 50 + 2 * n)) for n in range(3, 9)}, key=len, reverse=True)
+    readers, read = [], []
+
+    class Counting(FusedReader):
+        def __init__(self, stack: Any, rooms: Any, shared: int = 0) -> None:
+            super().__init__(stack, rooms, shared)
+            readers.append((len(rooms), self.keys.shape[2]))
+
+        def read(self, reading: Any) -> Any:
+            read.append(sum(len(tokens) for _, tokens in reading))
+            return super().read(reading)
+
+    monkeypatch.setattr(decoding_room, "FusedReader", Counting)
+    decode(loaded, prompts, max_new_tokens=4, tokens_in_memory=tokens_in_memory)
+    lengths, shared = [len(prompt) for prompt in prompts], len(start)
+    rooms = rooms_for(lengths, [4] * len(prompts))
+    slots = slots_for(rooms, tokens_in_memory, alike=False, shared=shared)
+    counted = decoding(lengths, [4] * len(prompts), slots=slots, shared=shared, kept_once=shared)
+    assert readers == [(slots, counted.cached)]
+    assert counted.read == (sum(read),)
+    assert slots > slots_for(rooms, 60, alike=False) if tokens_in_memory > 60 else slots > 1
 
 
 def test_a_padded_batch_is_as_long_as_its_longest() -> None:

@@ -8,7 +8,7 @@ the longest answer.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice, zip_longest
 
 import torch
 
@@ -16,7 +16,8 @@ from tunesmith.errors import ResourceError
 from tunesmith.inference.encoded import EncodedReader
 from tunesmith.inference.fused_reading import CardReader, FusedReader
 from tunesmith.inference.memory import NAME
-from tunesmith.inference.reading import ModelReader, Prompt, Reader, pace
+from tunesmith.inference.reading import ModelReader, Prompt, Reader, pace, shared_prefix
+from tunesmith.inference.repeats import Repeats
 from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import attending
 from tunesmith.models.fused.encoder_decoder import EncoderDecoder
@@ -33,6 +34,7 @@ class _Order:
     """What is to be answered, and what ends an answer: a stop token, what it has become, or its length."""
 
     prompts: Sequence[Prompt]
+    shared: int  # tokens that all prompts begin with and that are read once
     limits: Sequence[int]
     marks: Sequence[int]  # of the adapter that answers each prompt
     stops: frozenset[int]
@@ -57,7 +59,7 @@ def decode(
             encoder-decoder that fused layers can take.
         prompts: Distinct, the longest first, so that slots that run together are alike.
         max_new_tokens: Longest answer; one number for all prompts, or one for each.
-        tokens_in_memory: Positions of all slots together; decides their number, at least one.
+        tokens_in_memory: Positions of all slots together, and of what they share; decides their number, at least one.
         show: Is told how many prompts are answered.
         ends: Asked after each new token whether it ends its answer, as the last of a word that ends answers.
 
@@ -69,7 +71,8 @@ def decode(
     """
     limits = limits_of(max_new_tokens, len(prompts))
     marks = [loaded.after(prompt, (0,))[0] for prompt in prompts]
-    order = _Order(prompts, limits, marks, loaded.stop_ids, ends, show)
+    shared = shared_prefix(prompts) if loaded.kind == "causal" else 0
+    order = _Order(prompts, shared, limits, marks, loaded.stop_ids, ends, show)
     slots = len(prompts)
     while True:
         try:
@@ -109,22 +112,25 @@ def rooms_for(prompts: Sequence[int], limits: Sequence[int]) -> list[int]:
     return list(accumulate(reversed(whole), max))[::-1]
 
 
-def slots_for(rooms: Sequence[int], tokens_in_memory: int, *, alike: bool) -> int:
+def slots_for(rooms: Sequence[int], tokens_in_memory: int, *, alike: bool, shared: int = 0) -> int:
     """Return how many answers are written at once.
 
     Args:
         rooms: Positions of each slot, the largest first; from ``rooms_for``.
         tokens_in_memory: Positions of all slots together.
         alike: Whether all slots are as large as the first one.
+        shared: Positions at the start of every slot that are in memory once; only where slots are not alike.
 
     >>> [slots_for([35, 29, 15], 70, alike=alike) for alike in (False, True)]
     [2, 2]
     >>> [slots_for([35, 29, 15], 80, alike=alike) for alike in (False, True)]
     [3, 2]
+    >>> slots_for([35, 29, 15], 60, alike=False, shared=10)
+    3
     """
     if alike:
         return max(1, min(len(rooms), tokens_in_memory // rooms[0]))
-    return max(1, sum(filled <= tokens_in_memory for filled in accumulate(rooms)))
+    return max(1, sum(shared + own <= tokens_in_memory for own in accumulate(room - shared for room in rooms)))
 
 
 @contextmanager
@@ -132,9 +138,11 @@ def _reader(loaded: Loaded, order: _Order, tokens_in_memory: int, *, most: int) 
     """Have what computes, with ``most`` slots or fewer: fused layers where the model can be had so, else its own."""
     rooms = order.rooms
     with fused(loaded.model, dtype=loaded.model.dtype) as stack:
-        slots = min(most, slots_for(rooms, tokens_in_memory, alike=not isinstance(stack, Stack)))
+        shared = order.shared if isinstance(stack, Stack) and not stack.flashes else 0  # in memory once
+        slots = min(most, slots_for(rooms, tokens_in_memory, alike=not isinstance(stack, Stack), shared=shared))
         if isinstance(stack, Stack):
-            yield (CardReader if stack.flashes else FusedReader)(stack, rooms[:slots])
+            rooms = rooms[:slots]
+            yield CardReader(stack, rooms) if stack.flashes else FusedReader(stack, rooms, shared)
             return
         if isinstance(stack, EncoderDecoder):
             yield EncodedReader(stack, slots, 1 + max(order.limits), max(map(len, order.prompts)))
@@ -144,7 +152,7 @@ def _reader(loaded: Loaded, order: _Order, tokens_in_memory: int, *, most: int) 
 
 
 def _serve(order: _Order, reader: Reader) -> list[tuple[list[int], bool]]:
-    reader.begin(order.prompts)
+    reader.begin(order.prompts[0][: order.shared])
     return _Desk(order, reader).work()
 
 
@@ -157,6 +165,7 @@ class _Desk:
         self.stopped = [False] * len(self.prompts)
         self.waiting = list(range(len(self.prompts)))[::-1]  # the longest is taken first
         self.owner: list[int | None] = [None] * reader.slots  # prompt in each slot
+        self.repeats: dict[int, Repeats] = {}  # of each prompt whose answer is being written
         self.done = 0
 
     def work(self) -> list[tuple[list[int], bool]]:
@@ -175,30 +184,52 @@ class _Desk:
             reading: list[tuple[int, list[int]]] = []
             while self.waiting and free and sum(len(tokens) for _, tokens in reading) < now.tokens:
                 slot, prompt = free.pop(0), self.waiting.pop()
-                self.owner[slot] = prompt
+                self.owner[slot], self.repeats[prompt] = prompt, Repeats()
                 reading.append((slot, list(self.prompts[prompt][self.reader.prefix :])))
             tokens = self.reader.read(reading).tolist()
             for (slot, _), token in zip(reading, tokens, strict=True):
                 self._take(slot, token)
             free = [slot for slot, owner in enumerate(self.owner) if owner is None]
         busy = [slot for slot, owner in enumerate(self.owner) if owner is not None]
-        if not self.waiting and busy and len(busy) <= self.reader.slots // 2:
+        if not self.waiting and busy and self.reader.slots - len(busy) >= now.idle:
             self.reader.keep(busy)
             self.owner = [self.owner[slot] for slot in busy]
 
     def _write(self) -> None:
-        """Write one token of every answer."""
-        lengths, last = [], []
-        for owner in self.owner:
-            answer = self.answers[owner] if owner is not None else []
-            # an idle slot writes where the next prompt will, and not into what all prompts share
-            before = self.reader.start(self.prompts[owner]) - 1 if owner is not None else self.reader.prefix
-            lengths.append(before + len(answer))
-            last.append(answer[-1] + self.order.marks[owner] if owner is not None else 0)
-        found = self.reader.write(last, lengths).tolist()
-        for slot, token in enumerate(found):
-            if self.owner[slot] is not None:
-                self._take(slot, token)
+        """Write the next token of every answer, and more of one that repeats itself."""
+        guesses: list[list[int]] = []
+        writing: list[tuple[int, Sequence[int], int]] = []
+        for slot, owner in enumerate(self.owner):
+            guess: list[int] = []
+            if owner is not None:
+                answer, mark = self.answers[owner], self.order.marks[owner]
+                if self.reader.guessing:
+                    guess = self.repeats[owner].guess(answer, self.order.limits[owner] - len(answer) - 1)
+                place = self.reader.start(self.prompts[owner]) - 1 + len(answer)
+                writing.append((slot, [token + mark for token in (answer[-1], *guess)], place))
+            elif not self.reader.guessing:
+                # an idle slot writes where the next prompt will, and not into what all prompts share
+                writing.append((slot, [0], self.reader.prefix))
+            else:
+                continue
+            guesses.append(guess)
+        found = iter(self.reader.write(writing).tolist())
+        for (slot, tokens, _), guess in zip(writing, guesses, strict=True):
+            self._take_all(slot, list(islice(found, len(tokens))), guess)
+
+    def _take_all(self, slot: int, tokens: Sequence[int], guess: Sequence[int]) -> None:
+        """Note new tokens up to the first that was guessed otherwise; the one after a right guess counts as well."""
+        owner = self.owner[slot]
+        if owner is None:
+            return
+        right = 0
+        for token, guessed in zip_longest(tokens, guess):
+            self._take(slot, token)
+            if self.owner[slot] is None or token != guessed:
+                break
+            right += 1
+        if guess and owner in self.repeats:
+            self.repeats[owner].judge(right=right == len(guess))
 
     def _take(self, slot: int, token: int) -> None:
         """Note a new token; free the slot if the answer ends with it."""
@@ -209,8 +240,10 @@ class _Desk:
             self.stopped[prompt] = True
         else:
             answer.append(token)
+            self.repeats[prompt].note(answer)
             self.stopped[prompt] = self.order.ends(answer)
         if self.stopped[prompt] or len(answer) >= self.order.limits[prompt]:
             self.owner[slot] = None
+            del self.repeats[prompt]
             self.done += 1
             self.order.show(self.done, f"{self.done}/{len(self.prompts)} prompts")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tunesmith.inference.reading import Prompt, Reading
+from tunesmith.inference.reading import Prompt, Reading, Writing, rows_of
+from tunesmith.models.fused.answering import product
 from tunesmith.models.fused.biased import Dropout, make_bias, spans
 from tunesmith.models.fused.encoder_decoder import Block, EncoderDecoder
-from tunesmith.models.fused.kernels import product
 from tunesmith.models.fused.projection import Projection
 from tunesmith.models.fused.sublayers import normed
 
@@ -47,12 +47,17 @@ class EncodedReader:
         """See ``Reader``."""
         return self.stack.device
 
+    @property
+    def guessing(self) -> bool:
+        """See ``Reader``."""
+        return False
+
     def start(self, prompt: Sequence[int]) -> int:
         """See ``Reader``: an answer follows the token that it starts from."""
         return 1
 
-    def begin(self, prompts: Sequence[Prompt]) -> None:
-        """See ``Reader``: there is nothing that serves all prompts."""
+    def begin(self, tokens: Prompt) -> None:
+        """See ``Reader``: there is nothing that prompts share."""
 
     def keep(self, slots: list[int]) -> None:
         """See ``Reader``."""
@@ -80,9 +85,10 @@ class EncodedReader:
         start = torch.full((len(slots),), config.pad_token_id if first is None else first)
         return self._step(start, torch.zeros_like(start), chosen)
 
-    def write(self, last: Sequence[int], places: Sequence[int]) -> Tensor:
+    def write(self, writing: Writing) -> Tensor:
         """See ``Reader``."""
-        return self._step(torch.tensor(last), torch.tensor(places), None)
+        _, tokens, places = rows_of(writing, self.device)
+        return self._step(tokens, places, None)
 
     def _step(self, tokens: Tensor, places: Tensor, slots: Tensor | None) -> Tensor:
         """Take one token of each slot, or of those that are named; return the likeliest next ones."""

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tunesmith.inference.reading import Causal, Reading, row_of
+from tunesmith.inference.reading import Causal, Reading, Writing, row_of, rows_of
+from tunesmith.models.fused.answering import Remembered, product, remember
 from tunesmith.models.fused.flash import Ends, Filled, ends_of, flash_remember
-from tunesmith.models.fused.kernels import product, remember
 from tunesmith.models.fused.ragged import Heads, Segments
 from tunesmith.models.fused.recording import Work, recorded
 from tunesmith.models.fused.stack import Stack
+
+LOGITS = 128  # rows of them in memory at once
 
 Attend = Callable[[int, Heads, Tensor, Tensor], None]
 """Is given the number of a layer, its heads, their queries (or queries, keys and values), and where answers go."""
@@ -27,14 +29,17 @@ class FusedReader(Causal):
     Args:
         stack: The model.
         rooms: Positions of each slot; they lie end to end.
+        shared: How many of them, at the start of every slot, are in memory once.
     """
 
-    def __init__(self, stack: Stack, rooms: Sequence[int]) -> None:
+    def __init__(self, stack: Stack, rooms: Sequence[int], shared: int = 0) -> None:
         heads, device = stack.layers[0].heads, stack.device
-        shape = (len(stack.layers), heads.keys, sum(rooms), heads.size)
+        own = [room - shared for room in rooms]
+        shape = (len(stack.layers), heads.keys, shared + sum(own), heads.size)
         self.stack, self.prefix, self.device = stack, 0, device
         self.keys, self.values = (torch.zeros(shape, dtype=stack.dtype, device=device) for _ in range(2))
-        self.starts = torch.tensor([0, *rooms[:-1]], device=device).cumsum(0)  # of the slots
+        # how much further on the positions of a slot are than those of the first, the shared ones excepted
+        self.starts = torch.tensor([0, *own[:-1]], device=device).cumsum(0)
         self.cosine, self.sine = stack.angles(torch.arange(max(rooms), device=device))
 
     @property
@@ -42,13 +47,14 @@ class FusedReader(Causal):
         """See ``Reader``."""
         return len(self.starts)
 
+    @property
+    def guessing(self) -> bool:
+        """See ``Reader``."""
+        return True
+
     def share_prefix(self, tokens: int) -> None:
         """See ``Causal``."""
         self.prefix = tokens
-        first, *others = self.starts.tolist()
-        for kept in (self.keys, self.values):
-            for start in others:
-                kept[:, :, start : start + tokens] = kept[:, :, first : first + tokens]
 
     def keep(self, slots: list[int]) -> None:
         """See ``Reader``."""
@@ -68,15 +74,21 @@ class FusedReader(Causal):
             x = layer.onward(attended, x)[0]
         return self._likeliest(x)
 
-    def write(self, last: Sequence[int], places: Sequence[int]) -> Tensor:
+    def write(self, writing: Writing) -> Tensor:
         """See ``Reader``."""
-        ids = torch.tensor(last, device=self.device)
-        return self.next(self.stack.embed(ids), torch.tensor(places, device=self.device))
+        slots, ids, at = rows_of(writing, self.device)
+        return self.next(self.stack.embed(ids), at, self.starts[slots])
 
-    def next(self, x: Tensor, at: Tensor) -> Tensor:
-        """Return the likeliest tokens, (slots,), after those whose embeddings, (slots, width), stand at ``at``."""
-        here, angles = self.starts + at, (self.cosine[at], self.sine[at])
-        remember = self.remembering(at + 1)
+    def next(self, x: Tensor, at: Tensor, starts: Tensor) -> Tensor:
+        """Return the likeliest tokens after others, (tokens,).
+
+        Args:
+            x: Embeddings of these, (tokens, width).
+            at: Where they stand in their slots, (tokens,).
+            starts: Of their slots, (tokens,).
+        """
+        here, angles = starts + at, (self.cosine[at], self.sine[at])
+        remember = self.remembering(starts, at + 1)
         for number, layer in enumerate(self.stack.layers):
             qkv = layer.queries(x, angles)[0]
             q, k, v = parts(layer.heads, qkv)
@@ -98,21 +110,26 @@ class FusedReader(Causal):
 
         return attend
 
-    def remembering(self, lengths: Tensor) -> Attend:
-        """Return how the newest token of every slot looks at what it remembers, ``lengths`` (slots,) positions."""
+    def remembering(self, starts: Tensor, lengths: Tensor) -> Attend:
+        """Return how new tokens look at so many positions of the slots that begin at ``starts``, (tokens,) both."""
+        filled = starts + self.prefix, lengths - self.prefix, self.prefix
 
         def attend(number: int, heads: Heads, query: Tensor, out: Tensor) -> None:
-            kept = self.keys[number], self.values[number]
-            remember(query, kept, self.starts, lengths, scale=heads.scale, out=out)
+            kept = Remembered(self.keys[number], self.values[number], *filled)
+            remember(query, kept, scale=heads.scale, out=out)
 
         return attend
 
     def _read_one(self, number: int, heads: Heads, qkv: Tensor, start: int, mask: Tensor | None) -> Tensor:
         """Write a prompt's keys and values into the slot that begins at ``start``; return its attention, (T, H * D)."""
         q, k, v = parts(heads, qkv)
-        end = self.prefix + len(qkv)
-        keys, values = (kept[number, :, start : start + end] for kept in (self.keys, self.values))
-        keys[:, self.prefix :], values[:, self.prefix :] = k.transpose(0, 1), v.transpose(0, 1)
+        first, kept = start + self.prefix, (self.keys[number], self.values[number])
+        keys, values = (part[:, first : first + len(qkv)] for part in kept)
+        keys[:], values[:] = k.transpose(0, 1), v.transpose(0, 1)
+        if self.prefix:
+            keys, values = (
+                torch.cat((part[:, : self.prefix], own), 1) for part, own in zip(kept, (keys, values), strict=True)
+            )
         query = q.unflatten(1, (-1, heads.size)).transpose(0, 1)
         found = scaled_dot_product_attention(
             query[None], keys[None], values[None], attn_mask=mask, is_causal=mask is None,
@@ -123,7 +140,8 @@ class FusedReader(Causal):
     def _likeliest(self, x: Tensor) -> Tensor:
         out = torch.empty_like(x)
         self.stack.norm(x, out=out)
-        return product(out, self.stack.head.detach().to(out.dtype)).argmax(-1)
+        head = self.stack.head.detach().to(out.dtype)
+        return torch.cat([product(rows, head).argmax(-1) for rows in out.split(LOGITS)])
 
 
 class CardReader(FusedReader):
@@ -134,17 +152,30 @@ class CardReader(FusedReader):
         self.room = max(rooms)
         self.replayed: Work | None = None
 
+    def share_prefix(self, tokens: int) -> None:
+        """See ``Causal``: by copies, since what attends here wants the positions of a slot in one piece."""
+        super().share_prefix(tokens)
+        first, *others = self.starts.tolist()
+        for kept in (self.keys, self.values):
+            for start in others:
+                kept[:, :, start : start + tokens] = kept[:, :, first : first + tokens]
+
     def keep(self, slots: list[int]) -> None:
         """See ``Reader``."""
         super().keep(slots)
         self.replayed = None
 
-    def write(self, last: Sequence[int], places: Sequence[int]) -> Tensor:
+    @property
+    def guessing(self) -> bool:
+        """See ``Reader``: what is replayed always has the same size."""
+        return False
+
+    def write(self, writing: Writing) -> Tensor:
         """See ``Reader``."""
-        ids, at = torch.tensor((last, places), device=self.device)
+        _, ids, at = rows_of(writing, self.device)
         given = self.stack.embed(ids), at  # which virtual tokens there are is not known before
         if self.replayed is None:
-            self.replayed = recorded(lambda x, at: (self.next(x, at),), given)
+            self.replayed = recorded(lambda x, at: (self.next(x, at, self.starts),), given)
         (found,) = self.replayed(*given)
         assert found is not None
         return found
@@ -165,11 +196,11 @@ class CardReader(FusedReader):
 
         return attend
 
-    def remembering(self, lengths: Tensor) -> Attend:
+    def remembering(self, starts: Tensor, lengths: Tensor) -> Attend:
         """See ``FusedReader``."""
         slots = len(self.starts)
         asked = Ends(torch.arange(slots + 1, dtype=torch.int32, device=self.device), 1)
-        return self._look(asked, self.starts, lengths)
+        return self._look(asked, starts, lengths)
 
     def _look(self, asked: Ends, starts: Tensor, lengths: Tensor) -> Attend:
         filled = Filled(torch.cat((starts, starts[:1])).to(torch.int32), lengths.to(torch.int32), self.room)

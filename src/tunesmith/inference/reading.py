@@ -19,27 +19,31 @@ SHORT_PREFIX = 8  # tokens below which sharing a prefix is not worth a pass of i
 Prompt = tuple[int, ...]
 Reading = Sequence[tuple[int, Sequence[int]]]
 """Slot and tokens of each prompt that is read now."""
+Writing = Sequence[tuple[int, Sequence[int], int]]
+"""Slot of each answer that is written now, its last token and those guessed to follow, and where the first stands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """When prompts are read into free slots.
 
-    A processor takes as long as there are tokens, and reads at once. A graphics card takes about as long for many
-    tokens as for one, and waits until several slots are free.
+    A processor takes as long as there are tokens: it reads at once, and lets go of slots that are not used. A graphics
+    card takes about as long for many tokens as for one, and waits until several slots are free.
     """
 
     tokens: int = 1024  # after which no further prompt is read in the same call
     free: int = 1  # slots, before any prompt is read while others write their answers
+    idle: int = 1  # slots, before they are let go when no prompt waits
 
 
 def pace(device: torch.device, slots: int) -> Pace:
     """Return the pace of a reader with so many slots.
 
     >>> pace(torch.device("cpu"), 48), pace(torch.device("cuda"), 48)
-    (Pace(tokens=1024, free=1), Pace(tokens=8192, free=6))
+    (Pace(tokens=1024, free=1, idle=6), Pace(tokens=8192, free=6, idle=24))
     """
-    return Pace() if device.type == "cpu" else Pace(8192, max(1, slots // 8))
+    some = max(1, slots // 8)
+    return Pace(idle=some) if device.type == "cpu" else Pace(8192, free=some, idle=max(1, slots // 2))
 
 
 class Reader(Protocol):
@@ -63,14 +67,18 @@ class Reader(Protocol):
     def read(self, reading: Reading) -> Tensor:
         """Read prompts into their slots; return the likeliest next token of each, (prompts,)."""
 
-    def begin(self, prompts: Sequence[Prompt]) -> None:
-        """Do once what serves all prompts that will be read."""
+    def begin(self, tokens: Prompt) -> None:
+        """Read once what all prompts begin with, if they begin alike."""
 
     def keep(self, slots: list[int]) -> None:
         """Keep only these slots, in this order."""
 
-    def write(self, last: Sequence[int], places: Sequence[int]) -> Tensor:
-        """Take each slot's last token, which stands at ``places``; return the likeliest next ones, (slots,)."""
+    @property
+    def guessing(self) -> bool:
+        """Whether it takes guesses and leaves slots out; else every slot has one token in each call, in their order."""
+
+    def write(self, writing: Writing) -> Tensor:
+        """Take tokens of answers; return the likeliest token after each of them, (tokens,)."""
 
 
 class Causal(ABC):
@@ -82,17 +90,22 @@ class Causal(ABC):
 
     @abstractmethod
     def share_prefix(self, tokens: int) -> None:
-        """Copy what slot 0 holds at its first ``tokens`` positions into every slot."""
+        """Have every slot begin with what slot 0 holds at its first ``tokens`` positions."""
+
+    @property
+    def guessing(self) -> bool:
+        """See ``Reader``."""
+        return False
 
     def start(self, prompt: Sequence[int]) -> int:
         """See ``Reader``."""
         return len(prompt)
 
-    def begin(self, prompts: Sequence[Prompt]) -> None:
-        """See ``Reader``: read what all prompts begin with."""
-        if prefix := shared_prefix(prompts):
-            self.read([(0, prompts[0][:prefix])])
-            self.share_prefix(prefix)
+    def begin(self, tokens: Prompt) -> None:
+        """See ``Reader``."""
+        if tokens:
+            self.read([(0, tokens)])
+            self.share_prefix(len(tokens))
 
 
 def shared_prefix(prompts: Sequence[Prompt]) -> int:
@@ -151,14 +164,14 @@ class ModelReader(Causal):
         best: Tensor = found.logits[0].argmax(-1)
         return best
 
-    def write(self, last: Sequence[int], places: Sequence[int]) -> Tensor:
+    def write(self, writing: Writing) -> Tensor:
         """See ``Reader``."""
         memory = self.memory
         device = self.model.device
-        memory.positions = torch.tensor(places, device=device)
-        memory.mask = (torch.arange(max(places) + 1, device=device) <= memory.positions[:, None])[:, None, None]
-        ids = torch.tensor(last, device=device)[:, None]
-        found = self.model(input_ids=ids, position_ids=memory.positions[:, None], use_cache=False, memory=memory)
+        _, ids, places = rows_of(writing, device)
+        memory.positions = places
+        memory.mask = (torch.arange(int(places.max()) + 1, device=device) <= places[:, None])[:, None, None]
+        found = self.model(input_ids=ids[:, None], position_ids=places[:, None], use_cache=False, memory=memory)
         best: Tensor = found.logits[:, -1].argmax(-1)
         return best
 
@@ -168,3 +181,9 @@ def row_of(reading: Reading, start: int) -> tuple[Tensor, Tensor, Tensor]:
     ids = torch.tensor([token for _, tokens in reading for token in tokens])
     positions = torch.tensor([start + n for _, tokens in reading for n in range(len(tokens))])
     return ids, positions, torch.tensor([len(tokens) for _, tokens in reading]).cumsum(0) - 1
+
+
+def rows_of(writing: Writing, device: torch.device) -> Tensor:
+    """Return the slot of each token, the tokens, and where they stand, (3, tokens)."""
+    rows = [(slot, token, place + n) for slot, tokens, place in writing for n, token in enumerate(tokens)]
+    return torch.tensor(rows, device=device).T

@@ -1,17 +1,19 @@
 """What answering takes: prompts read, tokens written, choices ranked."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tunesmith.data.encode import Coder
 from tunesmith.inference.answer import room
 from tunesmith.inference.decode import rooms_for, slots_for
 from tunesmith.inference.generate import batches_of, writes_itself
+from tunesmith.machine import compute_device
 from tunesmith.models.fused.packing import takes_fused
 from tunesmith.plan_records import StagePlan
 from tunesmith.planning.calibration import Calibration
 from tunesmith.planning.fitting import dot
 from tunesmith.planning.ground import Ground
-from tunesmith.planning.lengths import Counted, prompts_with_shots
+from tunesmith.planning.lengths import Counted, Prompts, asked_prompts
 from tunesmith.planning.memory import answering_memory
 from tunesmith.planning.work import Writing, decoding, padded_writing, writing_work
 from tunesmith.records import Split
@@ -45,13 +47,13 @@ def answer_stage(ground: Ground, name: str, found: Calibration, *, split: Split)
 def task_writings(ground: Ground, name: str, task: TaskSettings, counted: Sequence[Counted]) -> list[Writing]:
     """Return the work of one task, in the batches in which it is done."""
     limit = room(ground.recipe, name, ground.loaded, task)
-    longer = _longer(ground, name, limit, task)
+    seen = _asked(ground, name, limit, task)
     if counted[0].choices:
-        return [_ranking(ground, min(round(one.prompt * longer), limit), one.choices) for one in counted]
+        return [_ranking(ground, min(round(one.prompt * seen.longer), limit), one.choices) for one in counted]
     tuned = ground.recipe.candidates[name].method != "none"
     distinct = {one.text: one for one in counted}.values()
     asked = sorted(
-        ((min(round(one.prompt * longer), limit), min(one.target, task.max_new_tokens)) for one in distinct),
+        ((min(round(one.prompt * seen.longer), limit), min(one.target, task.max_new_tokens)) for one in distinct),
         reverse=True,
     )
     prompts = [prompt for prompt, _ in asked]
@@ -60,8 +62,10 @@ def task_writings(ground: Ground, name: str, task: TaskSettings, counted: Sequen
     if writes_itself(ground.loaded, generate):
         rooms = rooms_for(prompts, [task.max_new_tokens] * len(prompts))
         alike = ground.shape.kind == "seq2seq" or not takes_fused(ground.loaded.model)
-        slots = slots_for(rooms, generate.tokens_per_batch, alike=alike)
-        return [decoding(prompts, new, slots=slots, kind=ground.shape.kind)]
+        shared = min(seen.shared, min(prompts) - 1)
+        kept_once = 0 if alike or compute_device().type != "cpu" else shared
+        slots = slots_for(rooms, generate.tokens_per_batch, alike=alike, shared=kept_once)
+        return [decoding(prompts, new, slots=slots, kind=ground.shape.kind, shared=shared, kept_once=kept_once)]
     sizes = [
         len(batch) for batch in batches_of(
             [(0,) * prompt for prompt in prompts], generate.tokens_per_batch // generate.beams, task.max_new_tokens
@@ -76,15 +80,14 @@ def task_writings(ground: Ground, name: str, task: TaskSettings, counted: Sequen
     return writings
 
 
-def _longer(ground: Ground, name: str, limit: int, task: TaskSettings) -> float:
-    """Return how many times longer worked examples make the prompts of a task."""
+def _asked(ground: Ground, name: str, limit: int, task: TaskSettings) -> Prompts:
+    """Return how the prompts of a task are when a candidate is asked."""
     recipe, loaded = ground.recipe, ground.loaded
-    shots = recipe.candidates[name].shots
     own = [one for one in ground.examples["test"] if one.task == task.name]
-    if not shots or not own:
-        return 1.0
     coder = Coder(loaded.tokenizer, loaded.kind, limit)
-    return prompts_with_shots(own, ground.examples["train"], coder, shots=shots, seed=recipe.seed)
+    shots = recipe.candidates[name].shots
+    found = asked_prompts(own, ground.examples["train"], coder, shots=shots, seed=recipe.seed)
+    return found if loaded.kind == "causal" else replace(found, shared=0)
 
 
 def _ranking(ground: Ground, prompt: int, choices: Sequence[int]) -> Writing:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from tunesmith.data.encode import Coder
 from tunesmith.inference.few_shot import choose_shots, with_shots
+from tunesmith.inference.reading import shared_prefix
 from tunesmith.planning.work import Length
 from tunesmith.records import Example
 
 COUNTED = 2000  # examples of a split whose tokens are counted
-WITH_SHOTS = 100  # and with worked examples before the prompt, which takes longer
+LOOKED_AT = 100  # and as they are asked, worked examples included, which takes longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,18 @@ def training_lengths(counted: Sequence[Counted], kind: str, limit: int) -> list[
     return [(min(one.prompt, limit), one.target) for one in counted if one.target <= limit]
 
 
-def prompts_with_shots(
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """How the prompts of a task are when it is answered."""
+
+    longer: float = 1.0  # times their tokens without worked examples
+    shared: int = 0  # tokens that all of them begin with
+
+
+def asked_prompts(
     examples: Sequence[Example], training: Sequence[Example], coder: Coder, *, shots: int, seed: int
-) -> float:
-    """Return how many times longer the prompts of a task are with worked examples, the mean over some of them.
+) -> Prompts:
+    """Look at the prompts of a task, or at some of them, as they are with worked examples.
 
     Args:
         examples: Of one task.
@@ -67,7 +76,13 @@ def prompts_with_shots(
         shots: Asked for.
         seed: The recipe's.
     """
-    asked = list(examples) if len(examples) <= WITH_SHOTS else random.Random(seed).sample(list(examples), WITH_SHOTS)
-    chosen = choose_shots(training, task=asked[0].task, shots=shots, seed=seed)
-    with_them = sum(min(len(coder.ids(with_shots(one, chosen, coder)[0])), coder.limit) for one in asked)
-    return with_them / sum(min(len(coder.ids(one)), coder.limit) for one in asked)
+    if not examples:
+        return Prompts()
+    some = list(examples) if len(examples) <= LOOKED_AT else random.Random(seed).sample(list(examples), LOOKED_AT)
+    chosen = choose_shots(training, task=some[0].task, shots=shots, seed=seed) if shots else []
+    asked = [tuple(coder.ids(with_shots(one, chosen, coder)[0])) for one in some]
+    shared = shared_prefix(sorted(set(asked)))
+    if not shots:
+        return Prompts(shared=shared)
+    before = sum(min(len(coder.ids(one)), coder.limit) for one in some)
+    return Prompts(sum(min(len(ids), coder.limit) for ids in asked) / before, shared)

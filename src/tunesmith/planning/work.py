@@ -103,7 +103,9 @@ class Writing:
     reading: int  # tokens of prompts that are read in one call
 
 
-def decoding(prompts: Sequence[int], new: Sequence[int], *, slots: int, kind: str = "causal") -> Writing:
+def decoding(
+    prompts: Sequence[int], new: Sequence[int], *, slots: int, kind: str = "causal", shared: int = 0, kept_once: int = 0
+) -> Writing:
     """Return the work of our own ``inference.decode``: a slot that is done takes the next prompt.
 
     Args:
@@ -111,15 +113,18 @@ def decoding(prompts: Sequence[int], new: Sequence[int], *, slots: int, kind: st
         new: Tokens of each answer.
         slots: Answers written at once.
         kind: "causal" or "seq2seq", whose prompts pass through the encoder alone.
+        shared: Tokens that all prompts begin with, less than the shortest: read once.
+        kept_once: How many of them are in memory once, and not in every slot.
     """
     busy: list[int] = []
     for _, count in sorted(zip(prompts, new, strict=True), reverse=True):
         heappush(busy, (heappop(busy) if len(busy) >= slots else 0) + count)
-    within = sum(p * p for p in prompts)
+    tokens = shared + sum(p - shared for p in prompts)
+    within = shared**2 + sum(p * p - shared**2 for p in prompts)
     more = sum(n * (p + n) for p, n in zip(prompts, new, strict=True))
-    read, pairs = ((sum(prompts),), (within + more,)) if kind == "causal" else ((sum(prompts), 0), (within, more))
-    reading = min(sum(prompts), pace(compute_device(), slots).tokens + max(prompts))
-    cached = sum(prompts[:slots]) + sum(new[:slots])
+    read, pairs = ((tokens,), (within + more,)) if kind == "causal" else ((tokens, 0), (within, more))
+    reading = min(tokens, pace(compute_device(), slots).tokens + max(prompts))
+    cached = kept_once + sum(p - kept_once for p in prompts[:slots]) + sum(new[:slots])
     return Writing(read, pairs, max(busy), sum(new), len(prompts), min(slots, len(prompts)), cached, reading)
 
 

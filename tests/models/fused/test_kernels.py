@@ -5,8 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tunesmith.models.fused import kernels
+from tunesmith.models.fused import answering, calling, kernels
+from tunesmith.models.fused.answering import Remembered
 from tunesmith.models.fused.build import library
+from tunesmith.models.fused.calling import compiled
 
 ROWS, WIDTH = 7, 40
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
@@ -15,7 +17,7 @@ TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 @pytest.fixture(params=["compiled", "torch"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "torch":
-        monkeypatch.setattr(kernels, "library", lambda: None)
+        monkeypatch.setattr(calling, "library", lambda: None)
     elif library() is None:
         pytest.skip("there is no C++ compiler")
     given: str = request.param
@@ -124,14 +126,14 @@ def test_cross_entropy_leaves_its_gradient(form: str, dtype: torch.dtype, size: 
     close(logits, x.grad, dtype)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, kernels.FEW, kernels.FEW + 1])
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, answering.FEW, answering.FEW + 1])
 @pytest.mark.parametrize(("width", "columns"), [(40, 13), (7, 8), (64, 3)])
 def test_a_product_of_few_rows_is_a_product(form: str, rows: int, width: int, columns: int) -> None:
     dtype = torch.float32
     x, weight = numbers(rows, width + 2, dtype=dtype)[:, :width], numbers(columns, width + 5, dtype=dtype)[:, :width]
     add = numbers(rows, columns + 1, dtype=dtype, seed=2)[:, :columns]
-    close(kernels.product(x, weight), x.double() @ weight.double().T, dtype)
-    close(kernels.product(x, weight, add), add.double() + x.double() @ weight.double().T, dtype)
+    close(answering.product(x, weight), x.double() @ weight.double().T, dtype)
+    close(answering.product(x, weight, add), add.double() + x.double() @ weight.double().T, dtype)
 
 
 @pytest.mark.parametrize(("heads", "shared", "size"), [(4, 2, 8), (9, 3, 64), (5, 1, 20), (2, 2, 32)])
@@ -143,13 +145,30 @@ def test_a_new_token_attends_to_what_its_slot_remembers(
     query = numbers(slots, heads * size, dtype=dtype, seed=3)
     starts, lengths = torch.tensor([18, 0, 12]), torch.tensor([1, 11, 6])
     out = part_of_a_wider_matrix(slots, heads * size, dtype)
-    kernels.remember(query, (keys, values), starts, lengths, scale=0.4, out=out)
+    answering.remember(query, Remembered(keys, values, starts, lengths), scale=0.4, out=out)
     for slot, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
         q = query[slot].double().view(heads, 1, size)
         k, v = (
             kept[:, start : start + length].double().repeat_interleave(heads // shared, 0) for kept in (keys, values)
         )
         close(out[slot], functional.scaled_dot_product_attention(q, k, v, scale=0.4).flatten(), dtype)
+
+
+@pytest.mark.parametrize(("heads", "shared", "size"), [(4, 2, 8), (9, 3, 64), (5, 1, 20)])
+def test_what_all_slots_share_is_seen_as_if_each_had_it(
+    form: str, dtype: torch.dtype, heads: int, shared: int, size: int
+) -> None:
+    prefix, slots = 40, 3
+    keys, values = (numbers(shared, 64, size, dtype=dtype, seed=n) for n in (1, 2))
+    query = numbers(slots, heads * size, dtype=dtype, seed=3)
+    starts, lengths = torch.tensor([58, 40, 52]), torch.tensor([1, 11, 6])
+    out, wanted = (part_of_a_wider_matrix(slots, heads * size, dtype) for _ in range(2))
+    answering.remember(query, Remembered(keys, values, starts, lengths, prefix), scale=0.4, out=out)
+    for slot, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
+        whole = tuple(torch.cat((part[:, :prefix], part[:, start : start + length]), 1) for part in (keys, values))
+        alone = Remembered(*whole, torch.tensor([0]), torch.tensor([prefix + length]))
+        answering.remember(query[slot : slot + 1], alone, scale=0.4, out=wanted[slot : slot + 1])
+    close(out, wanted.double(), dtype)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -164,8 +183,8 @@ def test_what_is_not_a_number_stays_so(form: str, dtype: torch.dtype, value: flo
 
 
 def test_float64_and_mixed_formats_are_left_to_torch() -> None:
-    assert kernels._compiled("swiglu", torch.ones(1, dtype=torch.float64)) is None
-    assert kernels._compiled("rms_norm", torch.ones(1), torch.ones(1, dtype=torch.bfloat16)) is None
+    assert compiled("swiglu", torch.ones(1, dtype=torch.float64)) is None
+    assert compiled("rms_norm", torch.ones(1), torch.ones(1, dtype=torch.bfloat16)) is None
 
 
 class TestDropout:
@@ -197,7 +216,7 @@ class TestDropout:
             pytest.skip("there is no C++ compiler")
         found = []
         for here in (library(), None):
-            monkeypatch.setattr(kernels, "library", lambda here=here: here)
+            monkeypatch.setattr(calling, "library", lambda here=here: here)
             x = numbers(ROWS, WIDTH + 3, dtype=dtype)
             kernels.drop(x[:, :WIDTH], 0.3, 2**63 + 12345678901)
             found.append(x)

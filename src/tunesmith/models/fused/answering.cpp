@@ -140,10 +140,10 @@ inline void mixed(const float* weight, long weights, const T* value, long vs, lo
 
 // One new token of each slot attends to all that its slot remembers. K heads of keys and values, each read once for the
 // queries that share it. keys, values: (K, positions, size), those of a slot from ``starts`` on; query:
-// (slots, heads * size) with stride qs.
+// (slots, heads * size) with stride qs. sums, where there is one: (slots, heads), the log of the sum of exponentials.
 template <class T>
 void remember(const T* query, long qs, const T* keys, const T* values, const int64_t* starts, const int64_t* lengths,
-              T* y, long ys, float scale, long slots, long heads, long shared, long positions, long size) {
+              T* y, long ys, float* sums, float scale, long slots, long heads, long shared, long positions, long size) {
     long group = heads / shared;
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (long i = 0; i < slots; i++) {
@@ -162,6 +162,7 @@ void remember(const T* query, long qs, const T* keys, const T* values, const int
                     all += w[t];
                 }
                 for (long t = 0; t < length; t++) w[t] /= all;
+                if (sums) sums[i * heads + k * group + h] = scale * top + std::log(all);
             }
             for (long h = 0; h < group; h += 3) {
                 const float* w = weight.data() + h * length;
@@ -183,9 +184,9 @@ void remember(const T* query, long qs, const T* keys, const T* values, const int
 
 #define EXPORT_REMEMBER(NAME, T)                                                                                      \
     extern "C" void remember_##NAME(const T* q, long qs, const T* k, const T* v, const int64_t* s, const int64_t* n,  \
-                                    T* y, long ys, float scale, long slots, long heads, long shared, long positions,  \
-                                    long size) {                                                                      \
-        remember(q, qs, k, v, s, n, y, ys, scale, slots, heads, shared, positions, size);                             \
+                                    T* y, long ys, float* sums, float scale, long slots, long heads, long shared,     \
+                                    long positions, long size) {                                                                      \
+        remember(q, qs, k, v, s, n, y, ys, sums, scale, slots, heads, shared, positions, size);                       \
     }
 
 extern "C" void few_rows_float(const float* x, long xs, const float* w, long ws, const float* add, long as, float* y,

@@ -1,40 +1,17 @@
 """What happens between the matrix products: norms, rotations, gated activations, the loss. One pass over memory each.
 
-Beside them what answers are written with: products of few rows, attention to what was remembered. Every function has
-two forms with equal results up to rounding: compiled C++ (``kernels.cpp``, ``answering.cpp``) for float32 and bfloat16
+Every function has two forms with equal results up to rounding: compiled C++ (``kernels.cpp``) for float32 and bfloat16
 on a CPU, and torch for everything else. Matrices are (rows, width), rows being tokens; the last dimension is
 contiguous, rows may lie further apart.
 """
 
-from ctypes import c_float, c_long, c_uint, c_void_p
-from typing import Any
+from ctypes import c_float, c_long, c_uint
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, scaled_dot_product_attention, silu
+from torch.nn.functional import gelu, silu
 
-from tunesmith.models.fused.build import library
-
-FEW = 64  # rows up to which ``product`` is faster than a library's
-SUFFIX = {torch.float32: "float", torch.bfloat16: "bf16"}
-
-
-def _compiled(name: str, *tensors: Tensor) -> Any:
-    """Return the compiled form of a kernel if it can take these tensors, else None."""
-    first = tensors[0]
-    if first.device.type != "cpu" or first.dtype not in SUFFIX or any(t.dtype != first.dtype for t in tensors):
-        return None
-    found = library()
-    return getattr(found, f"{name}_{SUFFIX[first.dtype]}") if found else None
-
-
-def _at(tensor: Tensor) -> tuple[c_void_p, c_long]:
-    """Return where a matrix begins, and how far apart its rows are."""
-    return c_void_p(tensor.data_ptr()), c_long(tensor.stride(0))
-
-
-def _start(tensor: Tensor) -> c_void_p:
-    return c_void_p(tensor.data_ptr())
+from tunesmith.models.fused.calling import compiled, rows_at, start
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, *, out: Tensor, own: bool = False) -> Tensor:
@@ -48,8 +25,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, out: Tensor, own: bool = 
         own: Keep float64 in the products, as T5 does; Llama rounds to float32 first.
     """
     inverse = torch.empty(x.shape[0], dtype=torch.float32, device=x.device)
-    if run := _compiled("rms_norm", x, weight, out):
-        run(*_at(x), _start(weight), c_float(eps), *_at(out), _start(inverse), *map(c_long, x.shape))
+    if run := compiled("rms_norm", x, weight, out):
+        run(*rows_at(x), start(weight), c_float(eps), *rows_at(out), start(inverse), *map(c_long, x.shape))
         return inverse
     inverse = (x.float().square().mean(-1) + eps).rsqrt()
     out.copy_(weight * (_wide(x, own) * inverse[:, None]).to(x.dtype))
@@ -71,8 +48,8 @@ def rms_norm_backward(dy: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, *,
         dx: (rows, width), changed in place.
         own: As in ``rms_norm``.
     """
-    if run := _compiled("rms_norm_backward", dy, x, weight, dx):
-        run(*_at(dy), *_at(x), _start(weight), _start(inverse), *_at(dx), *map(c_long, x.shape))
+    if run := compiled("rms_norm_backward", dy, x, weight, dx):
+        run(*rows_at(dy), *rows_at(x), start(weight), start(inverse), *rows_at(dx), *map(c_long, x.shape))
         return
     r = inverse[:, None]
     g, wide = _wide(dy * weight, own), _wide(x, own)
@@ -96,9 +73,9 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor, *, heads: int, back: bool = 
         back: By the negative angle, which is the backward pass.
     """
     half = cosine.shape[1]
-    if run := _compiled("rotate", x):
+    if run := compiled("rotate", x):
         sign = c_float(-1.0 if back else 1.0)
-        run(*_at(x), _start(cosine), _start(sine), sign, *map(c_long, (x.shape[0], heads, 2 * half)))
+        run(*rows_at(x), start(cosine), start(sine), sign, *map(c_long, (x.shape[0], heads, 2 * half)))
         return
     pairs = x[:, : heads * 2 * half].unflatten(1, (heads, 2, half))
     c, s = cosine[:, None].to(x.dtype), sine[:, None].to(x.dtype) * (-1 if back else 1)
@@ -113,8 +90,8 @@ def swiglu(gate_up: Tensor, *, out: Tensor) -> None:
         gate_up: (rows, 2 * width), contiguous: gate, then up.
         out: (rows, width).
     """
-    if run := _compiled("swiglu", gate_up, out):
-        run(_start(gate_up), *_at(out), *map(c_long, out.shape))
+    if run := compiled("swiglu", gate_up, out):
+        run(start(gate_up), *rows_at(out), *map(c_long, out.shape))
         return
     gate, up = gate_up.chunk(2, 1)
     out.copy_(silu(gate) * up)
@@ -128,8 +105,8 @@ def swiglu_backward(dy: Tensor, gate_up: Tensor, *, out: Tensor) -> None:
         gate_up: (rows, 2 * width), changed in place.
         out: (rows, width).
     """
-    if run := _compiled("swiglu_backward", dy, gate_up, out):
-        run(*_at(dy), _start(gate_up), *_at(out), *map(c_long, out.shape))
+    if run := compiled("swiglu_backward", dy, gate_up, out):
+        run(*rows_at(dy), start(gate_up), *rows_at(out), *map(c_long, out.shape))
         return
     gate, up = gate_up.chunk(2, 1)
     s = gate.sigmoid()
@@ -147,8 +124,8 @@ def geglu(gate_up: Tensor, *, out: Tensor) -> None:
         gate_up: (rows, 2 * width), contiguous: gate, then up.
         out: (rows, width).
     """
-    if run := _compiled("geglu", gate_up, out):
-        run(_start(gate_up), *_at(out), *map(c_long, out.shape))
+    if run := compiled("geglu", gate_up, out):
+        run(start(gate_up), *rows_at(out), *map(c_long, out.shape))
         return
     gate, up = gate_up.chunk(2, 1)
     out.copy_(gelu(gate, approximate="tanh") * up)
@@ -162,8 +139,8 @@ def geglu_backward(dy: Tensor, gate_up: Tensor, *, out: Tensor) -> None:
         gate_up: (rows, 2 * width), changed in place.
         out: (rows, width).
     """
-    if run := _compiled("geglu_backward", dy, gate_up, out):
-        run(*_at(dy), _start(gate_up), *_at(out), *map(c_long, out.shape))
+    if run := compiled("geglu_backward", dy, gate_up, out):
+        run(*rows_at(dy), start(gate_up), *rows_at(out), *map(c_long, out.shape))
         return
     gate, up = gate_up.chunk(2, 1)
     smooth = gelu(gate, approximate="tanh")
@@ -181,9 +158,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         logits: (rows, vocabulary), contiguous, changed in place to softmax - one-hot.
         labels: (rows,) int64.
     """
-    if run := _compiled("cross_entropy", logits):
+    if run := compiled("cross_entropy", logits):
         loss = torch.empty(logits.shape[0], dtype=torch.float32)
-        run(_start(logits), _start(labels), _start(loss), *map(c_long, logits.shape))
+        run(start(logits), start(labels), start(loss), *map(c_long, logits.shape))
         return loss
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     rows = torch.arange(logits.shape[0], device=logits.device)
@@ -204,8 +181,8 @@ def drop(x: Tensor, rate: float, seed: int) -> None:
     """
     limit, scale = round(rate * 2**32), 1 / (1 - rate)
     low, high = seed & _BITS, seed >> 32 & _BITS
-    if run := _compiled("drop", x):
-        run(*_at(x), *map(c_uint, (low, high, limit)), c_float(scale), *map(c_long, x.shape))
+    if run := compiled("drop", x):
+        run(*rows_at(x), *map(c_uint, (low, high, limit)), c_float(scale), *map(c_long, x.shape))
         return
     row = _mixed(_mixed(torch.arange(x.shape[0], device=x.device) + low & _BITS) ^ high)
     number = _mixed(torch.arange(x.shape[1], device=x.device) + row[:, None] & _BITS)
@@ -220,53 +197,3 @@ def _mixed(x: Tensor) -> Tensor:
     x = (x ^ x >> 16) * 0x7FEB352D & _BITS
     x = (x ^ x >> 15) * 0x846CA68B & _BITS  # what goes beyond 64 bits is above those that are kept
     return x ^ x >> 16
-
-
-def product(x: Tensor, weight: Tensor, add: Tensor | None = None) -> Tensor:
-    """Return ``x weight^T``, plus ``add`` where there is one, (rows, n).
-
-    Compiled where rows are few, as when answers are written: there a library for large products spends its time on
-    preparing the weight.
-
-    Args:
-        x: (rows, k).
-        weight: (n, k).
-        add: (rows, n).
-    """
-    given = (x, weight) if add is None else (x, weight, add)
-    if len(x) <= FEW and x.dtype == torch.float32 and (run := _compiled("few_rows", *given)):
-        y = torch.empty(len(x), len(weight), dtype=x.dtype)
-        more = (c_void_p(0), c_long(0)) if add is None else _at(add)
-        run(*_at(x), *_at(weight), *more, *_at(y), *map(c_long, (len(x), *weight.shape)))
-        return y
-    return torch.mm(x, weight.T) if add is None else torch.addmm(add, x, weight.T)
-
-
-def remember(
-    query: Tensor, kept: tuple[Tensor, Tensor], starts: Tensor, lengths: Tensor, *, scale: float, out: Tensor
-) -> None:
-    """Write the attention of one new token per slot over what its slot remembers into ``out``.
-
-    Args:
-        query: (slots, H * D).
-        kept: Keys and values of all slots, (K, positions, D) each, contiguous; K divides H.
-        starts: (slots,) int64, where the positions of a slot begin.
-        lengths: (slots,) int64, at least 1: how many of them it has written.
-        scale: Of the products.
-        out: (slots, H * D).
-    """
-    keys, values = kept
-    shared, positions, size = keys.shape
-    heads = query.shape[1] // size
-    if run := _compiled("remember", query, keys, values, out):
-        sizes = map(c_long, (len(query), heads, shared, positions, size))
-        places = _start(starts), _start(lengths)
-        run(*_at(query), _start(keys), _start(values), *places, *_at(out), c_float(scale), *sizes)
-        return
-    within = torch.arange(int(lengths.max()), device=starts.device)
-    at = (starts[:, None] + within).clamp(max=positions - 1)
-    found = scaled_dot_product_attention(
-        query.unflatten(1, (heads, 1, size)), keys[:, at].transpose(0, 1), values[:, at].transpose(0, 1),
-        attn_mask=(within < lengths[:, None])[:, None, None], scale=scale, enable_gqa=heads != shared,
-    )  # fmt: skip
-    out.copy_(found.flatten(1))

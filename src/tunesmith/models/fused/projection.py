@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.machine import Release
-from tunesmith.models.fused.kernels import product
+from tunesmith.models.fused.answering import product
 
 
 @dataclass(frozen=True, slots=True)
