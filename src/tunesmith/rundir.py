@@ -125,6 +125,9 @@ class RunDir:
     def bench(self, suite: str) -> Path:
         return self.root / "bench" / f"{suite}.json"
 
+    def bench_kept(self, suite: str) -> Path:
+        return self.root / "bench" / f"{suite}.part.jsonl"
+
     def examples(self, split: str) -> Path:
         return self.root / "data" / f"{split}.jsonl"
 

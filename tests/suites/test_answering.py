@@ -11,13 +11,14 @@ from tunesmith.inference.rank import rank_choices
 from tunesmith.methods import soft_prompt
 from tunesmith.models.load import Loaded, load
 from tunesmith.suites.answering import HEAD, Answering, alike
+from tunesmith.suites.kept import Kept
 
 
 class Small(Answering):
     """What the harness adds, without the harness."""
 
     def __init__(self, loaded: Loaded, max_length: int = 1024) -> None:
-        self.loaded, self.backend, self.max_length = loaded, loaded.kind, max_length
+        self.loaded, self.backend, self.max_length, self.kept = loaded, loaded.kind, max_length, Kept()
 
     def tok_batch_encode(self, texts: list[str], left_truncate_len: int) -> tuple[Any, Any]:
         ids = [self.loaded.tokenizer(text)["input_ids"][-left_truncate_len:] for text in texts]

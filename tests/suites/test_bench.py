@@ -9,11 +9,13 @@ import pytest
 
 from tunesmith.bench_records import BenchResult
 from tunesmith.errors import DataError, RecipeError, UsageError
+from tunesmith.inference.decode import decode
+from tunesmith.inference.rank import rank_all
 from tunesmith.models.catalog import fingerprint
 from tunesmith.records import AdapterCard
 from tunesmith.rundir import read_record, write_record
+from tunesmith.suites import answering, deltas, scores
 from tunesmith.suites import bench as module
-from tunesmith.suites import deltas, scores
 from tunesmith.suites.bench import Request, bench
 from tunesmith.suites.catalog import SUITES, harness_tasks
 from tunesmith.suites.local import read_rows, source_of
@@ -140,6 +142,41 @@ def test_base_and_tuned_are_scored_as_the_harness_scores_them(
     for result in results[:2]:  # random models choose rightly and wrongly, and not alike
         assert any(0 < score.value < 1 for score in result.runs[0].scores if score.task != result.suite)
         assert any(delta.better or delta.worse for delta in result.deltas)
+
+
+def test_a_suite_that_was_stopped_goes_on_where_it_was(
+    data: Path, base: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request((*MMLU, *BBH), model=str(base), adapters=(tuned,), data=data, limit=4)
+    asked: list[int] = []
+
+    def noted(usual: Any, stop: int) -> Any:
+        def run(loaded: Any, prompts: Any, *given: Any, **options: Any) -> Any:
+            if len(asked) == stop:
+                raise KeyboardInterrupt
+            asked.append(len(prompts))
+            return usual(loaded, prompts, *given, **options)
+
+        return run
+
+    def stopping(stop: int) -> None:
+        for name, usual in (("rank_all", rank_all), ("decode", decode)):
+            monkeypatch.setattr(answering, name, noted(usual, stop))
+
+    stopping(-1)
+    whole = bench(request, out=tmp_path / "whole")
+    calls, items = len(asked), sum(asked)
+    asked.clear()
+    for stop in (1, calls // 2, calls - 1):
+        stopping(stop)
+        with pytest.raises(KeyboardInterrupt):
+            bench(request, out=tmp_path / "stopped")
+        assert len(asked) == stop
+    stopping(-1)
+    again = bench(request, out=tmp_path / "stopped")
+    assert (len(asked), sum(asked)) == (calls, items)  # nothing is asked twice
+    assert [[run.scores for run in one.runs] for one in again] == [[run.scores for run in one.runs] for one in whole]
+    assert sorted(path.name for path in (tmp_path / "stopped" / "bench").iterdir()) == ["bbh-direct.json", "mmlu.json"]
 
 
 @pytest.mark.parametrize("chat_template", [False, True])

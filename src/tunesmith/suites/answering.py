@@ -14,12 +14,16 @@ from tunesmith.errors import RecipeError
 from tunesmith.inference.decode import decode
 from tunesmith.inference.generate import generate, writes_itself
 from tunesmith.inference.rank import rank_all
+from tunesmith.machine import available_memory
 from tunesmith.models.load import Loaded
+from tunesmith.planning.shapes import shape_of
 from tunesmith.progress import counting_on, track
 from tunesmith.settings import GenerateSettings
 from tunesmith.suites.hush import hushed
+from tunesmith.suites.kept import Kept
 
 HEAD = 48  # tokens that prompts must begin with alike to be read together
+MEMORY = 4  # the part of what is free that keys and values may take: 1 / MEMORY
 TAIL = 8  # tokens at the end of an answer in which a word that ends it is looked for
 USUAL_NEW_TOKENS = 256  # of an answer, where a task does not say; the harness has the same
 Ids = tuple[int, ...]
@@ -38,6 +42,7 @@ class Answering:
 
     loaded: Loaded
     title = ""  # what runs, for what is shown meanwhile
+    kept: Kept  # what it has answered before
     backend: str
     max_length: int
     tok_batch_encode: Callable[..., tuple[Any, Any]]
@@ -49,18 +54,19 @@ class Answering:
         questions, places = _questions(requests, self.max_length, apart=self.backend != "causal")
         virtual = self.loaded.virtual.get("", ())
         prompts = [(*virtual, *prompt) for prompt, _ in questions]
-        found: list[list[float]] = [[] for _ in questions]
-        done = 0
-        with track(self.title, len(questions)) as show:
-            for own in alike(prompts):
+        asked = [(prompt, tuple(map(tuple, choices))) for prompt, (_, choices) in zip(prompts, questions, strict=True)]
+        found = self.kept.find(asked)
+        open_ = [question for question in asked if question not in found]
+        with track(self.title, len(asked)) as show:
+            for own in alike([prompt for prompt, _ in open_]):
+                lot = [open_[n] for n in own]
                 ranked = rank_all(
-                    self.loaded, [prompts[n] for n in own], [questions[n][1] for n in own],
-                    show=counting_on(show, done, len(questions), "prompts ranked"),
+                    self.loaded, [prompt for prompt, _ in lot], [choices for _, choices in lot],
+                    show=counting_on(show, len(found), len(asked), "prompts ranked"),
                 )  # fmt: skip
-                for n, logprobs in zip(own, ranked, strict=True):
-                    found[n] = logprobs
-                done += len(own)
-        return [(found[question][choice], False) for question, choice in places]
+                self.kept.keep(zip(lot, ranked, strict=True))
+                found |= self.kept.find(lot)
+        return [(found[asked[question]][choice], False) for question, choice in places]
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Return greedy answers, each up to the first of the words that end it."""
@@ -113,18 +119,20 @@ class Answering:
             return any(words in tail for words in until)
 
         if not writes_itself(self.loaded, settings):
-            found = generate(self.loaded, prompts, settings=settings, max_new_tokens=new, show=show)
-            return [text(answer.ids) for answer in found]
-        distinct = sorted(set(prompts), key=lambda ids: (-len(ids), ids))
-        texts: dict[Ids, str] = {}
-        for own in alike(distinct):  # each lot has worked examples of its own, which are read once
-            lot = [distinct[n] for n in own]
+            answers = generate(self.loaded, prompts, settings=settings, max_new_tokens=new, show=show)
+            return [text(answer.ids) for answer in answers]
+        asked = {prompt: (prompt, new, *until) for prompt in sorted(set(prompts), key=lambda ids: (-len(ids), ids))}
+        found = self.kept.find(asked.values())
+        open_ = [prompt for prompt, question in asked.items() if question not in found]
+        for own in alike(open_):  # each lot has worked examples of its own, which are read once
+            lot = [open_[n] for n in own]
             written = decode(
-                self.loaded, lot, max_new_tokens=new, tokens_in_memory=settings.tokens_per_batch, ends=ends,
-                show=counting_on(show, len(texts), len(distinct), "prompts"),
+                self.loaded, lot, max_new_tokens=new, tokens_in_memory=_positions(self.loaded, settings), ends=ends,
+                show=counting_on(show, len(found), len(asked), "prompts"),
             )  # fmt: skip
-            texts |= {ids: text(answer) for ids, (answer, _) in zip(lot, written, strict=True)}
-        return [texts[prompt] for prompt in prompts]
+            self.kept.keep((asked[ids], text(answer)) for ids, (answer, _) in zip(lot, written, strict=True))
+            found |= self.kept.find(asked[ids] for ids in lot)
+        return [found[asked[prompt]] for prompt in prompts]
 
 
 def language_model(loaded: Loaded) -> Any:
@@ -138,8 +146,15 @@ def language_model(loaded: Loaded) -> Any:
     bare = _Bare(loaded.model.device, loaded.model.config)  # so that the harness cannot tie or move weights
     with hushed():
         model = Model(pretrained=bare, tokenizer=loaded.tokenizer, max_length=room)
-    model.loaded = loaded
+    model.loaded, model.kept = loaded, Kept()
     return model
+
+
+def _positions(loaded: Loaded, settings: GenerateSettings) -> int:
+    """Return how many positions answers may have in memory at once: no plan was made, so as many as are free."""
+    shape = shape_of(loaded.model)
+    one: int = 2 * shape.stacks[-1].layers * shape.keys * loaded.model.dtype.itemsize
+    return max(settings.tokens_per_batch, available_memory() // MEMORY // one)
 
 
 def alike(prompts: Sequence[Ids]) -> list[list[int]]:

@@ -21,6 +21,7 @@ from tunesmith.reporting.report import write_report
 from tunesmith.rundir import RunDir, write_record
 from tunesmith.suites.catalog import Chosen, Suite, choose, harness_version, task_files
 from tunesmith.suites.deltas import deltas
+from tunesmith.suites.kept import Kept
 from tunesmith.suites.local import missing, read_rows, source_of
 from tunesmith.suites.scores import FEWSHOT_SEED, ask, finishing, shares
 from tunesmith.suites.tasks import Asking, Ready, asked_split, definition, from_hub, prepare, shots_split
@@ -61,6 +62,7 @@ class Candidate:
 def bench(request: Request, *, out: Path) -> tuple[BenchResult, ...]:
     """Run suites on the base and on every adapter, and write ``bench/SUITE.json`` below ``out`` after each.
 
+    Answers are kept meanwhile: the same call goes on where it was stopped.
     Where ``out`` is the folder of a run that has a report, the report is written anew.
 
     Raises:
@@ -76,18 +78,22 @@ def bench(request: Request, *, out: Path) -> tuple[BenchResult, ...]:
     prepared = [(chosen, *_prepared(chosen, request.data, asking)) for chosen in choose(request.suites)]
     quiet()
     folder = materialize(model, base=Path.cwd())
-    _check_base(candidates, folder)
+    own = _check_base(candidates, folder)
     results = {
         chosen.suite.name: _begun(request, model, chosen.suite, tasks=tasks, left_out=left_out)
         for chosen, tasks, left_out in prepared
     }  # fmt: skip
     for candidate in candidates:
         answering = _load(candidate, folder, chat_template=request.chat_template)
+        model_hash = fingerprint(candidate.adapter) if candidate.adapter else ""
         for chosen, tasks, _ in prepared:
             name = chosen.suite.name
+            answering.kept = Kept(RunDir(out).bench_kept(name), f"{own} {model_hash}")
             run = _run(answering, candidate, chosen.suite, tasks, asking)
             results[name] = _with_run(results[name], run, chosen.suite, tasks)
             write_record(RunDir(out).bench(name), results[name])
+    for name in results:
+        RunDir(out).bench_kept(name).unlink(missing_ok=True)
     if RunDir(out).report_json.exists():
         write_report(RunDir(out))
     return tuple(results.values())
@@ -134,8 +140,8 @@ def _candidates(request: Request) -> tuple[str, list[Candidate]]:
     return model, found
 
 
-def _check_base(candidates: Sequence[Candidate], folder: Path) -> None:
-    """Make sure that all that was tuned began as the base in a folder.
+def _check_base(candidates: Sequence[Candidate], folder: Path) -> str:
+    """Make sure that all that was tuned began as the base in a folder; return its fingerprint.
 
     Raises:
         RecipeError: Some did not; all of them are named.
@@ -147,6 +153,7 @@ def _check_base(candidates: Sequence[Candidate], folder: Path) -> None:
             problems.append(f"{problem} Name its base with --model.")
     if problems:
         raise RecipeError(problems)
+    return own
 
 
 def _prepared(chosen: Chosen, data: Path | None, asking: Asking) -> tuple[list[Ready], tuple[LeftOut, ...]]:
@@ -216,6 +223,8 @@ def _run(answering: Any, candidate: Candidate, suite: Suite, tasks: Sequence[Rea
     start = monotonic()
     items = sum(len(one.record.items) for one in tasks)
     say(f"{candidate.name}: {suite.name}, {items} items of {len(tasks)} task{'' if len(tasks) == 1 else 's'}")
+    if answering.kept.answers:
+        say(f"{len(answering.kept.answers)} answers are there from before")
     answering.title = f"{candidate.name} answers {suite.name}"
     scores = ask(answering, suite, tasks, asking)
     return BenchRun(
