@@ -1,6 +1,7 @@
 """How many prompts a second does tunesmith answer, beside transformers' generate and its continuous batching?
 
-    python benchmarks/predict_speed.py [--data FOLDER] [--model FOLDER] [--prompts 64] [--rounds 3] [--peers PYTHON]
+    python benchmarks/predict_speed.py [--data FOLDER] [--model FOLDER] [--prompts 64] [--shots 0] [--rounds 3]
+        [--peers PYTHON]
 
 Greedy answers to dialogues that are to be summarised, by the built-in model or by a merged one that ``--model`` names.
 An answer that differs from transformers' (tuned, in the same number format) must part from it at two tokens between
@@ -8,7 +9,8 @@ which rounding decides, by the model's own logits; else a program has no speed h
 in rounds, so that a busy moment falls on all. Loading the model is not counted. "As it comes" is float32, batches of 8,
 in the given order; "tuned" is the number format that this machine multiplies fastest, prompts sorted by length, and the
 fastest of the batches 8, 16 and 32. FOLDER holds DialogSum's train_small.jsonl and dev.jsonl; else the shipped support
-chats are used. Where PyTorch sees a graphics card, everybody computes there, larger batches are tried, what runs as it
+chats are used. With ``--shots`` each question comes after so many worked examples, the same ones; that is a result of
+its own. Where PyTorch sees a graphics card, everybody computes there, larger batches are tried, what runs as it
 comes takes one turn, and the result is kept beside that of the processor.
 """
 
@@ -37,10 +39,10 @@ def write_prompts(path: Path, model: Path, options: argparse.Namespace) -> dict[
     from tunesmith.models.load import load
 
     loaded = load(model)
-    pairs = texts(options.data, want=options.prompts)
+    pairs = texts(options.data, want=options.prompts + options.shots)
     prompts = [
         [token for token, counts in zip(example.input_ids, example.trains, strict=True) if not counts]
-        for example in encode(loaded, pairs, longest=options.longest)
+        for example in encode(loaded, pairs, longest=options.longest, shots=options.shots)
     ]
     given = {
         "prompts": prompts, "new": options.new, "pad": loaded.tokenizer.pad_token_id, "stops": sorted(loaded.stop_ids),
@@ -132,13 +134,15 @@ def cell(one: Contender, given: dict[str, Any], gate: dict[str, Any] | None, *, 
 
 def least_seconds(model: Path, given: dict[str, Any], expected: Contender, products: dict[str, float]) -> float:
     """Return how long the answers take if nothing but matrix products takes time, and those are as fast as can be."""
+    from tunesmith.inference.reading import shared_prefix
     from tunesmith.models.load import load
 
     lengths = [
         (len(prompt), len(answer))
         for prompt, answer in zip(given["prompts"], expected.turns[0]["answers"], strict=True)
     ]
-    return answering_work(load(model).model, lengths) / max(products.values())
+    shared = shared_prefix(list(map(tuple, given["prompts"])))
+    return answering_work(load(model).model, lengths, shared=shared) / max(products.values())
 
 
 def main() -> None:
@@ -146,6 +150,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model", type=Path, help="folder of a merged model; else the built-in one")
     parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--shots", type=int, default=0, help="worked examples before each question")
     parser.add_argument("--new", type=int, default=48, help="longest answer, in tokens")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -157,7 +162,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a tiny model, to try the script itself; nothing is kept")
     options = parser.parse_args()
     options.peers, out = peers_python(options.peers), options.out.resolve()
-    words = [text for pair in texts(options.data, want=options.prompts) for text in pair]
+    words = [text for pair in texts(options.data, want=options.prompts + options.shots) for text in pair]
     model = options.model or model_folder("causal", out / "models", words, small=options.small)
     given = write_prompts(out / "prompts.json", model, options)
     products = [matrix_products(options.threads)]
@@ -180,18 +185,23 @@ def main() -> None:
         "prompts": len(given["prompts"]),
         "prompt tokens": sum(map(len, given["prompts"])),
         "longest answer": options.new,
+        "shots": options.shots,
         "threads": options.threads,
         "rounds": options.rounds,
         "matrix products in 1e12 a second": medians(products),
         "prompts a second by batch, generate tuned": tried,
         "cells": cells,
         "times faster than": {name: times(speeds, OWN, name) for name in cells if name != OWN},
-        "goal, times faster than": {} if on_card() else GOALS,
+        "goal, times faster than": {} if on_card() or options.shots else GOALS,
     }
     if options.small:
         print({name: found[name] for name in ("times faster than", "cells")})
     else:
-        keep(named("predict_speed"), found, packages=("tunesmith", "torch", "transformers"))
+        keep(
+            named("predict_speed_shots" if options.shots else "predict_speed"),
+            found,
+            packages=("tunesmith", "torch", "transformers"),
+        )
 
 
 if __name__ == "__main__":

@@ -125,9 +125,10 @@ def answering(result: Result, table: Table) -> str:
         "highest memory",
         "its answers",
     )
+    shots = f", each after {result['shots']} worked examples" if result.get("shots") else ""
     said = (
         f"{result['data']}: {result['prompts']} prompts of {result['prompt tokens']:,} tokens, answers of at most "
-        f"{result['longest answer']}. {result['model']}, {result['threads']} threads, {medians(result)}."
+        f"{result['longest answer']}{shots}. {result['model']}, {result['threads']} threads, {medians(result)}."
         f"{goals(result)}"
     )
     return f"{said}\n\n{table(header, rows)}"

@@ -63,24 +63,28 @@ def medians(found: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: round(statistics.median(one[name] for one in found), 4) for name in FORMATS}
 
 
-def answering_work(model: Any, lengths: Sequence[tuple[int, int]]) -> float:
+def answering_work(model: Any, lengths: Sequence[tuple[int, int]], *, shared: int = 0) -> float:
     """Return the operations that greedy answers of a causal model cannot do without, in 1e12.
 
     Products of weights and tokens, attention over the tokens that may attend, and the output head where a token is
-    chosen. Nothing is taken off for what prompts share.
+    chosen.
 
     Args:
         model: The transformers model.
         lengths: Tokens of prompt and of answer, for each answer.
+        shared: Tokens that all prompts begin with, and that need to be read once.
     """
     from tunesmith.planning.shapes import shape_of
 
     shape = shape_of(model)
     (stack,) = shape.stacks
-    total = 0.0
+
+    def through(tokens: int) -> float:
+        return 2 * stack.parameters * tokens + 4 * tokens**2 / 2 * shape.attention * stack.layers
+
+    total = through(shared)
     for prompt, answer in lengths:
-        whole = prompt + answer
-        total += 2 * stack.parameters * whole + 4 * whole**2 / 2 * shape.attention * stack.layers
+        total += through(prompt + answer) - through(shared)
         total += 2 * answer * shape.vocabulary * shape.width
     return total / 1e12
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tunesmith.data.encode import Coder, Encoded, encode_training
 from tunesmith.data.sources import read_rows
+from tunesmith.inference.few_shot import with_shots
 from tunesmith.models.load import Loaded
 from tunesmith.records import Example
 from tunesmith.settings import DataSettings, TaskSettings
@@ -36,14 +37,22 @@ def texts(data: Path | None, *, want: int) -> list[tuple[str, str]]:
     return found[:want]
 
 
-def encode(loaded: Loaded, pairs: Sequence[tuple[str, str]], *, longest: int) -> list[Encoded]:
-    """Encode pairs as tunesmith does, with the chat template of the model."""
+def encode(loaded: Loaded, pairs: Sequence[tuple[str, str]], *, longest: int, shots: int = 0) -> list[Encoded]:
+    """Encode pairs as tunesmith does, with the chat template of the model.
+
+    Args:
+        loaded: Model and tokenizer.
+        pairs: Of dialogues and summaries.
+        longest: Tokens of a prompt with its target.
+        shots: So many pairs at the start become worked examples before each of the others.
+    """
     examples = [
         Example(id=f"row/{number}", task="summarize", split="train", prompt=PROMPT.format(dialogue=dialogue),
                 target=summary, references=(summary,))
         for number, (dialogue, summary) in enumerate(pairs)
     ]  # fmt: skip
-    found, _ = encode_training(examples, Coder(loaded.tokenizer, loaded.kind, longest))
+    coder = Coder(loaded.tokenizer, loaded.kind, longest)
+    found, _ = encode_training([with_shots(one, examples[:shots], coder)[0] for one in examples[shots:]], coder)
     return list(found)
 
 
