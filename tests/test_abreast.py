@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -74,6 +75,15 @@ def test_cores_are_shared_unless_the_user_has_said_otherwise(
     assert "OMP_NUM_THREADS" not in os.environ
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Let Ctrl-C be heard also where a shell runs the tests in the background, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_passed_on_once_and_what_has_not_begun_does_not_begin(
     abreast: ModuleType, tmp_path: Path, number: signal.Signals
