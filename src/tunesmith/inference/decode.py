@@ -165,7 +165,7 @@ class _Desk:
         self.stopped = [False] * len(self.prompts)
         self.waiting = list(range(len(self.prompts)))[::-1]  # the longest is taken first
         self.owner: list[int | None] = [None] * reader.slots  # prompt in each slot
-        self.repeats: dict[int, Repeats] = {}  # of each prompt whose answer is being written
+        self.repeats: dict[int, Repeats] = {}  # of each prompt whose answer is being written, where guesses are taken
         self.done = 0
 
     def work(self) -> list[tuple[list[int], bool]]:
@@ -184,7 +184,9 @@ class _Desk:
             reading: list[tuple[int, list[int]]] = []
             while self.waiting and free and sum(len(tokens) for _, tokens in reading) < now.tokens:
                 slot, prompt = free.pop(0), self.waiting.pop()
-                self.owner[slot], self.repeats[prompt] = prompt, Repeats()
+                self.owner[slot] = prompt
+                if self.reader.guessing:
+                    self.repeats[prompt] = Repeats(self.answers[prompt])
                 reading.append((slot, list(self.prompts[prompt][self.reader.prefix :])))
             tokens = self.reader.read(reading).tolist()
             for (slot, _), token in zip(reading, tokens, strict=True):
@@ -197,35 +199,33 @@ class _Desk:
 
     def _write(self) -> None:
         """Write the next token of every answer, and more of one that repeats itself."""
-        guesses: list[list[int]] = []
-        writing: list[tuple[int, Sequence[int], int]] = []
-        for slot, owner in enumerate(self.owner):
-            guess: list[int] = []
-            if owner is not None:
-                answer, mark = self.answers[owner], self.order.marks[owner]
-                if self.reader.guessing:
-                    guess = self.repeats[owner].guess(answer, self.order.limits[owner] - len(answer) - 1)
-                place = self.reader.start(self.prompts[owner]) - 1 + len(answer)
-                writing.append((slot, [token + mark for token in (answer[-1], *guess)], place))
-            elif not self.reader.guessing:
-                # an idle slot writes where the next prompt will, and not into what all prompts share
-                writing.append((slot, [0], self.reader.prefix))
-            else:
-                continue
-            guesses.append(guess)
+        writing = [
+            (slot, *self._last(owner)) for slot, owner in enumerate(self.owner)
+            if owner is not None or not self.reader.guessing
+        ]  # fmt: skip
         found = iter(self.reader.write(writing).tolist())
-        for (slot, tokens, _), guess in zip(writing, guesses, strict=True):
-            self._take_all(slot, list(islice(found, len(tokens))), guess)
+        for slot, asked, _ in writing:
+            self._take_all(slot, list(islice(found, len(asked))), asked[1:])
+
+    def _last(self, owner: int | None) -> tuple[list[int], int]:
+        """Return the last token of an answer with those that are guessed to follow, and where it stands."""
+        if owner is None:  # an idle slot writes where the next prompt will, and not into what all prompts share
+            return [0], self.reader.prefix
+        answer, mark = self.answers[owner], self.order.marks[owner]
+        most = self.order.limits[owner] - len(answer) - 1
+        guess = self.repeats[owner].guess(most) if owner in self.repeats else []
+        place = self.reader.start(self.prompts[owner]) - 1 + len(answer)
+        return [token + mark for token in (answer[-1], *guess)], place
 
     def _take_all(self, slot: int, tokens: Sequence[int], guess: Sequence[int]) -> None:
         """Note new tokens up to the first that was guessed otherwise; the one after a right guess counts as well."""
         owner = self.owner[slot]
         if owner is None:
             return
-        right = 0
+        right, mark = 0, self.order.marks[owner]
         for token, guessed in zip_longest(tokens, guess):
             self._take(slot, token)
-            if self.owner[slot] is None or token != guessed:
+            if self.owner[slot] is None or token + mark != guessed:
                 break
             right += 1
         if guess and owner in self.repeats:
@@ -240,10 +240,11 @@ class _Desk:
             self.stopped[prompt] = True
         else:
             answer.append(token)
-            self.repeats[prompt].note(answer)
+            if prompt in self.repeats:
+                self.repeats[prompt].note()
             self.stopped[prompt] = self.order.ends(answer)
         if self.stopped[prompt] or len(answer) >= self.order.limits[prompt]:
             self.owner[slot] = None
-            del self.repeats[prompt]
+            self.repeats.pop(prompt, None)
             self.done += 1
             self.order.show(self.done, f"{self.done}/{len(self.prompts)} prompts")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tunesmith.inference.reading import Prompt, Reading, Writing, rows_of
+from tunesmith.inference.reading import Prompt, Reading, Writing, tokens_of
 from tunesmith.models.fused.answering import product
 from tunesmith.models.fused.biased import Dropout, make_bias, spans
 from tunesmith.models.fused.encoder_decoder import Block, EncoderDecoder
@@ -30,6 +30,8 @@ class EncodedReader:
         longest: Tokens of the longest prompt.
     """
 
+    guessing = False
+
     def __init__(self, stack: EncoderDecoder, slots: int, room: int, longest: int) -> None:
         attention = stack.decoder.blocks[0].attention
         self.stack, self.slots, self.prefix, self.size = stack, slots, 0, attention.size
@@ -46,11 +48,6 @@ class EncodedReader:
     def device(self) -> torch.device:
         """See ``Reader``."""
         return self.stack.device
-
-    @property
-    def guessing(self) -> bool:
-        """See ``Reader``."""
-        return False
 
     def start(self, prompt: Sequence[int]) -> int:
         """See ``Reader``: an answer follows the token that it starts from."""
@@ -87,7 +84,7 @@ class EncodedReader:
 
     def write(self, writing: Writing) -> Tensor:
         """See ``Reader``."""
-        _, tokens, places = rows_of(writing, self.device)
+        _, tokens, places = tokens_of(writing, self.device)
         return self._step(tokens, places, None)
 
     def _step(self, tokens: Tensor, places: Tensor, slots: Tensor | None) -> Tensor:

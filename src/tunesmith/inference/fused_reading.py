@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tunesmith.inference.reading import Causal, Reading, Writing, row_of, rows_of
+from tunesmith.inference.reading import Causal, Reading, Writing, row_of, tokens_of
 from tunesmith.models.fused.answering import Remembered, product, remember
 from tunesmith.models.fused.flash import Ends, Filled, ends_of, flash_remember
 from tunesmith.models.fused.ragged import Heads, Segments
@@ -32,6 +32,8 @@ class FusedReader(Causal):
         shared: How many of them, at the start of every slot, are in memory once.
     """
 
+    guessing = True
+
     def __init__(self, stack: Stack, rooms: Sequence[int], shared: int = 0) -> None:
         heads, device = stack.layers[0].heads, stack.device
         own = [room - shared for room in rooms]
@@ -46,11 +48,6 @@ class FusedReader(Causal):
     def slots(self) -> int:
         """See ``Reader``."""
         return len(self.starts)
-
-    @property
-    def guessing(self) -> bool:
-        """See ``Reader``."""
-        return True
 
     def share_prefix(self, tokens: int) -> None:
         """See ``Causal``."""
@@ -76,7 +73,7 @@ class FusedReader(Causal):
 
     def write(self, writing: Writing) -> Tensor:
         """See ``Reader``."""
-        slots, ids, at = rows_of(writing, self.device)
+        slots, ids, at = tokens_of(writing, self.device)
         return self.next(self.stack.embed(ids), at, self.starts[slots])
 
     def next(self, x: Tensor, at: Tensor, starts: Tensor) -> Tensor:
@@ -147,6 +144,8 @@ class FusedReader(Causal):
 class CardReader(FusedReader):
     """The same on a graphics card; for the arguments see ``FusedReader``."""
 
+    guessing = False  # what is replayed always has the same size
+
     def __init__(self, stack: Stack, rooms: Sequence[int]) -> None:
         super().__init__(stack, rooms)
         self.room = max(rooms)
@@ -165,14 +164,9 @@ class CardReader(FusedReader):
         super().keep(slots)
         self.replayed = None
 
-    @property
-    def guessing(self) -> bool:
-        """See ``Reader``: what is replayed always has the same size."""
-        return False
-
     def write(self, writing: Writing) -> Tensor:
         """See ``Reader``."""
-        _, ids, at = rows_of(writing, self.device)
+        _, ids, at = tokens_of(writing, self.device)
         given = self.stack.embed(ids), at  # which virtual tokens there are is not known before
         if self.replayed is None:
             self.replayed = recorded(lambda x, at: (self.next(x, at, self.starts),), given)

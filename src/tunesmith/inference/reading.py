@@ -49,6 +49,9 @@ def pace(device: torch.device, slots: int) -> Pace:
 class Reader(Protocol):
     """What the desk needs of a model."""
 
+    guessing: bool
+    """Whether it takes guesses and leaves slots out; else every slot has one token in each call, in their order."""
+
     @property
     def slots(self) -> int:
         """How many answers are written at once."""
@@ -73,16 +76,14 @@ class Reader(Protocol):
     def keep(self, slots: list[int]) -> None:
         """Keep only these slots, in this order."""
 
-    @property
-    def guessing(self) -> bool:
-        """Whether it takes guesses and leaves slots out; else every slot has one token in each call, in their order."""
-
     def write(self, writing: Writing) -> Tensor:
         """Take tokens of answers; return the likeliest token after each of them, (tokens,)."""
 
 
 class Causal(ABC):
     """What readers of causal models share: an answer follows its prompt, and prompts may begin alike."""
+
+    guessing = False
 
     @abstractmethod
     def read(self, reading: Reading) -> Tensor:
@@ -91,11 +92,6 @@ class Causal(ABC):
     @abstractmethod
     def share_prefix(self, tokens: int) -> None:
         """Have every slot begin with what slot 0 holds at its first ``tokens`` positions."""
-
-    @property
-    def guessing(self) -> bool:
-        """See ``Reader``."""
-        return False
 
     def start(self, prompt: Sequence[int]) -> int:
         """See ``Reader``."""
@@ -168,7 +164,7 @@ class ModelReader(Causal):
         """See ``Reader``."""
         memory = self.memory
         device = self.model.device
-        _, ids, places = rows_of(writing, device)
+        _, ids, places = tokens_of(writing, device)
         memory.positions = places
         memory.mask = (torch.arange(int(places.max()) + 1, device=device) <= places[:, None])[:, None, None]
         found = self.model(input_ids=ids[:, None], position_ids=places[:, None], use_cache=False, memory=memory)
@@ -183,7 +179,7 @@ def row_of(reading: Reading, start: int) -> tuple[Tensor, Tensor, Tensor]:
     return ids, positions, torch.tensor([len(tokens) for _, tokens in reading]).cumsum(0) - 1
 
 
-def rows_of(writing: Writing, device: torch.device) -> Tensor:
+def tokens_of(writing: Writing, device: torch.device) -> Tensor:
     """Return the slot of each token, the tokens, and where they stand, (3, tokens)."""
     rows = [(slot, token, place + n) for slot, tokens, place in writing for n, token in enumerate(tokens)]
     return torch.tensor(rows, device=device).T

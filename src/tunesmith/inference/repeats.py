@@ -13,33 +13,40 @@ FIRST, MOST = 2, 8  # tokens of a guess: of the first one, and after guesses tha
 
 
 class Repeats:
-    """Guesses for one answer."""
+    """Guesses for one answer.
 
-    def __init__(self) -> None:
+    Args:
+        answer: That grows, and is not changed here.
+    """
+
+    def __init__(self, answer: Sequence[int]) -> None:
+        self.answer = answer
         self.after: dict[tuple[int, ...], int] = {}  # tokens in a row -> where the token after them stands
         self.before: int | None = None  # where that was the last time, for the newest ones
         self.length = FIRST
 
-    def note(self, answer: Sequence[int]) -> None:
+    def note(self) -> None:
         """Take notice of the newest token."""
-        newest = tuple(answer[-ALIKE:])
-        self.before = self.after.get(newest) if len(newest) == ALIKE else None
-        self.after[newest] = len(answer)
+        newest = tuple(self.answer[-ALIKE:])
+        if len(newest) == ALIKE:
+            self.before = self.after.get(newest)
+            self.after[newest] = len(self.answer)
 
-    def guess(self, answer: Sequence[int], most: int) -> list[int]:
+    def guess(self, most: int) -> list[int]:
         """Return the tokens that may come next, at most so many.
 
-        >>> repeats, answer = Repeats(), []
+        >>> answer = []
+        >>> repeats = Repeats(answer)
         >>> for token in [1, 2, 3, 4, 5, 6, 7, 8, 9] * 2:
         ...     answer.append(token)
-        ...     repeats.note(answer)
-        >>> repeats.guess(answer, 5)
+        ...     repeats.note()
+        >>> repeats.guess(5)
         [1, 2]
         """
         if self.before is None:
             return []
-        period = len(answer) - self.before
-        return [answer[self.before + n % period] for n in range(min(self.length, most))]
+        period = len(self.answer) - self.before
+        return [self.answer[self.before + n % period] for n in range(min(self.length, most))]
 
     def judge(self, *, right: bool) -> None:
         """Be bolder after a guess that was right as a whole."""

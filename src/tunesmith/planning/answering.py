@@ -84,10 +84,12 @@ def _asked(ground: Ground, name: str, limit: int, task: TaskSettings) -> Prompts
     """Return how the prompts of a task are when a candidate is asked."""
     recipe, loaded = ground.recipe, ground.loaded
     own = [one for one in ground.examples["test"] if one.task == task.name]
+    shots, shares = recipe.candidates[name].shots, loaded.kind == "causal" and not (own and own[0].choices)
+    if not shots and not shares:  # nothing makes them longer, and nobody asks what they begin with
+        return Prompts()
     coder = Coder(loaded.tokenizer, loaded.kind, limit)
-    shots = recipe.candidates[name].shots
     found = asked_prompts(own, ground.examples["train"], coder, shots=shots, seed=recipe.seed)
-    return found if loaded.kind == "causal" else replace(found, shared=0)
+    return found if shares else replace(found, shared=0)
 
 
 def _ranking(ground: Ground, prompt: int, choices: Sequence[int]) -> Writing:

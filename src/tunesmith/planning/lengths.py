@@ -11,7 +11,8 @@ from tunesmith.planning.work import Length
 from tunesmith.records import Example
 
 COUNTED = 2000  # examples of a split whose tokens are counted
-LOOKED_AT = 100  # and as they are asked, worked examples included, which takes longer
+WITH_SHOTS = 100  # and with worked examples before the prompt, which takes longer
+WITHOUT = 10  # prompts as they are; enough to see what all begin with
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ def asked_prompts(
     """
     if not examples:
         return Prompts()
-    some = list(examples) if len(examples) <= LOOKED_AT else random.Random(seed).sample(list(examples), LOOKED_AT)
+    most = WITH_SHOTS if shots else WITHOUT
+    some = list(examples) if len(examples) <= most else random.Random(seed).sample(list(examples), most)
     chosen = choose_shots(training, task=some[0].task, shots=shots, seed=seed) if shots else []
     asked = [tuple(coder.ids(with_shots(one, chosen, coder)[0])) for one in some]
     shared = shared_prefix(sorted(set(asked)))

@@ -56,16 +56,17 @@ class Answering:
         prompts = [(*virtual, *prompt) for prompt, _ in questions]
         asked = [(prompt, tuple(map(tuple, choices))) for prompt, (_, choices) in zip(prompts, questions, strict=True)]
         found = self.kept.find(asked)
-        open_ = [question for question in asked if question not in found]
+        left = [question for question in asked if question not in found]
         with track(self.title, len(asked)) as show:
-            for own in alike([prompt for prompt, _ in open_]):
-                lot = [open_[n] for n in own]
+            for own in alike([prompt for prompt, _ in left]):
+                lot = [left[n] for n in own]
                 ranked = rank_all(
                     self.loaded, [prompt for prompt, _ in lot], [choices for _, choices in lot],
                     show=counting_on(show, len(found), len(asked), "prompts ranked"),
                 )  # fmt: skip
-                self.kept.keep(zip(lot, ranked, strict=True))
-                found |= self.kept.find(lot)
+                new = dict(zip(lot, ranked, strict=True))
+                self.kept.keep(new)
+                found |= new
         return [(found[asked[question]][choice], False) for question, choice in places]
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
@@ -123,15 +124,16 @@ class Answering:
             return [text(answer.ids) for answer in answers]
         asked = {prompt: (prompt, new, *until) for prompt in sorted(set(prompts), key=lambda ids: (-len(ids), ids))}
         found = self.kept.find(asked.values())
-        open_ = [prompt for prompt, question in asked.items() if question not in found]
-        for own in alike(open_):  # each lot has worked examples of its own, which are read once
-            lot = [open_[n] for n in own]
+        left = [prompt for prompt, question in asked.items() if question not in found]
+        for own in alike(left):  # each lot has worked examples of its own, which are read once
+            lot = [left[n] for n in own]
             written = decode(
                 self.loaded, lot, max_new_tokens=new, tokens_in_memory=_positions(self.loaded, settings), ends=ends,
                 show=counting_on(show, len(found), len(asked), "prompts"),
             )  # fmt: skip
-            self.kept.keep((asked[ids], text(answer)) for ids, (answer, _) in zip(lot, written, strict=True))
-            found |= self.kept.find(asked[ids] for ids in lot)
+            texts = {asked[ids]: text(answer) for ids, (answer, _) in zip(lot, written, strict=True)}
+            self.kept.keep(texts)
+            found |= texts
         return [found[asked[prompt]] for prompt in prompts]
 
 

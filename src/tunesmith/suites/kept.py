@@ -1,7 +1,7 @@
 """Answers that are kept from the moment that they are there, so that a suite which was stopped goes on where it was."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ class Kept:
         keys = ((question, self._key(question)) for question in questions)
         return {question: self.answers[key] for question, key in keys if key in self.answers}
 
-    def keep(self, found: Iterable[tuple[Question, Any]]) -> None:
+    def keep(self, found: Mapping[Question, Any]) -> None:
         """Write answers down."""
-        new = {self._key(question): answer for question, answer in found}
+        new = {self._key(question): answer for question, answer in found.items()}
         self.answers |= new
         if self.file:
             self.file.parent.mkdir(parents=True, exist_ok=True)
