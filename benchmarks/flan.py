@@ -16,6 +16,7 @@ import gzip
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -155,36 +156,64 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 
 
 def measure(run: Path, cells: tuple[int, ...]) -> dict[str, Any]:
-    """Return accuracy for each number of tuning tasks: of each held-out task, of each family, and in the mean."""
-    from tunesmith.metrics.statistics import bootstrap_mean, paired_difference
+    """Return what each number of tuning tasks reaches: of each held-out task, of each family, and in the mean.
 
+    Accuracy, and balanced accuracy: the mean over the labels of a task, each label counting as much as any other. A
+    model that prefers one label, whatever it is asked, has a balanced accuracy of one in the number of labels.
+    """
     names = {0: "zero-shot", **{number: f"tasks-{number}" for number in cells}}
-    sheets = {
-        number: {task: sheet(run, name, task) for tasks in HELD_OUT.values() for task in tasks}
-        for number, name in names.items()
-    }
+    tasks = [task for own in HELD_OUT.values() for task in own]
+    sheets = {number: {task: sheet(run, name, task) for task in tasks} for number, name in names.items()}
+    told = labels(run)
+    parts = {**{task: [task] for task in tasks}, **HELD_OUT, "all held-out tasks": tasks}
     found: dict[str, Any] = {}
-    parts = {**{task: [task] for tasks in HELD_OUT.values() for task in tasks}, **HELD_OUT}
-    parts["all held-out tasks"] = [task for tasks in HELD_OUT.values() for task in tasks]
-    for part, tasks in parts.items():
-        base, groups = together(sheets[0], tasks)
+    for part, own in parts.items():
         found[part] = {}
         for number, known in sheets.items():
-            values, _ = together(known, tasks)
-            spread = bootstrap_mean(values, groups=groups)
-            one = {
-                "accuracy": round(sum(values) / len(values), 2),
-                "low": round(spread.low, 2),
-                "high": round(spread.high, 2),
-            }
-            if number:
-                gain = paired_difference(values, base, groups=groups)
-                one["over the base"] = {
-                    "difference": round(gain.value, 2), "low": round(gain.low, 2), "high": round(gain.high, 2),
-                    "p": round(gain.p_value, 4),
-                }  # fmt: skip
-            found[part][str(number)] = {**one, "n": len(values)}
+            plain = rated(known, sheets[0], own)
+            even = rated(known, sheets[0], own, told)
+            found[part][str(number)] = {"accuracy": plain.pop("value"), **plain, "balanced": even}
     return found
+
+
+def rated(
+    sheets: dict[str, Any], base: dict[str, Any], tasks: Iterable[str], told: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Return an accuracy in per cent with its interval, and what the base's lacks to it; of ``told``, balanced."""
+    from tunesmith.metrics.statistics import bootstrap_mean, paired_difference
+
+    (values, groups), (others, _) = together(sheets, tasks, told), together(base, tasks, told)
+    spread = bootstrap_mean(values, groups=groups)
+    found: dict[str, Any] = {
+        "value": round(sum(values) / len(values), 2), "low": round(spread.low, 2), "high": round(spread.high, 2),
+        "n": len(values),
+    }  # fmt: skip
+    if sheets is not base:
+        gain = paired_difference(values, others, groups=groups)
+        found["over the base"] = {
+            "difference": round(gain.value, 2), "low": round(gain.low, 2), "high": round(gain.high, 2),
+            "p": round(gain.p_value, 4),
+        }  # fmt: skip
+    return found
+
+
+def without_reading(run: Path) -> dict[str, Any]:
+    """Return the accuracy in per cent that guesses reach, and the commonest label of each task, given every time."""
+    told = labels(run)
+    found: dict[str, Any] = {}
+    for tasks in HELD_OUT.values():
+        for task in tasks:
+            counts = Counter(told[example] for example in sheet(run, "zero-shot", task)["example_ids"])
+            found[task] = {"guess": 100 / len(counts), "commonest": 100 * max(counts.values()) / counts.total()}
+    parts = {**HELD_OUT, "all held-out tasks": list(found)}
+    for part, tasks in parts.items():
+        found[part] = {kind: sum(found[task][kind] for task in tasks) / len(tasks) for kind in ("guess", "commonest")}
+    return {part: {kind: round(value, 2) for kind, value in one.items()} for part, one in found.items()}
+
+
+def labels(run: Path) -> dict[str, str]:
+    """Return the wanted answer of each test row, by its id."""
+    return {row["id"]: row["target"] for row in lines(run / "data" / "test.jsonl")}
 
 
 def sheet(run: Path, name: str, task: str) -> dict[str, Any]:
@@ -193,15 +222,25 @@ def sheet(run: Path, name: str, task: str) -> dict[str, Any]:
     return found
 
 
-def together(sheets: dict[str, Any], tasks: Iterable[str]) -> tuple[list[float], list[str]]:
-    """Return the accuracies of the examples of several tasks, weighted so that their mean is that of the tasks."""
+def together(
+    sheets: dict[str, Any], tasks: Iterable[str], told: dict[str, str] | None = None
+) -> tuple[list[float], list[str]]:
+    """Return the accuracies of the examples of several tasks, weighted so that their mean is that of the tasks.
+
+    Args:
+        sheets: What each task's examples got.
+        tasks: Which of them.
+        told: The wanted answer of each example; then the mean of a task is that of its labels.
+    """
     tasks = list(tasks)
     total = sum(len(sheets[task]["example_ids"]) for task in tasks)
     values: list[float] = []
     groups: list[str] = []
     for task in tasks:
-        own = sheets[task]["per_example"]["accuracy"]
-        values += [value * total / (len(own) * len(tasks)) for value in own]
+        own = [told[example] if told else "" for example in sheets[task]["example_ids"]]
+        counts = Counter(own)
+        weights = [total / (len(tasks) * len(counts) * counts[label]) for label in own]
+        values += [v * w for v, w in zip(sheets[task]["per_example"]["accuracy"], weights, strict=True)]
         groups += [f"{task}/{group}" for group in sheets[task]["groups"]]
     return values, groups
 
@@ -235,6 +274,7 @@ def main() -> None:
         "goal": None,
         "held out": HELD_OUT,
         "accuracy by number of tuning tasks": measure(run, cells),
+        "accuracy without reading": without_reading(run),
         "mixtures": report["mixtures"],
         "training seconds": {one["name"]: one["train"]["seconds"] for one in report["candidates"] if one["train"]},
         "recipe": RECIPE.read_text(encoding="utf-8"),

@@ -28,6 +28,7 @@ from tunesmith.registry import METHODS, resolve
 
 sys.path.insert(0, str(Path(__file__).parent))
 import headlines
+import held_out
 import speeds
 import sweeps
 
@@ -254,6 +255,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "layers": layers,
     "measured": lambda: headlines.measured(table),
     **sweeps.parts(table),
+    "measured-tasks": lambda: held_out.by_tasks(table),
     **{
         name.replace("_", "-"): lambda name=name, make=make: speeds.part(name, make, table)  # type: ignore[misc]
         for name, make in speeds.MAKERS.items()

@@ -62,8 +62,9 @@ FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
         f"at most {r['peak bytes'] / 2**30:.2f} GiB for {r['rows']:,} rows, {r['seconds'] / 60:.1f} minutes"
     ),
     "flan": lambda r: "; ".join(
-        f"{number} tasks {one['over the base']['difference']:+.1f} points ({one['over the base']['low']:.1f} to "
-        f"{one['over the base']['high']:.1f})"
+        f"{number} tasks {one['over the base']['difference']:+.1f} points, "
+        f"{one['balanced']['over the base']['difference']:+.1f} where labels count alike "
+        f"({one['balanced']['over the base']['low']:.1f} to {one['balanced']['over the base']['high']:.1f})"
         for number, one in r["accuracy by number of tuning tasks"]["all held-out tasks"].items()
         if number != "0"
     ),

@@ -39,7 +39,6 @@ def parts(table: Table) -> dict[str, Callable[[], str]]:
     made["measured-ranks"] = lambda: whole(table, "rank")
     made["measured-examples"] = lambda: curve(table)
     made["measured-rates"] = lambda: by_rate(table)
-    made["measured-tasks"] = lambda: held_out(table)
     return made
 
 
@@ -114,37 +113,6 @@ def loss_at(losses: dict[float, float | None], rate: float) -> str:
         return "not measured yet"
     lowest = min(known for known in losses.values() if known is not None)
     return f"**{fixed(loss, 3)}**" if loss == lowest else fixed(loss, 3)
-
-
-def held_out(table: Table) -> str:
-    """Return the accuracy on held-out families, a column for each number of tasks that were tuned on."""
-    found = read("flan")
-    if not found:
-        return unmeasured("flan")
-    cells = found["accuracy by number of tuning tasks"]
-    whole = "all held-out tasks"
-    numbers = list(cells[whole])
-    rows = (
-        (part if part == whole else f"`{part}`: {', '.join(found['held out'][part])}", str(cells[part]["0"]["n"]),
-         *(accuracy(cells[part][number]) for number in numbers))
-        for part in (*found["held out"], whole)
-    )  # fmt: skip
-    heads = ("held out", "test rows", "the base", *(f"{number} tasks" for number in numbers[1:]))
-    examples = sum(one["per_epoch"] for one in found["mixtures"][0]["shares"])
-    return (
-        f"SmolLM2-135M-Instruct, LoRA, {examples:,} examples for each number of tasks; accuracy in per cent, the mean "
-        "of tasks where there are several. In brackets are 95 % intervals, and where it differs from the base the "
-        "p-value of that, not corrected for their number. "
-        f"On {found['device']}, {found['date']}: [flan.json](../benchmarks/results/flan.json)."
-        f"\n\n{table(heads, rows)}"
-    )
-
-
-def accuracy(one: dict[str, Any]) -> str:
-    """Return an accuracy with its interval, and how sure it is that it is not the base's."""
-    said = fixed(one["accuracy"], 1) + between(one)
-    p = one.get("over the base", {}).get("p", 1.0)
-    return f"{said}, p = {p:.3f}" if p < 0.05 else said
 
 
 def place(found: dict[str, Any], name: str, *, by_gain: bool) -> tuple[Any, ...]:

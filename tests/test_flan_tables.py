@@ -112,3 +112,28 @@ def test_the_mean_of_several_tasks_is_that_of_their_means(flan: ModuleType) -> N
     values, groups = flan.together({"a": sheet(100, 100, 100), "b": sheet(0)}, ["a", "b"])
     assert sum(values) / len(values) == pytest.approx(50)
     assert groups == ["a/0", "a/1", "a/2", "b/0"]
+
+
+def test_a_shift_of_preference_is_no_gain_where_labels_count_alike(flan: ModuleType) -> None:
+    told = {"0": "yes", "1": "yes", "2": "yes", "3": "no"}
+
+    def sheet(*values: float) -> dict[str, object]:
+        return {"example_ids": list(told), "groups": list(told), "per_example": {"accuracy": values}}
+
+    always_no, always_yes = {"a": sheet(0, 0, 0, 100)}, {"a": sheet(100, 100, 100, 0)}
+    assert flan.rated(always_yes, always_no, ["a"])["over the base"]["difference"] == pytest.approx(50)
+    assert flan.rated(always_yes, always_no, ["a"], told)["over the base"]["difference"] == pytest.approx(0)
+    assert flan.rated(always_no, always_no, ["a"], told)["value"] == pytest.approx(50)
+
+
+def test_one_who_has_not_read_the_rows_guesses_or_gives_the_commonest_label(flan: ModuleType, tmp_path: Path) -> None:
+    tasks = [task for own in flan.HELD_OUT.values() for task in own]
+    wanted = ("yes", "yes", "yes", "no")
+    rows = [{"id": f"{task}/{n}", "target": label} for task in tasks for n, label in enumerate(wanted)]
+    (tmp_path / "data").mkdir()
+    flan.write(tmp_path / "data" / "test.jsonl", rows)
+    for task in tasks:
+        place = tmp_path / "candidates" / "zero-shot" / "scores" / f"{task}.json"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps({"example_ids": [f"{task}/{n}" for n in range(4)]}), encoding="utf-8")
+    assert flan.without_reading(tmp_path)["all held-out tasks"] == {"guess": 50, "commonest": 75}

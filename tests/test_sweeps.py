@@ -165,22 +165,31 @@ def test_the_learning_curve_has_a_line_for_each_number_of_examples(sweeps: Any, 
     assert many == "600 | +15.9 (14.7 to 17.1) |  | not measured yet"
 
 
-def test_held_out_families_have_a_column_for_each_number_of_tasks(sweeps: Any, tmp_path: Path) -> None:
-    base = {"accuracy": 38.4, "low": 34.45, "high": 42.45, "n": 506}
+def test_held_out_families_have_a_column_for_each_number_of_tasks(
+    sweeps: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    even = {"value": 44.9, "low": 37.5, "high": 53.3}
+    base = {"accuracy": 38.4, "low": 34.45, "high": 42.45, "n": 506, "balanced": even}
     better = {**base, "accuracy": 43.9, "over the base": {"difference": 5.51, "p": 0.0028}}
     same = {**base, "over the base": {"difference": 0.2, "p": 0.41}}
+    blind = {"guess": 45.8, "commonest": 56.0}
     cells = {"0": base, "2": same, "8": better}
     result = {
         "held out": {"yes-no-question": ["boolq"]}, "mixtures": [{"shares": [{"per_epoch": 400}, {"per_epoch": 600}]}],
         "accuracy by number of tuning tasks": {"yes-no-question": cells, "all held-out tasks": cells},
+        "accuracy without reading": {"yes-no-question": blind, "all held-out tasks": blind},
         "device": "a machine", "date": "2026-11-26",
     }  # fmt: skip
     (tmp_path / "flan.json").write_text(json.dumps(result), encoding="utf-8")
-    told = sweeps.held_out(lambda header, rows: "\n".join(" | ".join(row) for row in (header, *rows)))
+    monkeypatch.delitem(sys.modules, "held_out", raising=False)
+    held_out = __import__("held_out")
+    told = held_out.by_tasks(lambda header, rows: "\n".join(" | ".join(row) for row in (header, *rows)))
     assert "1,000 examples for each number of tasks" in told
-    assert "held out | test rows | the base | 2 tasks | 8 tasks" in told
-    interval = "(34.5 to 42.5)"
-    assert f"`yes-no-question`: boolq | 506 | 38.4 {interval} | 38.4 {interval} | 43.9 {interval}, p = 0.003" in told
+    assert "held out | test rows | a guess | the commonest | the base | 2 tasks | 8 tasks" in told
+    accuracy, interval = "(34.5 to 42.5)", "(37.5 to 53.3)"
+    first = f"`yes-no-question`: boolq | 506 | 45.8 | 56.0 | 38.4 {accuracy} | 38.4 {accuracy} | 43.9 {accuracy}"
+    assert f"{first}, p = 0.003" in told
+    assert f"`yes-no-question`: boolq | 45.8 | 44.9 {interval} | 44.9 {interval} | 44.9 {interval}" in told
     assert "all held-out tasks | 506" in told
 
 
