@@ -213,6 +213,17 @@ def test_notes_are_about_rouge_alone() -> None:
     ]
 
 
+def test_an_accuracy_stands_beside_that_of_the_commonest_label() -> None:
+    def notes(metrics: list[str], choices: tuple[str, ...] = ("yes", "no")) -> tuple[str, ...]:
+        examples = [example(str(k), "yes" if k else "no", choices=choices) for k in range(3)]
+        predictions = [prediction(str(k), "no", yes=-2.0, no=-0.1) for k in range(3)]
+        return score_predictions(examples, predictions, candidate="lora", task="t", metrics=metrics).notes
+
+    assert notes(["accuracy"]) == ('t: "yes" is right for 2 of 3 rows; given every time, it would reach 66.7 %.',)
+    assert notes(["macro-f1"]) == ()
+    assert notes(["accuracy"], choices=()) == ()
+
+
 def test_scoring_never_imports_torch() -> None:
     code = (
         "import sys, tunesmith.metrics.files, tunesmith.reporting.compare;"

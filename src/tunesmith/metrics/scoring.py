@@ -121,7 +121,7 @@ def score_predictions(
         example_ids=tuple(example.id for example in examples),
         groups=groups,
         scores=tuple(scores),
-        notes=scoring_notes(answers, candidate=candidate, metrics=metrics),
+        notes=(*scoring_notes(answers, candidate=candidate, metrics=metrics), *label_notes(examples, task, metrics)),
         per_example={name: one.values for name, one in measured.items() if one.values},
         counts={name: one.counts for name, one in measured.items() if one.counts},
     )
@@ -140,6 +140,15 @@ def scoring_notes(answers: Answers, *, candidate: str, metrics: Sequence[str]) -
             "for a model whose confidence is right."
         )
     return tuple(notes)
+
+
+def label_notes(examples: Sequence[Example], task: str, metrics: Sequence[str]) -> tuple[str, ...]:
+    """Return what an accuracy is to be held against: that of one who gives the commonest label every time."""
+    if "accuracy" not in metrics or len({example.choices for example in examples}) != 1 or not examples[0].choices:
+        return ()
+    (label, hits), *_ = Counter(example.target for example in examples).most_common(1)
+    reached = f"given every time, it would reach {100 * hits / len(examples):.1f} %"
+    return (f'{task}: "{label}" is right for {hits} of {len(examples)} rows; {reached}.',)
 
 
 def collect_answers(
