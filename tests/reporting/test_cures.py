@@ -64,6 +64,17 @@ class TestWhatTheCuresAre:
         assert twin_of(recipe, "full") is None
         assert cures_of(recipe, "two-shot") == ()
 
+    def test_a_twin_learns_from_the_same_mixture_of_tasks(self) -> None:
+        several = RECIPE.partition("tasks:")[0] + (
+            "tasks:\n  - {name: a, source: chats.csv}\n  - {name: b, source: chats.csv}\ncandidates:\n"
+            "  one: {method: lora, mixture: {tasks: 1}}\n"
+            "  two: {method: lora, mixture: {tasks: 2}}\n"
+            "  two-replay: {method: lora, mixture: {tasks: 2}, train: {replay: 0.1}}\n"
+            "  three-replay: {method: lora, mixture: {tasks: 3}, train: {replay: 0.1}}\n"
+        )
+        recipe = recipe_from_text(several)
+        assert (twin_of(recipe, "two-replay"), twin_of(recipe, "three-replay")) == ("two", None)
+
     def test_settings_of_the_whole_recipe_count_for_each_candidate(self) -> None:
         recipe = recipe_from_text(RECIPE + "train: {kl: 0.5}\n")
         assert cures_of(recipe, "lora") == ("kl 0.5",)

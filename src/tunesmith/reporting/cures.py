@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tunesmith.forgetting.compared import ProseChange, SkillChange, compare_results, holm
 from tunesmith.metrics.comparison import SURE, amount, decimals, is_sure, title
+from tunesmith.mixtures import mixture_settings
 from tunesmith.probe_records import Probe, ProbeResult
 from tunesmith.recipe import train_settings
 from tunesmith.records import Comparison, Score, TrainResult
@@ -50,7 +51,7 @@ def twin_of(recipe: Recipe, name: str) -> str | None:
 def _but_for_cures(recipe: Recipe, name: str) -> tuple[object, ...]:
     candidate = recipe.candidates[name]
     settings = train_settings(recipe, name).model_copy(update={one: getattr(NONE, one) for one in NAMES})
-    return candidate.method, candidate.shots, candidate.settings, settings
+    return candidate.method, candidate.shots, candidate.settings, settings, mixture_settings(recipe, name)
 
 
 def cure_effects(
