@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tunesmith.metrics.statistics import (
     Interval,
     bootstrap_corpus,
     bootstrap_mean,
+    holm,
     mcnemar,
     paired_difference,
     paired_samples,
@@ -152,3 +154,15 @@ def test_shapes_are_checked() -> None:
         bootstrap_mean([1.0, 2.0], groups=["a"])
     with pytest.raises(ValueError, match="values of different examples: 1 and 2"):
         paired_difference([1.0], [1.0, 2.0])
+
+
+class TestManyTestsAtOnce:
+    def test_holm_multiplies_the_smallest_by_all_and_never_falls(self) -> None:
+        assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+        assert holm([0.5, 0.9]) == [1.0, 1.0]
+        assert holm([]) == []
+
+    def test_the_order_of_the_tests_changes_nothing(self) -> None:
+        values = [0.2, 0.001, 0.04, 0.013, 0.013]
+        assert holm(values[::-1])[::-1] == holm(values)
+        assert all(a <= b for a, b in pairwise(holm(sorted(values))))

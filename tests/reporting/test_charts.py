@@ -31,7 +31,7 @@ def test_elements_inside_elements_are_not_escaped_again() -> None:
 
 def test_a_figure_says_in_words_what_it_shows() -> None:
     assert figure([], label="a < b", height=10, width=20.5) == (
-        '<svg class="chart" viewBox="0 0 20.5 10" role="img" aria-label="a &lt; b"></svg>'
+        '<svg class="chart" viewBox="0 0 20.5 10" role="img" aria-label="a &lt; b"/>'
     )
 
 

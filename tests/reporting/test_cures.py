@@ -110,7 +110,8 @@ class TestWhatTheyBrought:
     def test_where_none_is_sure_the_headline_says_so(self, report: Report) -> None:
         assert report.forgetting
         assert effect_sentence(report.forgetting.effects[1:]) == (
-            "That average 0.6, searched kept more of the 80 probe items than the same without cannot be shown.",
+            "No cure can be shown to keep more of the 80 probe items than the same candidate without it (tried: "
+            "average 0.6, searched).",
         )
         assert effect_sentence(()) == ()
 
@@ -119,7 +120,7 @@ class TestWhatTheyBrought:
         assert view
         assert [one.cures for one in view.candidates] == ["", "", "replay 0.1", "average 0.6, searched"]
         assert all(re.fullmatch(r"\+\d+\.\d", one.gain[0]) and " to " in one.gain[1] for one in view.candidates)
-        assert view.plot.count('class="thin') == 2, "from full to each of its cured twins"
+        assert view.plots[0][1].count('class="thin') == 2, "from full to each of its cured twins"
         page = render(report)
         assert "What settings against forgetting brought" in page
         assert "A thin line leads from a candidate to the same one" in page

@@ -29,7 +29,7 @@ def test_in_a_pipe_it_is_plain_lines_with_aligned_columns(report: Report) -> Non
 
 
 def test_each_candidate_has_its_scores_intervals_and_costs(report: Report) -> None:
-    lora, _ = [line for line in printed(report).splitlines() if line.startswith("lora ")]
+    lora, *_ = [line for line in printed(report).splitlines() if line.startswith("lora ")]
     score = report.tasks[0].scores["lora"][0]
     assert f"{score.value:.1f}" in lora
     assert f"({score.low:.1f} to {score.high:.1f})" in lora
@@ -65,12 +65,26 @@ def test_names_cannot_steer_the_terminal_or_the_markup(report: Report, terminal:
 def test_what_was_forgotten_has_a_table_of_its_own(report: Report) -> None:
     lines = printed(report).splitlines()
     start = next(place for place, line in enumerate(lines) if line.startswith("forgotten"))
-    assert lines[start].split()[:5] == ["forgotten", "items", "before", "after", "change,"]
-    assert [line.split()[0] for line in lines[start + 1 :]] == ["lora", "full"]
+    assert lines[start].split()[:6] == ["forgotten", "of", "items", "before", "after", "change"]
+    assert [line.split()[:2] for line in lines[start + 1 : -1]] == [
+        [name, what] for name in ("lora", "full") for what in ("probe,", "own-sums,")
+    ]
     full = report.forgetting.changes[1] if report.forgetting else None
     assert full
-    assert lines[-1].split()[:7] == ["full", "80", "93.8", "%", "82.5", "%", "\N{MINUS SIGN}11.2"]
-    assert f"+{full.prose.change:.3f}" in lines[-1]
+    *_, shipped, own, pair = lines
+    assert shipped.split()[:7] == ["full", "probe,", "%", "80", "93.8", "82.5", "\N{MINUS SIGN}11.2"]
+    assert f"+{full.prose.change:.3f}" in shipped
+    assert own.split()[:7] == ["full", "own-sums,", "ROUGE-1", "40", "32.0", "23.0", "\N{MINUS SIGN}9.0"]
+    assert pair.startswith("lora gets 7 of 80 probe items right that full gets wrong, and 0 the other way round (p = ")
+
+
+def test_a_skill_that_the_base_lacks_is_named(report: Report) -> None:
+    assert report.forgetting
+    first, *others = report.forgetting.changes
+    skills = (first.skills[0].model_copy(update={"had": False}), *first.skills[1:])
+    changes = (first.model_copy(update={"skills": skills}), *others)
+    text = printed(report.model_copy(update={"forgetting": report.forgetting.model_copy(update={"changes": changes})}))
+    assert "The base does no better than a blind guess in entities: no loss can show there.\n" in text
 
 
 def test_without_a_probe_there_is_no_such_table(report: Report) -> None:

@@ -1,17 +1,19 @@
 """What a model forgot: the same items and the same prose before and after tuning.
 
-Change per skill with a paired interval, items lost and won, McNemar's exact test. The tests of a candidate's skills are
-corrected for their number (S. Holm, Scandinavian Journal of Statistics 6, 1979).
+Change per skill with a paired interval, items lost and won, McNemar's exact test. The tests of a candidate's shipped
+skills are corrected for their number, and those of own tasks for theirs (Holm).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from tunesmith.forgetting.ability import HALF, blind_chance, skills_had
 from tunesmith.metrics.contract import mean
 from tunesmith.metrics.scoring import find_metric
 from tunesmith.metrics.statistics import (
     Difference,
+    holm,
     mcnemar,
     paired_difference,
     paired_samples,
@@ -24,7 +26,6 @@ from tunesmith.probe_records import Probe, ProbeAnswer, ProbeResult, ProseLoss, 
 from tunesmith.records import Example, Record
 
 ALL = "all skills"
-_HALF = 50.0  # between wrong (0) and right (100)
 
 Answers = Mapping[str, ProbeAnswer]  # by item
 
@@ -56,7 +57,9 @@ class SkillChange(Record):
     lost: int | None  # right before, wrong after; None where answers are not right or wrong
     won: int | None
     p_value: float  # two-sided: exact McNemar for right and wrong, else paired bootstrap
-    p_holm: float  # the same, corrected for the number of skills
+    p_holm: float  # the same, corrected for the number of shipped skills, or of own tasks
+    own: bool = False  # a task that the recipe names, beside the shipped skills
+    had: bool = True  # False: the base does it no better than blind guesses, so a loss cannot show
 
 
 class ProseChange(Record):
@@ -76,10 +79,20 @@ class Forgotten(Record):
     """What one candidate forgot."""
 
     candidate: str
-    all: SkillChange  # all items of the shipped probe together
-    skills: tuple[SkillChange, ...]
+    all: SkillChange  # the shipped items of all skills that the base has; of all skills, and not had, if it has none
+    skills: tuple[SkillChange, ...]  # the shipped ones, then the own tasks
     prose: ProseChange
     lost: tuple[LostItem, ...]
+
+    @property
+    def shipped(self) -> tuple[SkillChange, ...]:
+        """The skills of the shipped probe."""
+        return tuple(skill for skill in self.skills if not skill.own)
+
+    @property
+    def own(self) -> tuple[SkillChange, ...]:
+        """The tasks that the recipe names beside them."""
+        return tuple(skill for skill in self.skills if skill.own)
 
 
 def compare_results(
@@ -99,15 +112,17 @@ def compare_results(
     """
     if before.probe != after.probe:
         raise ValueError("results of different probes")
-    old, new = ({answer.item: answer for answer in result.answers} for result in (before, after))
+    old, new = (by_item(result) for result in (before, after))
+    had = skills_had(probe, before)
     items = {skill: [item for item in probe.items if item.task == skill.name] for skill in probe.skills}
-    found = [skill_change(skill, own, old, new, seed=seed) for skill, own in items.items()]
-    corrected = holm([one.p_value for one in found])
-    shipped = [item for skill, own in items.items() if not skill.own for item in own]
+    found = [
+        skill_change(skill, own, old, new, seed=seed).model_copy(update={"had": skill.name in had})
+        for skill, own in items.items()
+    ]
     return Forgotten(
         candidate=candidate,
-        all=skill_change(Skill(name=ALL, metric="accuracy", max_new_tokens=1), shipped, old, new, seed=seed),
-        skills=tuple(one.model_copy(update={"p_holm": p}) for one, p in zip(found, corrected, strict=True)),
+        all=whole_change(probe, before, after, had=had, seed=seed),
+        skills=_corrected(found),
         prose=prose_change(before.prose, after.prose, seed=seed),
         lost=tuple(
             LostItem(
@@ -117,9 +132,43 @@ def compare_results(
             for skill, own in items.items()
             if find_metric(skill.metric).right_or_wrong
             for item in own
-            if old[item.id].value > _HALF >= new[item.id].value
+            if old[item.id].value > HALF >= new[item.id].value
         ),
     )  # fmt: skip
+
+
+def whole_change(
+    probe: Probe, before: ProbeResult, after: ProbeResult, *, had: Collection[str], seed: int
+) -> SkillChange:
+    """Compare two results over the shipped items of all skills that the base has; of all skills if it has none.
+
+    Args:
+        probe: What both were asked.
+        before: Of the base, or of one candidate.
+        after: Of another.
+        had: What ``skills_had`` finds of the base.
+        seed: Of the resampling.
+    """
+    shipped = [skill.name for skill in probe.skills if not skill.own]
+    counted = [name for name in shipped if name in had]
+    items = [item for item in probe.items if item.task in (counted or shipped)]
+    every = Skill(name=ALL, metric="accuracy", max_new_tokens=1)
+    found = skill_change(every, items, by_item(before), by_item(after), seed=seed)
+    return found.model_copy(update={"had": bool(counted)})
+
+
+def by_item(result: ProbeResult) -> Answers:
+    """Return the answers of a result by item."""
+    return {answer.item: answer for answer in result.answers}
+
+
+def _corrected(found: Sequence[SkillChange]) -> tuple[SkillChange, ...]:
+    """Correct the tests of the shipped skills for their number, and those of the own tasks for theirs."""
+    p_values: dict[str, float] = {}
+    for own in (False, True):
+        family = [one for one in found if one.own == own]
+        p_values |= zip((one.skill for one in family), holm([one.p_value for one in family]), strict=True)
+    return tuple(one.model_copy(update={"p_holm": p_values[one.skill]}) for one in found)
 
 
 def skill_change(skill: Skill, items: Sequence[Example], before: Answers, after: Answers, *, seed: int) -> SkillChange:
@@ -131,7 +180,7 @@ def skill_change(skill: Skill, items: Sequence[Example], before: Answers, after:
     units = unit_count(groups, len(items))
     lost = won = None
     if metric.right_or_wrong:
-        was, now = ([value > _HALF for value in values] for values in (old, new))
+        was, now = ([value > HALF for value in values] for values in (old, new))
         lost = sum(a and not b for a, b in zip(was, now, strict=True))
         won = sum(b and not a for a, b in zip(was, now, strict=True))
         difference = _exact(difference, was, now, units=units)
@@ -150,6 +199,7 @@ def skill_change(skill: Skill, items: Sequence[Example], before: Answers, after:
         won=won,
         p_value=difference.p_value,
         p_holm=difference.p_value,
+        own=skill.own,
     )
 
 
@@ -163,7 +213,7 @@ def _exact(found: Difference, was: Sequence[bool], now: Sequence[bool], *, units
 
 
 def _blind(items: Sequence[Example]) -> float:
-    return 100 * sum(1 / len(item.choices) if item.choices else 0 for item in items) / len(items)
+    return 100 * sum(map(blind_chance, items)) / len(items)
 
 
 def prose_change(before: Sequence[ProseLoss], after: Sequence[ProseLoss], *, seed: int) -> ProseChange:
@@ -177,17 +227,3 @@ def prose_change(before: Sequence[ProseLoss], after: Sequence[ProseLoss], *, see
         n=len(counts), tokens=sum(one.tokens for one in before), before=old, after=new, change=found.value,
         low=found.low, high=found.high, p_value=found.p_value,
     )  # fmt: skip
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected by Holm's step-down method: the chance that any of them is a false alarm stays theirs.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    corrected, highest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = highest
-    return corrected

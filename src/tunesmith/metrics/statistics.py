@@ -1,10 +1,10 @@
-"""Intervals and paired tests by resampling, and McNemar's exact test.
+"""Intervals and paired tests by resampling, McNemar's exact test, and Holm's correction for many tests.
 
 Examples that belong together (one dialogue with three summaries, one customer) are drawn together: the group is the
 unit that is resampled. All draws come from ``numpy.random.default_rng(seed)``, so the same scores and the same seed
 give the same interval in every process. Sources: B. Efron and R. Tibshirani, "An introduction to the bootstrap",
 1993, chapters 13 and 16; P. Koehn, "Statistical significance tests for machine translation evaluation", 2004;
-Q. McNemar, Psychometrika 12, 1947.
+Q. McNemar, Psychometrika 12, 1947; S. Holm, Scandinavian Journal of Statistics 6, 1979.
 """
 
 from collections.abc import Hashable, Sequence
@@ -133,6 +133,20 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
         tail += ways
         ways = ways * (flips - count) // (count + 1)
     return min(1.0, 2 * tail / (1 << flips))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number: the chance that any of them is a false alarm stays theirs.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = highest
+    return corrected
 
 
 def interval(samples: Floats) -> Interval:

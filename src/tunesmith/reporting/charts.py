@@ -23,12 +23,16 @@ def tag(name: str, *children: str | Markup, **attributes: str | float | None) ->
 
     >>> tag("text", "a < b", x=1.504, class_="c0", text_anchor="end")
     Markup('<text x="1.5" class="c0" text-anchor="end">a &lt; b</text>')
+    >>> tag("line", x1=0)
+    Markup('<line x1="0"/>')
     """
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_plain(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
+    if not children:
+        return Markup(f"<{name}{written}/>")
     return Markup(f"<{name}{written}>{''.join(escape(child) for child in children)}</{name}>")
 
 

@@ -148,15 +148,20 @@ class SplitSummary(Record):
     target_words: tuple[float, float]
 
 
-class CureEffect(Record):
-    """A candidate with settings against forgetting beside the same one without them."""
+class Pairwise(Record):
+    """What two tuned candidates made of the same probe."""
 
     candidate: str
-    than: str  # the one without
-    cures: tuple[str, ...]  # in words
-    items: SkillChange  # all shipped items: before is without, after is with; p_holm is corrected for all effects
+    than: str  # what it is set beside
+    items: SkillChange  # before is of ``than``, after of ``candidate``; p_holm is corrected for all pairs
     prose: ProseChange  # the same
-    gain: Comparison | None  # in the first metric of the first task; positive = better with them
+    gain: Comparison | None  # in the first metric of the first task; positive = ``candidate`` is better
+
+
+class CureEffect(Pairwise):
+    """A candidate with settings against forgetting beside the same one without them."""
+
+    cures: tuple[str, ...]  # in words
     sentence: str
 
 
@@ -167,6 +172,7 @@ class ForgettingReport(Record):
     sentences: tuple[str, ...]  # one for each of them
     stale: tuple[str, ...]  # candidates whose probe is not the one that the base took
     effects: tuple[CureEffect, ...] = ()
+    pairs: tuple[Pairwise, ...] = ()  # other tuned candidates beside each other
 
 
 class Report(Record):

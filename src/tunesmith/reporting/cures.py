@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from tunesmith.forgetting.compared import ProseChange, SkillChange, compare_results, holm
 from tunesmith.metrics.comparison import SURE, amount, decimals, is_sure, title
 from tunesmith.mixtures import mixture_settings
 from tunesmith.probe_records import Probe, ProbeResult
 from tunesmith.recipe import train_settings
-from tunesmith.records import Comparison, Score, TrainResult
-from tunesmith.reporting.contents import CureEffect, TaskReport
-from tunesmith.reporting.side_by_side import columns, compared
+from tunesmith.records import TrainResult
+from tunesmith.reporting.contents import CureEffect, Pairwise, TaskReport
+from tunesmith.reporting.pairs import compare_pairs, kept
 from tunesmith.settings import Recipe, TrainSettings
-from tunesmith.wording import fixed, probability
+from tunesmith.wording import fixed
 
 NONE = TrainSettings()
 NAMES = ("replay", "kl", "average")
@@ -68,21 +67,10 @@ def cure_effects(
         cures: Candidate -> its settings in words.
     """
     pairs = [(name, twin) for name in results if (twin := twin_of(recipe, name)) is not None and twin in results]
-    found = [
-        compare_results(probe, results[twin], results[name], candidate=name, seed=recipe.seed) for name, twin in pairs
-    ]
-    corrected = holm([one.all.p_value for one in found])
-    effects = []
-    for (name, twin), change, p in zip(pairs, found, corrected, strict=True):
-        items, (gain, score) = change.all.model_copy(update={"p_holm": p}), _gain(tasks, name, twin)
-        said = ", ".join(cures[name])
-        effects.append(
-            CureEffect(
-                candidate=name, than=twin, cures=cures[name], items=items, prose=change.prose, gain=gain,
-                sentence=f"With {said}, {_kept(name, twin, items, change.prose)}{_cost(gain, score)}.",
-            )
-        )  # fmt: skip
-    return tuple(effects)
+    return tuple(
+        CureEffect(**dict(pair), cures=cures[pair.candidate], sentence=_sentence(pair, cures[pair.candidate], tasks))
+        for pair in compare_pairs(probe, results, tasks, pairs, seed=recipe.seed)
+    )
 
 
 def effect_sentence(effects: Sequence[CureEffect]) -> tuple[str, ...]:
@@ -92,30 +80,21 @@ def effect_sentence(effects: Sequence[CureEffect]) -> tuple[str, ...]:
     sure = [one for one in effects if one.items.change > 0 and one.items.p_holm < SURE]
     if sure:
         return (max(sure, key=lambda one: one.items.change).sentence,)
-    said = ", ".join(dict.fromkeys(cure for one in effects for cure in one.cures))
-    return (f"That {said} kept more of the {effects[0].items.n} probe items than the same without cannot be shown.",)
+    tried = "; ".join(dict.fromkeys(", ".join(one.cures) for one in effects))
+    kept_by_none = f"keep more of the {effects[0].items.n} probe items than the same candidate without it"
+    return (f"No cure can be shown to {kept_by_none} (tried: {tried}).",)
 
 
-def _gain(tasks: Sequence[TaskReport], name: str, twin: str) -> tuple[Comparison | None, Score | None]:
-    for task in tasks[:1]:
-        for column in columns(task):
-            if found := compared(task, column.metric, candidate=name, baseline=twin):
-                scores = task.scores.get(name, ())
-                return found, next((score for score in scores if score.metric == column.metric), None)
-    return None, None
+def _sentence(pair: Pairwise, cures: Sequence[str], tasks: Sequence[TaskReport]) -> str:
+    said = kept(pair.candidate, pair.than, pair.items, pair.prose)
+    return f"With {', '.join(cures)}, {said}{_cost(pair, tasks)}."
 
 
-def _kept(name: str, twin: str, items: SkillChange, prose: ProseChange) -> str:
-    flips = f"{items.won} of {items.n} probe items right that {twin} gets wrong, and {items.lost} the other way round"
-    loss = f"prose costs {fixed(abs(prose.change), 3)} nats per token less" if prose.high < 0 else ""
-    if prose.low > 0:
-        loss = f"prose costs {fixed(abs(prose.change), 3)} nats per token more"
-    return f"{name} gets {flips} ({probability(items.p_holm)})" + (f"; {loss}" if loss else "")
-
-
-def _cost(gain: Comparison | None, score: Score | None) -> str:
-    if gain is None or score is None:
+def _cost(pair: Pairwise, tasks: Sequence[TaskReport]) -> str:
+    gain = pair.gain
+    if gain is None:
         return ""
+    score = next(one for one in tasks[0].scores[pair.candidate] if one.metric == gain.metric)
     if not is_sure(gain) and not is_sure(gain.model_copy(update={"low": -gain.high, "high": -gain.low})):
         return f"; a difference in {title(score.metric)} cannot be shown"
     more = "more" if gain.difference > 0 else "less"

@@ -63,8 +63,16 @@ def gain_of(tasks: Sequence[TaskReport], candidate: str) -> tuple[Comparison | N
 
 def in_words(change: Forgotten, gain: Comparison | None, score: Score | None) -> str:
     """Return what was gained and what was lost, in words; nothing is claimed that its test does not show."""
-    gained = f"{_gained(gain, score)} and " if gain and score else ""
-    return f"{change.candidate} {gained}{_lost(change)}."
+    gained = _gained(gain, score) if gain and score else ""
+    lost = _lost(change) if change.all.had else ""
+    said = " and ".join(filter(None, (gained, lost)))
+    first = f"{change.candidate} {said}." if said else ""
+    return " ".join(filter(None, (first, _untold(change), _largest(change), _of_own(change))))
+
+
+def not_had(skills: Sequence[SkillChange]) -> tuple[str, ...]:
+    """Return the names of those that the base does no better than blind guesses."""
+    return tuple(skill.skill for skill in skills if not skill.had)
 
 
 def _gained(gain: Comparison, score: Score) -> str:
@@ -76,31 +84,67 @@ def _gained(gain: Comparison, score: Score) -> str:
 
 
 def _lost(change: Forgotten) -> str:
-    sure = [skill for skill in change.skills if is_forgotten(skill)]
+    sure = [skill for skill in change.shipped if is_forgotten(skill)]
     if sure:
         worst = min(sure, key=lambda skill: skill.change)
         more = len(sure) - 1
         others = f", and some in {more} more skill{'' if more == 1 else 's'}" if more else ""
-        return f"{_amount_lost(worst)} ({_corrected(worst, len(change.skills))}){others}"
-    every = change.all
+        return f"lost {_amount(worst)} ({_corrected(worst, len(change.shipped), 'skills')}){others}"
+    every, left = change.all, len(change.shipped) - len(not_had(change.shipped))
+    items = f"the {every.n} probe items"
+    if left < len(change.shipped):
+        items += f" of the {left} skill{'' if left == 1 else 's'} that the base has"
     flips = f"{every.lost} lost, {every.won} won, {probability(every.p_value)}"
     if every.p_value < SURE and every.change < 0:
-        return f"lost some of the {every.n} probe items ({flips}), though in no skill by itself that can be shown"
-    return f"lost nothing that the {every.n} probe items can show ({flips})"
+        return f"lost some of {items} ({flips}), though in no skill by itself that can be shown"
+    return f"lost nothing that {items} can show ({flips})"
 
 
-def _amount_lost(skill: SkillChange) -> str:
+def _untold(change: Forgotten) -> str:
+    if change.all.had:
+        return ""
+    return (
+        f"What {change.candidate} forgot cannot be told: the base does no skill of the probe better than a blind guess."
+    )
+
+
+def _largest(change: Forgotten) -> str:
+    """Name the largest loss of one skill where none is sure, so that nobody has to look for it, and claim nothing."""
+    had = [skill for skill in change.shipped if skill.had]
+    worst = min(had, key=lambda skill: skill.change, default=None)
+    if worst is None or worst.change >= 0 or any(map(is_forgotten, had)):
+        return ""
+    tests = f"{probability(worst.p_value)} by itself, {probability(worst.p_holm)} among {len(change.shipped)} skills"
+    return f"Its largest loss in one skill, {_amount(worst)}, cannot be relied on ({tests})."
+
+
+def _of_own(change: Forgotten) -> str:
+    if not change.own:
+        return ""
+    said = [_lost_of_own(task, len(change.own)) for task in change.own]
+    return f"In tasks of your own it {'; it '.join(said)}."
+
+
+def _lost_of_own(task: SkillChange, tasks: int) -> str:
+    if not task.had:
+        return f"had nothing to lose in {task.skill}, which the base does no better than a blind guess"
+    if is_forgotten(task):
+        return f"lost {_amount(task)} ({_corrected(task, tasks, 'tasks')})"
+    return f"lost nothing that the {task.n} items of {task.skill} can show ({_corrected(task, tasks, 'tasks')})"
+
+
+def _amount(skill: SkillChange) -> str:
     if skill.lost is None:
         unit = "points" if skill.unit == "points of 100" else skill.unit
-        return f"lost {fixed(-skill.change, 1)} {title(skill.metric)} {unit} in {skill.skill}"
+        return f"{fixed(-skill.change, 1)} {title(skill.metric)} {unit} in {skill.skill}"
     won = f" and won {skill.won}" if skill.won else ""
-    return f"lost {skill.lost}{won} of {skill.n} items of {skill.skill}"
+    return f"{skill.lost}{won} of {skill.n} items of {skill.skill}"
 
 
-def _corrected(skill: SkillChange, skills: int) -> str:
-    return f"{probability(skill.p_holm)}, corrected for {skills} skills"
+def _corrected(skill: SkillChange, number: int, what: str) -> str:
+    return probability(skill.p_holm) + (f", corrected for {number} {what}" if number > 1 else "")
 
 
 def is_forgotten(skill: SkillChange) -> bool:
-    """Say whether a loss in one skill may be claimed beside the tests of all others."""
-    return skill.change < 0 and skill.p_holm < SURE
+    """Say whether a loss in one skill, which the base has, may be claimed beside the tests of all others."""
+    return skill.had and skill.change < 0 and skill.p_holm < SURE

@@ -1,19 +1,19 @@
 """What the page's part on forgetting is given: rows of text, and the plot of gain against forgetting."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from tunesmith.forgetting.compared import Forgotten, ProseChange, SkillChange
-from tunesmith.metrics.comparison import decimals
+from tunesmith.metrics.comparison import decimals, title
 from tunesmith.records import Comparison, Score
 from tunesmith.reporting.charts import WIDTH, Scale, around, figure, marker, settle, slot_class, tag, tick_decimals
 from tunesmith.reporting.charts import x_axis as draw_x_axis
 from tunesmith.reporting.charts import y_axis as draw_y_axis
-from tunesmith.reporting.contents import CureEffect, Report
+from tunesmith.reporting.contents import CureEffect, Pairwise, Report
 from tunesmith.reporting.figures import beside, name_room, name_tag
-from tunesmith.reporting.forgotten import gain_of, is_forgotten
+from tunesmith.reporting.forgotten import gain_of, is_forgotten, not_had
 from tunesmith.reporting.side_by_side import columns, difference_text
 from tunesmith.wording import NONE, fixed, probability, signed
 
@@ -48,29 +48,32 @@ class ForgottenView:
     gain: tuple[str, str]  # over zero-shot, and its interval; empty where it is not known
     all: ChangeRow
     prose: ChangeRow
-    skills: tuple[ChangeRow, ...]
+    skills: tuple[ChangeRow, ...]  # the shipped ones
+    own: tuple[ChangeRow, ...]  # tasks of the user's own
 
 
 @dataclass(frozen=True, slots=True)
-class EffectView:
-    """What settings against forgetting brought one candidate."""
+class PairView:
+    """A tuned candidate beside another: the same without settings against forgetting, or any."""
 
-    report: CureEffect
+    report: Pairwise
     slot: int
-    cures: str
-    items: ChangeRow  # before is without them, after is with them
+    cures: str  # empty where it is beside any other
+    items: ChangeRow  # before is the other's, after is its own
     prose: ChangeRow
-    gain: tuple[str, str]  # with less without, and its interval; empty where it is not known
+    gain: tuple[str, str]  # its own less the other's, and the interval; empty where it is not known
 
 
 @dataclass(frozen=True, slots=True)
 class ForgettingView:
-    """All tuned candidates, and the plot; the plot is empty where nothing was compared."""
+    """All tuned candidates, and the plots; there are none where nothing was compared."""
 
     candidates: tuple[ForgottenView, ...]
-    effects: tuple[EffectView, ...]
-    plot: Markup
-    gained: str  # what the plot's upright axis counts
+    effects: tuple[PairView, ...]
+    pairs: tuple[PairView, ...]
+    plots: tuple[tuple[str, Markup], ...]  # what was forgotten to the right, in words; the shipped items come first
+    gained: str  # what the plots' upright axes count
+    not_had: tuple[str, ...]  # shipped skills that the base does no better than blind guesses
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Trade:
     name: str
     slot: int
     gain: Comparison
-    forgotten: SkillChange  # all items together
+    forgotten: SkillChange  # all shipped items together, or a task of the user's own
     without: str = ""  # the same candidate without settings against forgetting
 
 
@@ -101,31 +104,51 @@ def forgetting_view(report: Report) -> ForgettingView | None:
             gain=_gain_text(*gains[change.candidate]),
             all=_skill_row(change.all, tested=change.all.p_value),
             prose=_prose_row(change.prose),
-            skills=tuple(_skill_row(skill, tested=skill.p_holm) for skill in change.skills),
+            skills=tuple(_skill_row(skill, tested=skill.p_holm) for skill in change.shipped),
+            own=tuple(_skill_row(skill, tested=skill.p_holm) for skill in change.own),
         )
         for change, said in zip(found.changes, found.sentences, strict=True)
     )
-    effects = tuple(_effect(one, slots[one.candidate], report) for one in found.effects)
-    without = {one.candidate: one.than for one in found.effects}
-    trades = [
-        Trade(change.candidate, slots[change.candidate], gain, change.all, without.get(change.candidate, ""))
-        for change in found.changes
-        if (gain := gains[change.candidate][0])
-    ]
-    if not trades:
-        return ForgettingView(views, effects, Markup(""), "")
-    (column,) = [one for one in columns(report.tasks[0]) if one.metric == trades[0].gain.metric]
+    cured, beside = (
+        tuple(_pair(one, slots[one.candidate], report) for one in ones) for ones in (found.effects, found.pairs)
+    )
+    plots, gained = _plots(report, {name: gain for name, (gain, _) in gains.items() if gain}, slots)
+    left_out = not_had(found.changes[0].shipped) if found.changes else ()
+    return ForgettingView(views, cured, beside, plots, gained, left_out)
+
+
+def _plots(
+    report: Report, gains: Mapping[str, Comparison], slots: Mapping[str, int]
+) -> tuple[tuple[tuple[str, Markup], ...], str]:
+    """Return a plot of the shipped items and one of each task of the user's own, and what was gained, in words."""
+    if report.forgetting is None or not gains:
+        return (), ""
+    changes = [change for change in report.forgetting.changes if change.candidate in gains]
+    without = {one.candidate: one.than for one in report.forgetting.effects}
+    metric = gains[changes[0].candidate].metric
+    (column,) = [one for one in columns(report.tasks[0]) if one.metric == metric]
     gained = f"gain in {column.title}, {column.unit_of_difference}"
-    return ForgettingView(views, effects, gain_against_forgetting(trades, gained), gained)
+    shown = [("probe items", "items right before, less items right after, % of all", [one.all for one in changes])]
+    for place, task in enumerate(changes[0].own):
+        unit = "% of its items" if task.unit == "%" else f"{title(task.metric)}, {task.unit}"
+        shown.append((task.skill, f"{task.skill}: before, less after, {unit}", [one.own[place] for one in changes]))
+    drawn = []
+    for name, axis, lost in shown:
+        trades = [
+            Trade(one.candidate, slots[one.candidate], gains[one.candidate], skill, without.get(one.candidate, ""))
+            for one, skill in zip(changes, lost, strict=True)
+        ]
+        drawn.append((name, gain_against_forgetting(trades, gained, f"forgotten: {axis}")))
+    return tuple(drawn), gained
 
 
-def _effect(effect: CureEffect, slot: int, report: Report) -> EffectView:
-    scores = report.tasks[0].scores.get(effect.candidate, ()) if report.tasks else ()
-    score = next((one for one in scores if effect.gain and one.metric == effect.gain.metric), None)
-    return EffectView(
-        report=effect, slot=slot, cures=", ".join(effect.cures),
-        items=_skill_row(effect.items, tested=effect.items.p_holm), prose=_prose_row(effect.prose),
-        gain=_gain_text(effect.gain, score),
+def _pair(pair: Pairwise, slot: int, report: Report) -> PairView:
+    scores = report.tasks[0].scores.get(pair.candidate, ()) if report.tasks else ()
+    score = next((one for one in scores if pair.gain and one.metric == pair.gain.metric), None)
+    return PairView(
+        report=pair, slot=slot, cures=", ".join(pair.cures) if isinstance(pair, CureEffect) else "",
+        items=_skill_row(pair.items, tested=pair.items.p_holm), prose=_prose_row(pair.prose),
+        gain=_gain_text(pair.gain, score),
     )  # fmt: skip
 
 
@@ -143,7 +166,7 @@ def prose_text(prose: ProseChange) -> tuple[str, str]:
     return signed(prose.change, NATS), f"{fixed(prose.low, NATS)} to {fixed(prose.high, NATS)}"
 
 
-def gain_against_forgetting(trades: Sequence[Trade], gained: str) -> Markup:
+def gain_against_forgetting(trades: Sequence[Trade], gained: str, lost: str) -> Markup:
     """Return gain over zero-shot, upwards, against what was forgotten, to the right; both with 95 % intervals."""
     top, bottom, left, right = 16, 216, 46, WIDTH - 16
     sideways = [-end for one in trades for end in (one.forgotten.low, one.forgotten.high)]
@@ -170,22 +193,22 @@ def gain_against_forgetting(trades: Sequence[Trade], gained: str) -> Markup:
         parts.append(marker(one.slot, x, y))
         parts.append(name_tag(one.name, one.slot, x=wish[0], y=height))
     steps = tick_decimals(across.ticks())
-    title = "forgotten: items right before, less items right after, % of all"
-    parts.append(draw_x_axis(across, bottom, text=lambda value: signed(value, steps), title=title))
+    parts.append(draw_x_axis(across, bottom, text=lambda value: signed(value, steps), title=lost))
     words = "; ".join(
-        f"{one.name}: gain {signed(one.gain.difference, POINTS)}, forgotten {signed(-one.forgotten.change, POINTS)} %"
+        f"{one.name}: gain {signed(one.gain.difference, POINTS)}, forgotten {signed(-one.forgotten.change, POINTS)}"
         for one in trades
     )
-    return figure(parts, label=f"{gained}, against items forgotten. {words}.", height=bottom + 40)
+    return figure(parts, label=f"{gained}, against {lost}. {words}.", height=bottom + 40)
 
 
 def _skill_row(change: SkillChange, *, tested: float) -> ChangeRow:
     text, interval = change_text(change)
     blind = "" if change.blind is None else f"; a blind guess: {fixed(change.blind, 0)} %"
-    unit = "" if change.unit == "%" else f"; {change.metric}, {change.unit}"
+    unit = "" if change.unit == "%" else f"; {title(change.metric)}, {change.unit}"
+    told = "" if change.had else "; the base cannot do this, so a loss cannot show"
     return ChangeRow(
         name=change.skill,
-        note=f"{change.n} items{blind}{unit}",
+        note=f"{change.n} items{blind}{unit}{told}",
         before=fixed(change.before, POINTS),
         after=fixed(change.after, POINTS),
         change=text,

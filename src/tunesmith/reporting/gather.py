@@ -38,6 +38,7 @@ from tunesmith.reporting.contents import (
 from tunesmith.reporting.cures import cure_effects, cures_of, effect_sentence
 from tunesmith.reporting.forgotten import forgetting_report, headline_sentence
 from tunesmith.reporting.in_turn import answered_in_all, trained_in_all, turns
+from tunesmith.reporting.pairs import compare_pairs, tuned_pairs
 from tunesmith.reporting.task import Answers, split_summary, task_report
 from tunesmith.rundir import CandidateDir, R, RunDir, read_record, read_records
 from tunesmith.settings import Recipe
@@ -130,7 +131,13 @@ def _forgetting(
         return report
     same = {name: result for name, result in results.items() if name not in report.stale}
     cures = {one.report.name: one.report.cures for one in found}
-    return report.model_copy(update={"effects": cure_effects(recipe, probe, same, tasks, cures=cures)})
+    effects = cure_effects(recipe, probe, same, tasks, cures=cures)
+    pairs = tuned_pairs(
+        recipe, [one.candidate for one in report.changes], tasks, cured=[name for name in cures if cures[name]],
+        known=[{one.candidate, one.than} for one in effects],
+    )  # fmt: skip
+    beside = compare_pairs(probe, same, tasks, pairs, seed=recipe.seed)
+    return report.model_copy(update={"effects": effects, "pairs": beside})
 
 
 def _candidate(

@@ -6,12 +6,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.forgetting.compared import Forgotten
-from tunesmith.reporting.contents import Report, TaskReport
+from tunesmith.forgetting.compared import SkillChange
+from tunesmith.metrics.comparison import title
+from tunesmith.reporting.contents import ForgettingReport, Report, TaskReport
+from tunesmith.reporting.forgotten import not_had
 from tunesmith.reporting.forgotten_view import change_text, prose_text
 from tunesmith.reporting.in_turn_view import measures_in_words
+from tunesmith.reporting.pairs import in_words
 from tunesmith.reporting.side_by_side import COSTS, columns, rows
 from tunesmith.wording import probability
+
+FEW_PAIRS = 3  # of tuned candidates, which the terminal has room for
 
 
 def print_summary(report: Report, console: Console) -> None:
@@ -33,7 +38,7 @@ def print_summary(report: Report, console: Console) -> None:
         _print_table(report, task, console)
     if report.forgetting and report.forgetting.changes:
         console.print()
-        _print_forgotten(report.forgetting.changes, console)
+        _print_forgotten(report.forgetting, console)
     for turn in report.in_turn:
         said = "; ".join(f"{name} {value}" for name, value in measures_in_words(turn)) or "not finished"
         line = f"{turn.candidate}, tuned on {', then '.join(turn.tasks)}: {said}"
@@ -55,15 +60,29 @@ def _print_table(report: Report, task: TaskReport, console: Console) -> None:
         console.print(Text("* best; in brackets the 95 % interval"))
 
 
-def _print_forgotten(changes: Sequence[Forgotten], console: Console) -> None:
-    """Print what each tuned candidate forgot: items of the probe, and loss on prose in nats per token."""
-    lines = [["forgotten", "items", "before", "after", "change, %", "lost", "won", "test", "prose, nats per token"]]
-    for one in changes:
-        (change, interval), (nats, spread) = change_text(one.all), prose_text(one.prose)
-        right = [f"{share:.1f} %" for share in (one.all.before, one.all.after)]
-        flips = [str(one.all.lost), str(one.all.won), probability(one.all.p_value)]
-        lines.append([one.candidate, str(one.all.n), *right, f"{change} ({interval})", *flips, f"{nats} ({spread})"])
+def _print_forgotten(report: ForgettingReport, console: Console) -> None:
+    """Print what each tuned candidate forgot: items of the probe and prose, then tasks of the user's own."""
+    lines = [["forgotten", "of", "items", "before", "after", "change", "lost", "won", "test", "prose, nats per token"]]
+    for one in report.changes:
+        lines.append(
+            [one.candidate, *_cells("probe, %", one.all, one.all.p_value), "{} ({})".format(*prose_text(one.prose))]
+        )
+        for task in one.own:
+            unit = "%" if task.unit == "%" else title(task.metric)
+            lines.append([one.candidate, *_cells(f"{task.skill}, {unit}", task, task.p_holm), ""])
     print_rows(lines, console)
+    if untold := not_had(report.changes[0].skills):
+        told = f"The base does no better than a blind guess in {', '.join(untold)}: no loss can show there."
+        console.print(Text(_printable(told)), soft_wrap=not console.is_terminal)
+    for pair in report.pairs if len(report.pairs) <= FEW_PAIRS else ():
+        console.print(Text(_printable(in_words(pair))), soft_wrap=not console.is_terminal)
+
+
+def _cells(name: str, change: SkillChange, tested: float) -> list[str]:
+    said, interval = change_text(change)
+    flips = ["-" if number is None else str(number) for number in (change.lost, change.won)]
+    sides = [f"{value:.1f}" for value in (change.before, change.after)]
+    return [name, str(change.n), *sides, f"{said} ({interval})", *flips, probability(tested)]
 
 
 def print_rows(lines: Sequence[Sequence[str]], console: Console) -> None:
