@@ -9,8 +9,9 @@ learn five tasks together: DialogSum and four of the shipped support chats. Gain
 100 dialogues, forgetting is the probe, both with 95 % intervals.
 
 Every training, every set of answers and every probe is kept as it is done; the same command goes on with the rest. The
-result is written after each of the two runs, and says what is missing. About two hours on two cores, for which rows are
-few: 100 of each task to train on, and one seed. ``--limit`` takes fewer rows and keeps no result, to try the script
+result is written after each of the two runs, and says what is missing. Between four and five hours on two cores, for
+which rows are few: 100 of each task to train on, and one seed. So five tasks bring five times as many examples, and
+steps, as one. ``--limit`` takes fewer rows and keeps no result, to try the script
 itself. ``--at-once`` tunes so many candidates side by side, after the base alone, and leaves the same run folders; one
 that fails is named in the result, and the others go on.
 """
@@ -150,6 +151,7 @@ def cells(report: dict[str, Any]) -> dict[str, Any]:
             "cures": candidate["cures"],
             "learning rate": candidate["train"]["learning_rate"],
             "examples": examples(report, candidate),
+            "steps": candidate["train"]["steps"],
             "seconds of training": candidate["train"]["seconds"],
             "gain": {key: gain[key] for key in ("difference", "low", "high", "p_value")},
             "items": {key: change["all"][key] for key in KEPT},
@@ -160,6 +162,13 @@ def cells(report: dict[str, Any]) -> dict[str, Any]:
 
 
 KEPT = ("n", "before", "after", "change", "low", "high", "lost", "won", "p_value", "p_holm")
+
+
+def two_beside(pair: dict[str, Any]) -> dict[str, Any]:
+    """Return what two tuned candidates made of the same items and prose; each run's tests are corrected together."""
+    kept = {part: {key: pair[part][key] for key in KEPT if key in pair[part]} for part in ("items", "prose")}
+    gain = pair["gain"] and {key: pair["gain"][key] for key in ("difference", "low", "high", "p_value")}
+    return {"candidate": pair["candidate"], "than": pair["than"], **kept, "gain": gain}
 
 
 def towards_zero_shot(comparison: dict[str, Any]) -> dict[str, Any]:
@@ -233,9 +242,10 @@ def result(reports: list[dict[str, Any]], options: argparse.Namespace) -> dict[s
         "cells": found,
         "missing": [name for name in (*candidates(RECIPE), *TOGETHER) if name not in found],
         "effects of replay": [
-            {key: one[key] for key in ("candidate", "than", "cures", "items", "prose", "sentence")}
+            {**two_beside(one), "cures": one["cures"], "sentence": one["sentence"]}
             for one in reports[0]["forgetting"]["effects"]
         ],
+        "pairs": [two_beside(one) for report in reports for one in report["forgetting"]["pairs"]],
         "recipes": [RECIPE.read_text(encoding="utf-8"), together()],  # without the place of the data
         **({"at once": max(beside.values())} if beside else {}),  # the seconds of a cell are not those of it alone
     }

@@ -27,6 +27,7 @@ from tunesmith.planning.memory import PARTS as MEMORY
 from tunesmith.registry import METHODS, resolve
 
 sys.path.insert(0, str(Path(__file__).parent))
+import forgotten
 import headlines
 import held_out
 import speeds
@@ -214,34 +215,6 @@ def layers() -> str:
     return "```text\n" + "\n".join(" | ".join(line) for line in lines if line) + "\n```"
 
 
-def forgetting_table() -> str:
-    """Return what each way to tune gained and forgot, as the benchmark measured it."""
-    path = ROOT / "benchmarks" / "results" / "forgetting.json"
-    if not path.exists():
-        return (
-            "This has not been measured yet: `python benchmarks/forgetting.py --data FOLDER` does it, in about two "
-            "hours on two cores."
-        )
-    result = json.loads(path.read_text(encoding="utf-8"))
-    rows = (
-        (f"`{name}`", str(one["tasks"]), f"{one['learning rate']:g}", ", ".join(one["cures"]) or "none",
-         spread(one["gain"], "difference", 1), spread(one["items"], "change", 1),
-         f"{one['items']['lost']} / {one['items']['won']}", spread(one["prose"], "change", 3))
-        for name, one in result["cells"].items()
-    )  # fmt: skip
-    items = f"change of {result['probe']['items']} items, points"
-    prose = "change of the loss on prose, nats per token"
-    header = ("candidate", "tasks", "rate", "cure", "gain, ROUGE-1 points", items, "lost / won", prose)
-    said = f"{result['rows']}; {result['device']}, {result['date']}; in brackets 95 % intervals."
-    left = f"\n\nNot measured yet: {', '.join(result['missing'])}." if result["missing"] else ""
-    return f"{table(header, rows)}\n\n{said[:1].upper()}{said[1:]}{left}"
-
-
-def spread(found: dict[str, Any], name: str, places: int) -> str:
-    """Return a difference with its interval."""
-    return f"{found[name]:+.{places}f} ({found['low']:.{places}f} to {found['high']:.{places}f})"
-
-
 PARTS: dict[str, Callable[[], str]] = {
     "recipe": lambda: fields(settings.Recipe),
     **{section: lambda name=name: fields(getattr(settings, name)) for name, section in SECTIONS.items()},  # type: ignore[misc]
@@ -260,7 +233,7 @@ PARTS: dict[str, Callable[[], str]] = {
         name.replace("_", "-"): lambda name=name, make=make: speeds.part(name, make, table)  # type: ignore[misc]
         for name, make in speeds.MAKERS.items()
     },
-    "forgetting-table": forgetting_table,
+    **forgotten.parts(table),
     "memory-parts": lambda: table(("part", "how it is found"), ((f"`{n}`", text) for n, text in MEMORY.items())),
 }
 """Name of a generated part -> what makes it."""

@@ -31,10 +31,11 @@ def gains(result: dict[str, Any]) -> str:
 
 
 def most_forgotten(result: dict[str, Any]) -> str:
-    """Return the candidates that forgot least and most, each with its gain."""
+    """Return the candidates that forgot least and most, each with its gain and its steps."""
     ranked = sorted(result["cells"].items(), key=lambda cell: cell[1]["items"]["change"])
     said = (
-        f"{word}: {name} ({one['items']['change']:+.1f} points of the items, gain {one['gain']['difference']:+.1f})"
+        f"{word}: {name} ({one['items']['change']:+.1f} points of the items, gain {one['gain']['difference']:+.1f}, "
+        f"{one['steps']} steps)"
         for word, (name, one) in (("forgot most", ranked[0]), ("least", ranked[-1]))
     )
     return "; ".join(said)

@@ -59,6 +59,12 @@ def test_with_a_tiny_model_it_measures_every_cell_and_redoes_none(tmp_path: Path
     assert [one["candidate"] for one in found["effects of replay"]] == [
         "full-replay", "full-slow-replay", "lora-replay", "lora-slow-replay",
     ]  # fmt: skip
+    assert [(one["candidate"], one["than"]) for one in found["pairs"]] == [
+        *((name, "full") for name in methods if methods[name][1] == 1 and name not in ("full", "full-replay")),
+        ("lora-multi-task", "full-multi-task"),
+    ]
+    assert all(one["items"]["n"] == 340 and one["prose"]["n"] == 63 for one in found["pairs"])
+    assert found["cells"]["full-multi-task"]["steps"] > found["cells"]["full"]["steps"]
     assert not any(row["dialogue"] in json.dumps(found) for row in map(json.loads, rows)), "no text of the data is kept"
     trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("train.json")}
     assert len(trained) == 11

@@ -115,7 +115,8 @@ def _largest(change: Forgotten) -> str:
     if worst is None or worst.change >= 0 or any(map(is_forgotten, had)):
         return ""
     tests = f"{probability(worst.p_value)} by itself, {probability(worst.p_holm)} among {len(change.shipped)} skills"
-    return f"Its largest loss in one skill, {_amount(worst)}, cannot be relied on ({tests})."
+    flips = f"{worst.lost} lost and {worst.won} won" if worst.won else f"{worst.lost}"
+    return f"Its largest loss in one skill, {flips} of {worst.n} items of {worst.skill}, cannot be relied on ({tests})."
 
 
 def _of_own(change: Forgotten) -> str:

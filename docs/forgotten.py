@@ -1,0 +1,108 @@
+"""What benchmarks/forgetting.py has found, as tables and sentences for the pages. `generate.py` puts them there."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import sweeps
+
+from tunesmith.metrics.comparison import SURE
+from tunesmith.wording import probability
+
+UNMEASURED = (
+    "This has not been measured yet: `python benchmarks/forgetting.py --data FOLDER` does it, in between four and five "
+    "hours on two cores."
+)
+
+
+def parts(table: sweeps.Table) -> dict[str, Callable[[], str]]:
+    """Return name of a generated part -> what makes it.
+
+    Args:
+        table: Makes a table of Markdown from a header and rows.
+    """
+    return {
+        f"forgetting-{name}": lambda make=make: of_result(make, table)  # type: ignore[misc]
+        for name, make in (("table", cells), ("pairs", pairs), ("steps", steps))
+    }
+
+
+def of_result(make: Callable[[dict[str, Any], sweeps.Table], str], table: sweeps.Table) -> str:
+    """Return a part of what was found, or that nothing was measured."""
+    result = sweeps.read("forgetting")
+    return make(result, table) if result else UNMEASURED
+
+
+def cells(result: dict[str, Any], table: sweeps.Table) -> str:
+    """Return what each way to tune gained and forgot."""
+    rows = (
+        (f"`{name}`", str(one["tasks"]), str(one["steps"]), f"{one['learning rate']:g}",
+         ", ".join(one["cures"]) or "none", spread(one["gain"], "difference", 1), spread(one["items"], "change", 1),
+         f"{one['items']['lost']} / {one['items']['won']}", spread(one["prose"], "change", 3))
+        for name, one in result["cells"].items()
+    )  # fmt: skip
+    items = f"change of {result['probe']['items']} items, points"
+    prose = "change of the loss on prose, nats per token"
+    header = ("candidate", "tasks", "steps", "rate", "cure", "gain, ROUGE-1 points", items, "lost / won", prose)
+    said = f"{result['rows']}; {result['device']}, {result['date']}; in brackets 95 % intervals."
+    left = f"\n\nNot measured yet: {', '.join(result['missing'])}." if result["missing"] else ""
+    return f"{table(header, rows)}\n\n{said[:1].upper()}{said[1:]}{left}"
+
+
+def pairs(result: dict[str, Any], table: sweeps.Table) -> str:
+    """Return which of two tuned candidates kept more, pair by pair, and what follows from all of them."""
+    header = ("candidate", "beside", "right: only it / only the other", "test", "loss on prose, nats per token",
+              "gain, ROUGE-1 points")  # fmt: skip
+    rows: Iterator[Sequence[str]] = (
+        (f"`{one['candidate']}`", f"`{one['than']}`", f"{one['items']['won']} / {one['items']['lost']}",
+         probability(one["items"]["p_holm"]), spread(one["prose"], "change", 3), spread(one["gain"], "difference", 1))
+        for one in result["pairs"]
+    )  # fmt: skip
+    return f"{table(header, rows)}\n\n{told_apart(result['pairs'])} {by_prose(result['pairs'])}"
+
+
+def told_apart(found: Sequence[dict[str, Any]]) -> str:
+    """Return which pairs the items can tell apart."""
+    sure = [
+        f"`{one['candidate']}` kept {'more' if one['items']['change'] > 0 else 'fewer'} than `{one['than']}`"
+        for one in found
+        if one["items"]["p_holm"] < SURE
+    ]
+    if not sure:
+        return f"The items tell none of these {len(found)} pairs apart."
+    return f"Of these {len(found)} pairs, the items can tell {len(sure)} apart: {', '.join(sure)}."
+
+
+def by_prose(found: Sequence[dict[str, Any]]) -> str:
+    """Return whom prose costs less than the other of its pair, and whom it costs more."""
+    sides = {
+        "less": [f"`{one['candidate']}`" for one in found if one["prose"]["high"] < 0],
+        "more": [f"`{one['candidate']}`" for one in found if one["prose"]["low"] > 0],
+    }
+    said = [f"{', '.join(names)} {word}" for word, names in sides.items() if names]
+    if not said:
+        return "Prose tells none of them apart either."
+    return f"Prose costs {', and '.join(said)} than the other of the pair (intervals, not corrected for their number)."
+
+
+def steps(result: dict[str, Any], table: sweeps.Table) -> str:
+    """Return how much longer candidates of several tasks were trained than the same ones of one task."""
+    said = []
+    for name, one in result["cells"].items():
+        for other, single in result["cells"].items():
+            same = all(one[key] == single[key] for key in ("method", "learning rate", "cures"))
+            if same and one["tasks"] > single["tasks"] == 1:
+                said.append(
+                    f"`{name}` learned from {one['examples']} examples in {one['steps']} steps, `{other}` from "
+                    f"{single['examples']} in {single['steps']}"
+                )
+    if not said:
+        return "No candidate of several tasks has a twin of one task yet."
+    return (
+        f"The number of tasks is not all that differs: {'; '.join(said)}, at the same rate. So the loss may come from "
+        "more tasks or just from more steps, and this benchmark cannot tell which."
+    )
+
+
+def spread(found: dict[str, Any], name: str, places: int) -> str:
+    """Return a difference with its interval."""
+    return f"{found[name]:+.{places}f} ({found['low']:.{places}f} to {found['high']:.{places}f})"
