@@ -6,10 +6,11 @@ import pytest
 from run_folder import RECIPE, SKILL, write_recipe
 
 from tunesmith.errors import RecipeError, UserError
-from tunesmith.records import TrainPoint
+from tunesmith.records import Example, TrainPoint
 from tunesmith.reporting.contents import Report
 from tunesmith.reporting.gather import gather
-from tunesmith.rundir import RunDir, write_records, write_text
+from tunesmith.reporting.html import render
+from tunesmith.rundir import RunDir, read_records, write_records, write_text
 
 
 def exactly(text: str) -> str:
@@ -167,3 +168,17 @@ def test_virtual_tokens_are_those_of_the_adapter(run: RunDir) -> None:
     lora = next(one for one in gather(run).candidates if one.name == "lora")
     assert lora.virtual == ()
     assert "nearest.json: not a NearestTokens" in lora.missing[0]
+
+
+def test_a_task_that_is_tuned_on_and_not_scored_has_its_splits_too(run: RunDir) -> None:
+    more = "  - {name: moods, source: chats.csv}\nmixture: {held_out: [summarize], scored: held-out}\n"
+    write_recipe(run, RECIPE.replace("candidates:", f"{more}candidates:"))
+    rows = list(read_records(run.examples("train"), Example))
+    moods = [row.model_copy(update={"id": f"moods/train/{n}", "task": "moods"}) for n, row in enumerate(rows[:20])]
+    write_records(run.examples("train"), [*rows[:22], *moods])
+    report = gather(run)
+    assert [(one.task, one.split, one.examples, one.used) for one in report.splits if one.split != "validation"] == [
+        ("summarize", "train", 22, "worked examples"), ("summarize", "test", 40, "scores"),
+        ("moods", "train", 20, "tuning, worked examples"), ("moods", "test", 0, "not scored"),
+    ]  # fmt: skip
+    assert "<td>moods</td><td>tuning, worked examples</td>" in render(report)

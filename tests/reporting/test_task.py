@@ -1,8 +1,16 @@
 from itertools import pairwise
 
+from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example, Prediction, ScoreSheet
 from tunesmith.reporting.contents import ChoiceCount
-from tunesmith.reporting.task import Answers, histogram, length_edges, split_summary, task_report
+from tunesmith.reporting.task import Answers, histogram, length_edges, split_summary, task_report, used_for
+
+RECIPE = recipe_from_text(
+    "name: n\nmodel: m\n"
+    "tasks:\n  - {name: t, source: t.csv}\n  - {name: u, source: u.csv}\n  - {name: out, source: out.csv}\n"
+    "mixture: {held_out: [out], scored: held-out}\n"
+    "candidates:\n  one: {method: lora, mixture: {tasks: 1}}\n  both: {method: lora}\n"
+)
 
 
 def example(name: str, target: str, *, choices: tuple[str, ...] = (), group: str = "") -> Example:
@@ -80,12 +88,23 @@ def test_values_of_single_examples_go_to_the_example_that_the_sheet_names() -> N
 
 
 def test_rows_without_a_group_are_groups_of_their_own() -> None:
-    found = split_summary("t", "test", [example("0", "x"), example("1", "x"), example("2", "x", group="g")])
+    found = split_summary(RECIPE, "t", "test", [example("0", "x"), example("1", "x"), example("2", "x", group="g")])
     assert found.groups == 3
     assert found.prompt_words == (3, 3)
     assert found.target_words == (1, 1)
 
 
 def test_an_empty_split_is_all_zeros() -> None:
-    found = split_summary("t", "validation", [])
+    found = split_summary(RECIPE, "t", "validation", [])
     assert (found.examples, found.groups, found.prompt_words, found.target_words) == (0, 0, (0, 0), (0, 0))
+
+
+def test_a_split_says_what_it_is_used_for() -> None:
+    assert {task: used_for(RECIPE, task, "train") for task in ("t", "u", "out")} == {
+        "t": "tuning", "u": "tuning of both", "out": "nothing is tuned on it",
+    }  # fmt: skip
+    assert used_for(RECIPE, "out", "test") == "scores"
+    shown = RECIPE.candidates["one"].model_copy(update={"method": "none", "shots": 2})
+    with_shots = RECIPE.model_copy(update={"candidates": {**RECIPE.candidates, "two-shot": shown}})
+    assert used_for(with_shots, "t", "train") == "tuning, worked examples"
+    assert split_summary(RECIPE, "t", "test", []).used == "not scored"

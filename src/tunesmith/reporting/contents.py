@@ -142,6 +142,7 @@ class SplitSummary(Record):
 
     task: str
     split: Split
+    used: str = ""  # what for, in words
     examples: int
     groups: int
     prompt_words: tuple[float, float]  # median and 95th percentile

@@ -94,8 +94,8 @@ def gather(run: RunDir) -> Report:
         health=read_record(run.health, DataHealth) if run.health.exists() else None,
         mixtures=mixtures(recipe, Counter(example.task for example in examples["train"])),
         splits=tuple(
-            split_summary(task, split, [example for example in examples[split] if example.task == task])
-            for task in tasks
+            split_summary(recipe, task.name, split, [one for one in examples[split] if one.task == task.name])
+            for task in recipe.tasks
             for split in SPLITS
         ),
         notes=(

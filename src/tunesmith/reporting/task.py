@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from tunesmith.mixtures import tuned_tasks
 from tunesmith.records import Comparison, Example, Prediction, ScoreSheet, Split
 from tunesmith.reporting.contents import Answer, ChoiceCount, ExampleRow, Lengths, SplitSummary, TaskReport
+from tunesmith.settings import Recipe
 
 LENGTH_BINS = 24
 
@@ -51,16 +53,36 @@ def task_report(
     )
 
 
-def split_summary(task: str, split: Split, examples: Sequence[Example]) -> SplitSummary:
-    """Count one split: examples, groups, and words (median and 95th percentile) of prompts and targets."""
+def split_summary(recipe: Recipe, task: str, split: Split, examples: Sequence[Example]) -> SplitSummary:
+    """Count one split: examples, groups, and words (median and 95th percentile) of prompts and targets.
+
+    Args:
+        recipe: Of the run; says what each split is used for.
+        task: Name of the task.
+        split: Name of the split.
+        examples: Of this task and this split.
+    """
     return SplitSummary(
         task=task,
         split=split,
+        used=used_for(recipe, task, split) if examples else "not scored" if split == "test" else "",
         examples=len(examples),
         groups=len({example.group or example.id for example in examples}),
         prompt_words=_middle_and_high([len(example.prompt.split()) for example in examples]),
         target_words=_middle_and_high([len(example.target.split()) for example in examples]),
     )
+
+
+def used_for(recipe: Recipe, task: str, split: Split) -> str:
+    """Return what the examples of a task in one split are for, in words."""
+    if split == "test":
+        return "scores"
+    tuned = [name for name, candidate in recipe.candidates.items() if candidate.method != "none"]
+    on_it = [name for name in tuned if task in tuned_tasks(recipe, name)]
+    said = ["tuning" if on_it == tuned else f"tuning of {', '.join(on_it)}"] if on_it else []
+    if split == "train" and any(candidate.shots for candidate in recipe.candidates.values()):
+        said.append("worked examples")
+    return ", ".join(said) or "nothing is tuned on it"
 
 
 def length_edges(targets: Sequence[int], answers: Sequence[Answers]) -> tuple[int, ...]:
