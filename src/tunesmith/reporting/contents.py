@@ -176,6 +176,24 @@ class ForgettingReport(Record):
     pairs: tuple[Pairwise, ...] = ()  # other tuned candidates beside each other
 
 
+class TaskNumber(Record):
+    """The mean score over held-out tasks of one candidate."""
+
+    candidate: str
+    tasks: int  # that it was tuned on; 0 = the base
+    mean: float  # counts to 100; each task weighs the same
+    low: float  # 95 % interval
+    high: float
+    gain: tuple[float, float, float] | None  # over the base, with its paired 95 % interval; None: of the base itself
+
+
+class ByTasks(Record):
+    """Candidates that differ only in the number of tasks that they were tuned on."""
+
+    held_out: tuple[str, ...]  # tasks that are scored
+    rows: tuple[TaskNumber, ...]  # the fewest tasks first
+
+
 class Report(Record):
     """Everything the page of a run shows."""
 
@@ -189,6 +207,7 @@ class Report(Record):
     tasks: tuple[TaskReport, ...]
     forgetting: ForgettingReport | None  # None = the recipe says off
     benchmarks: tuple[BenchResult, ...] = ()  # suites that were run on it, without the values of single items
+    by_tasks: tuple[ByTasks, ...] = ()  # one for each way to tune, where only held-out tasks are scored
     in_turn: tuple[InTurn, ...] = ()  # of every tuned candidate, where the recipe has a sequence
     health: DataHealth | None
     mixtures: tuple[Mixture, ...] = ()  # how tasks share the training; empty where each gives all that it has

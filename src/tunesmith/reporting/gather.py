@@ -26,6 +26,7 @@ from tunesmith.records import (
 )
 from tunesmith.reporting.benched import benchmarks_of
 from tunesmith.reporting.beyond import beyond_average
+from tunesmith.reporting.by_tasks import by_tasks
 from tunesmith.reporting.compare import compare_sheets, headline
 from tunesmith.reporting.contents import (
     ZERO_SHOT,
@@ -90,6 +91,7 @@ def gather(run: RunDir) -> Report:
         tasks=reports,
         forgetting=forgetting,
         benchmarks=benchmarks,
+        by_tasks=by_tasks(recipe, sheets),
         in_turn=turns(run, recipe),
         health=read_record(run.health, DataHealth) if run.health.exists() else None,
         mixtures=mixtures(recipe, Counter(example.task for example in examples["train"])),
