@@ -85,6 +85,17 @@ class TestWhatIsWrong:
             'r.yaml:6: mixture: task "sums" has a weight and is held out. Keep one of the two.',
         )
 
+    def test_more_tasks_to_tune_on_than_can_be(self) -> None:
+        assert problems("mixture: {tasks: 3, held_out: [sums]}") == (
+            "r.yaml:6: mixture.tasks: 3 tasks are to be tuned on, and 2 can be: moods, tones. Ask for no more, or "
+            "leave it out to tune on all of them.",
+        )
+        assert problems("candidates: {one: {method: lora, mixture: {weights: {sums: 1}, tasks: 2}}}") == (
+            "r.yaml:6: candidates.one.mixture.tasks: 2 tasks are to be tuned on, and 1 can be: sums. Ask for no more, "
+            "or leave it out to tune on all of them.",
+        )
+        assert tuned_tasks(made("mixture: {tasks: 3}", "candidates: {one: {method: lora}}"), "one") == tuple(COUNTS)
+
     def test_numbers_out_of_bounds(self) -> None:
         found = problems("mixture: {cap: 0, temperature: 0, weights: {sums: 0}, limits: {sums: 0}, forms: {odd: 1}}")
         assert [line.partition(": ")[2].partition(":")[0] for line in found] == [

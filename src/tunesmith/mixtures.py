@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.data.mixture import Draw, family_of, held_out, mix, tuned_on
+from tunesmith.data.mixture import Draw, family_of, held_out, mix, tunable, tuned_on
 from tunesmith.data.replay import TASK as GENERAL
 from tunesmith.data.replay import general_examples, replayed
 from tunesmith.errors import DataError, did_you_mean
@@ -158,8 +158,15 @@ def _problems(recipe: Recipe, mixture: MixtureSettings, key: Key, document: Docu
     ]
     if problems:
         return problems
-    if not tuned_on(recipe.tasks, mixture):
+    left = tunable(recipe.tasks, mixture)
+    if not left:
         problems.append(f"{place}: no task is left to tune on. Hold out fewer.")
+    elif mixture.tasks and mixture.tasks > len(left):
+        problems.append(
+            f"{document.place((*key, 'tasks'))}: {'.'.join(map(str, key))}.tasks: {mixture.tasks} tasks are to be "
+            f"tuned on, and {len(left)} can be: {', '.join(left)}. Ask for no more, or leave it out to tune on all "
+            "of them."
+        )
     if mixture.scored == "held-out" and not out:
         problems.append(f"{place}.scored: only held-out tasks are to be scored, and none is. Name them in held_out.")
     return problems

@@ -67,6 +67,16 @@ class TestShares:
         assert apportioned(3, {"a": 0.5, "b": 0.3, "c": 0.2}) == {"a": 1, "b": 1, "c": 1}
         assert apportioned(2, {"a": 0.5, "b": 0.3, "c": 0.2}) == {"a": 1, "b": 1, "c": 0}
 
+    @pytest.mark.parametrize("temperature", [0.001, 1e-320])
+    def test_a_low_temperature_gives_all_to_the_largest(self, temperature: float) -> None:
+        assert quotas(examples=10, temperature=temperature) == {"rte": 5, "cb": 0, "mood": 0, "own": 0, "told": 5}
+
+    def test_weights_may_be_as_large_and_as_small_as_numbers_are(self) -> None:
+        weights = {"rte": 1.5e308, "own": 1.5e308, "cb": 1e-300}
+        assert quotas(examples=10, weights=weights) == {"rte": 5, "cb": 0, "mood": 0, "own": 5, "told": 0}
+        assert quotas(examples=9, weights=weights, temperature=1e9)["cb"] == 3
+        assert apportioned(10, {"a": 1e308, "b": 1e308}) == {"a": 5, "b": 5}
+
 
 class TestHeldOut:
     def test_the_family_is_that_of_the_catalog_unless_a_task_says_otherwise(self) -> None:

@@ -32,12 +32,14 @@ def held_out(tasks: Sequence[TaskSettings], mixture: MixtureSettings | None) -> 
 
 def tuned_on(tasks: Sequence[TaskSettings], mixture: MixtureSettings | None) -> tuple[str, ...]:
     """Return the names of the tasks that are tuned on, in the order of the recipe."""
-    if mixture is None:
-        return tuple(task.name for task in tasks)
+    return tunable(tasks, mixture)[: mixture.tasks if mixture else None]
+
+
+def tunable(tasks: Sequence[TaskSettings], mixture: MixtureSettings | None) -> tuple[str, ...]:
+    """Return the names of the tasks among which ``mixture.tasks`` takes the first: not held out, and with a weight."""
     out = held_out(tasks, mixture)
-    others = [task.name for task in tasks if task.name not in out]
-    named = [name for name in others if not mixture.weights or name in mixture.weights]
-    return tuple(named[: mixture.tasks])
+    weights = mixture.weights if mixture else {}
+    return tuple(task.name for task in tasks if task.name not in out and (not weights or task.name in weights))
 
 
 def scored(tasks: Sequence[TaskSettings], mixture: MixtureSettings | None) -> tuple[str, ...]:
@@ -113,10 +115,8 @@ def mix(tasks: Sequence[TaskSettings], mixture: MixtureSettings, counts: Mapping
     tuned = tuned_on(tasks, mixture)
     there = {task.name: counts.get(task.name, 0) if task.name in tuned else 0 for task in tasks}
     sizes = {name: min(count, mixture.cap) for name, count in there.items()}
-    rates = {
-        name: mixture.weights.get(name, size) ** (1 / mixture.temperature) if size else 0.0
-        for name, size in sizes.items()
-    }
+    parts = {name: mixture.weights.get(name, size) for name, size in sizes.items() if size}
+    rates = {**dict.fromkeys(sizes, 0.0), **_rates(parts, mixture.temperature)}
     quotas = apportioned(mixture.examples or sum(sizes.values()), rates)
     out = held_out(tasks, mixture)
     return tuple(
@@ -131,6 +131,12 @@ def mix(tasks: Sequence[TaskSettings], mixture: MixtureSettings, counts: Mapping
     )
 
 
+def _rates(parts: Mapping[str, float], temperature: float) -> dict[str, float]:
+    """Return parts to the power of 1/temperature, the largest of them 1, so that no number is too large."""
+    largest = math.log(max(parts.values(), default=1.0))
+    return {name: math.exp((math.log(part) - largest) / temperature) for name, part in parts.items()}
+
+
 def apportioned(total: int, rates: Mapping[str, float]) -> dict[str, int]:
     """Divide a whole number in proportion to rates, by the largest remainders.
 
@@ -139,10 +145,12 @@ def apportioned(total: int, rates: Mapping[str, float]) -> dict[str, int]:
     >>> apportioned(5, {"a": 0.0, "b": 0.0})
     {'a': 0, 'b': 0}
     """
-    whole = math.fsum(rates.values())
-    if not whole:
+    largest = max(rates.values(), default=0.0)
+    if not largest:
         return dict.fromkeys(rates, 0)
-    exact = {name: total * rate / whole for name, rate in rates.items()}
+    scaled = {name: rate / largest for name, rate in rates.items()}  # whose sum is a number, however large they are
+    whole = math.fsum(scaled.values())
+    exact = {name: total * rate / whole for name, rate in scaled.items()}
     found = {name: math.floor(round(value, 9)) for name, value in exact.items()}  # 2.9999999999999996 is 3
     left = total - sum(found.values())
     for name in sorted(rates, key=lambda name: found[name] - exact[name])[:left]:
