@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from small_run import Command, chats, write_table
 
-from tunesmith.data.prepare import prepare
+from tunesmith.data.prepare import Prepared, prepare
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.mixtures import mixture_draw, mixture_settings, mixtures, of_tuned_tasks, tuned_tasks
 from tunesmith.recipe import recipe_from_text
@@ -127,14 +127,24 @@ class TestWhatIsWrong:
     def test_a_sequence_of_what_is_held_out(self) -> None:
         assert problems(
             "sequence: [moods, sums]",
-            "mixture: {held_out: [sums]}",
             "candidates:",
             "  base: {shots: 1}",
-            "  one: {method: lora}",
-            "  all: {method: lora, mixture: {held_out: []}}",
+            "  one: {method: lora, mixture: {held_out: [sums]}}",
+            "  all: {method: lora}",
         ) == (
             "r.yaml:6: sequence: the mixture of candidates.one leaves sums out. Take it out of the sequence too, or "
             "change held_out, weights or tasks of the mixture.",
+        )
+
+    def test_a_candidate_that_is_tuned_on_what_the_recipe_holds_out(self) -> None:
+        assert problems(
+            "mixture: {held_out: [sums]}",
+            "candidates:",
+            "  one: {method: lora, mixture: {held_out: [sums, tones]}}",
+            "  all: {method: lora, mixture: {held_out: []}}",
+        ) == (
+            'r.yaml:9: candidates.all.mixture.held_out: task "sums" is held out by the recipe, and its rows are there '
+            "to be asked. Hold it out here too, or only in the candidates that are not to see it.",
         )
 
 
@@ -321,3 +331,86 @@ mixture: {forms: {zero-shot: 1, chain-of-thought: 1e9}}
     named = recipe.tasks[1].model_copy(update={"forms": ("zero-shot", "chain-of-thought")})
     with pytest.raises(DataError, match='there is no column "rationale"'):
         prepare([named], split=recipe.split, data=recipe.data, seed=0, base=tmp_path, mixture=recipe.mixture)
+
+
+def reworded() -> list[tuple[str, str, str]]:
+    """Chats of which none has five words in a row with those of the others."""
+    return [
+        (" ".join(f"{word}{place}{letter}" for word in chat.split()), summary, mood)
+        for letter in "abcd"
+        for place, (chat, summary, mood) in enumerate(chats())
+    ]
+
+
+class TestRowsOfHeldOutTasks:
+    TEXT = """\
+name: mixed
+tasks:
+  - {name: sums, source: a.csv, template: dialogue-summary}
+  - {name: moods, source: b.csv, template: text-label, columns: {text: dialogue, label: mood}, choices: targets}
+mixture: {held_out: [moods], forms: {zero-shot: 1, few-shot: 1, inverted: 1}}
+"""
+
+    def prepared(self, folder: Path, *overrides: str) -> Prepared:
+        write_table(folder / "a.csv")
+        write_table(folder / "b.csv", rows=reworded())
+        recipe = recipe_from_text(self.TEXT, overrides)
+        return prepare(
+            recipe.tasks, split=recipe.split, data=recipe.data, seed=0, base=folder, mixture=recipe.mixture
+        )  # fmt: skip
+
+    def counted(self, made: Prepared) -> dict[str, int]:
+        return {side: sum(one.task == "moods" for one in made.examples[side]) for side in made.examples}
+
+    def test_they_are_test_rows_but_for_a_tenth_that_worked_examples_come_from(self, tmp_path: Path) -> None:
+        counts = self.counted(
+            self.prepared(
+                tmp_path,
+            )
+        )
+        assert counts["train"] + counts["test"] == 128
+        assert 4 <= counts["train"] <= 25
+        assert counts["validation"] == 0
+
+    def test_limits_hold_all_the_same(self, tmp_path: Path) -> None:
+        limits = ("split.limit.test=20", "mixture.limits={moods: 3}")
+        assert self.counted(self.prepared(tmp_path, *limits)) == {"train": 3, "validation": 0, "test": 20}
+
+    def test_sides_that_are_given_stay_but_for_rows_that_nothing_is_made_from(self, tmp_path: Path) -> None:
+        rows = reworded()
+        for name, given in (("train", rows), ("validation", rows[:9]), ("test", rows[:7])):
+            write_table(tmp_path / f"{name}.csv", rows=given)
+        files = "tasks.1.source={train: train.csv, validation: validation.csv, test: test.csv}"
+        made = self.prepared(tmp_path, "data.leaks=keep", files)
+        assert self.counted(made) == {"train": 50, "validation": 0, "test": 7}
+
+    def test_none_of_them_is_put_as_a_training_prompt(self, tmp_path: Path) -> None:
+        made = self.prepared(tmp_path)
+        own = [one for side in made.examples.values() for one in side if one.task == "moods"]
+        assert {one.form for one in own} == {"zero-shot"}
+        assert {one.form for one in made.examples["train"] if one.task == "sums"} > {"zero-shot"}
+        assert not [note for note in made.health.notes if '"moods": training prompts' in note]
+
+    def test_their_answers_are_those_of_all_their_rows(self, tmp_path: Path) -> None:
+        made = self.prepared(tmp_path, "mixture.limits={moods: 1}")
+        assert made.tasks[1].choices == ("bad", "good")
+        assert not made.health.set_aside
+
+    def test_a_table_that_is_tuned_on_as_well_is_divided_as_ever(self, tmp_path: Path) -> None:
+        made = self.prepared(tmp_path, "tasks.0.source=[b.csv]")
+        assert 90 <= sum(one.task == "sums" for one in made.examples["train"]) <= 115
+        assert self.counted(made)["test"] == sum(one.task == "sums" for one in made.examples["test"])
+        assert not made.health.leaks
+
+
+def test_worked_examples_of_a_held_out_task_are_there_or_asked_for(mixed: Path, tunesmith: Command) -> None:
+    assert tunesmith("check", mixed, "--set", "candidates.few={shots: 1}").code == 0
+    ended = tunesmith("check", mixed, "--set", "candidates.few={shots: 25}")
+    assert 'candidates.few.shots: 25 worked examples are asked for, and task "back" has ' in ended.err
+    assert "It is held out: lower it, or give it rows, `source: {train: FILE, test: FILE}`." in ended.err
+
+
+def test_show_shows_nothing_of_a_held_out_task(mixed: Path, tunesmith: Command) -> None:
+    shown = tunesmith("show", mixed, "-n", "50").out
+    assert "sums/train/" in shown
+    assert "back/train/" not in shown

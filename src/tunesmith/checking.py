@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from tunesmith.data.mixture import scored
+from tunesmith.data.mixture import held_out, scored
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.forgetting.in_turn import row_metric
 from tunesmith.forms import asked_form
@@ -34,10 +34,12 @@ def check_rows(recipe: Recipe, examples: Mapping[Split, Sequence[Example]]) -> N
     plain = {task.name: asked_form(task.forms) for task in recipe.tasks}
     worked = Counter(example.task for example in examples["train"] if example.form == plain[example.task])
     problems = [*_metric_problems(recipe), *_sequence_problems(recipe)]
+    out = held_out(recipe.tasks, recipe.mixture)
+    mend = ("Lower it or add rows.", "It is held out: lower it, or give it rows, `source: {train: FILE, test: FILE}`.")
     for name, candidate in recipe.candidates.items():
         problems += [
             f"candidates.{name}.shots: {candidate.shots} worked examples are asked for, and task "
-            f'"{task.name}" has {worked[task.name]} training rows{_of_form(task)}. Lower it or add rows.'
+            f'"{task.name}" has {worked[task.name]} training rows{_of_form(task)}. {mend[task.name in out]}'
             for task in recipe.tasks
             if candidate.shots > worked[task.name]
         ]

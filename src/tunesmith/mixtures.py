@@ -131,6 +131,7 @@ def mixture_problems(recipe: Recipe, document: Document) -> list[str]:
         settings = mixture_settings(recipe, name)
         if candidate.mixture and settings:
             problems += _problems(recipe, settings, key, document)
+            problems += _seen_after_all(recipe, name, settings, document)
         out = [task for task in recipe.sequence if task not in tuned_on(recipe.tasks, settings)]
         if candidate.method != "none" and out:
             problems.append(
@@ -145,6 +146,18 @@ def mixture_problems(recipe: Recipe, document: Document) -> list[str]:
                 f"{', '.join(untuned)}, which it is not tuned on. Take one prompt for all tasks."
             )
     return problems
+
+
+def _seen_after_all(recipe: Recipe, name: str, mixture: MixtureSettings, document: Document) -> list[str]:
+    """Return which tasks a candidate would be tuned on although the recipe holds them out, and has few rows for it."""
+    seen = set(held_out(recipe.tasks, recipe.mixture)) & set(tuned_on(recipe.tasks, mixture))
+    return [
+        f"{document.place(('candidates', name, 'mixture', 'held_out'))}: candidates.{name}.mixture.held_out: task "
+        f'"{task.name}" is held out by the recipe, and its rows are there to be asked. Hold it out here too, or only '
+        "in the candidates that are not to see it."
+        for task in recipe.tasks
+        if task.name in seen
+    ]
 
 
 def _problems(recipe: Recipe, mixture: MixtureSettings, key: Key, document: Document) -> list[str]:

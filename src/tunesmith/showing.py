@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tunesmith.data.encode import Coder, encode_training
+from tunesmith.data.mixture import held_out
 from tunesmith.models.load import load_tokenizer
 from tunesmith.opening import Run, base_model
 from tunesmith.pipeline import mixtures_of, prepare_data
@@ -16,14 +17,15 @@ from tunesmith.steps import examples
 
 
 def show_examples(job: Run, count: int, console: Console) -> None:
-    """Print the first training examples of every task.
+    """Print the first training examples of every task that is not held out.
 
     What the loss counts stands out; without colours it is between ⟦ and ⟧.
     """
     job = prepare_data(job)
     print_mixtures(mixtures_of(job), console)
     tokenizer, kind = load_tokenizer(base_model(job))
-    found = _of_every_task(examples(job, "train"))[:count]
+    out = held_out(job.recipe.tasks, job.recipe.mixture)
+    found = _of_every_task([one for one in examples(job, "train") if one.task not in out])[:count]
     encoded, health = encode_training(found, Coder(tokenizer, kind, job.recipe.train.max_tokens))
     for item in encoded:
         given = item.input_ids[: len(item.input_ids) - (len(item.target_ids) if item.trains else 0)]

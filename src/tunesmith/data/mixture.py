@@ -17,6 +17,9 @@ from tunesmith.forms import Form
 from tunesmith.records import MixtureShare
 from tunesmith.settings import MixtureSettings, SplitSettings, TaskSettings
 
+WORKED_SHARE = 0.1  # of the groups of a held-out task: on its training side, for candidates with worked examples
+WORKED_ROWS = 50  # and no more rows than these, unless ``mixture.limits`` says otherwise
+
 
 def family_of(task: TaskSettings) -> str:
     """Return the family of a task: the one that it names, else its template of the catalog, else its own name."""
@@ -52,16 +55,27 @@ def scored(tasks: Sequence[TaskSettings], mixture: MixtureSettings | None) -> tu
 def own_split(
     task: TaskSettings, tasks: Sequence[TaskSettings], split: SplitSettings, mixture: MixtureSettings | None
 ) -> SplitSettings:
-    """Return the split of one task: with the limit of its training rows, and no test rows unless they are scored."""
+    """Return the split of one task: with the limit of its training rows, and no test rows unless they are scored.
+
+    Nothing is trained on a held-out task or validated by it, so that its rows are test rows, but for a few that worked
+    examples are taken from. Rows that other tasks are tuned on keep the sides that they have there.
+    """
     if mixture is None:
         return split
+    names = held_out(tasks, mixture)
+    out = task.name in names
     limit = dict(split.limit)
-    most = mixture.limits.get(task.name, mixture.limit)
+    most = mixture.limits.get(task.name, WORKED_ROWS if out else mixture.limit)
     if most is not None:
         limit["train"] = min(most, limit.get("train", most))
     if task.name not in scored(tasks, mixture):
         limit["test"] = 0
-    return split.model_copy(update={"limit": limit})
+    if out:
+        limit["validation"] = 0
+    read = {path for other in tasks if other.name not in names for path in other.paths()}
+    apart = {"train": WORKED_SHARE, "validation": 0.0, "test": 1 - WORKED_SHARE}
+    shares = apart if out and read.isdisjoint(task.paths()) else {}
+    return split.model_copy(update={**shares, "limit": limit})
 
 
 def in_forms(task: TaskSettings, shares: Mapping[Form, float]) -> TaskSettings:

@@ -43,8 +43,13 @@ class _Order:
 
     task: TaskSettings  # in the forms that it is to be put in
     split: SplitSettings
-    needed: tuple[Split, ...]  # sides that must have rows
+    held_out: bool
     spare: frozenset[str]  # columns that only forms need which are taken where rows have them
+
+    @property
+    def needed(self) -> tuple[Split, ...]:
+        """Sides that must have rows."""
+        return ("test",) if self.held_out else SIDES
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +126,11 @@ def prepare(
 def _order(
     task: TaskSettings, tasks: Sequence[TaskSettings], split: SplitSettings, mixture: MixtureSettings | None
 ) -> _Order:
-    formed = in_forms(task, mixture.forms if mixture else {})
-    spare = frozenset(load_template(formed).columns) - frozenset(load_template(task).columns)
-    needed: tuple[Split, ...] = ("test",) if task.name in held_out(tasks, mixture) else SIDES
-    return _Order(formed, own_split(task, tasks, split, mixture), needed, spare)
+    template, out = load_template(task), task.name in held_out(tasks, mixture)
+    forms = mixture.forms if mixture else {}
+    formed = task.model_copy(update={"forms": (template.asked,)}) if out else in_forms(task, forms)
+    spare = frozenset(load_template(formed).columns) - frozenset(template.columns)
+    return _Order(formed, own_split(task, tasks, split, mixture), out, spare)
 
 
 def _read(order: _Order, data: DataSettings, *, seed: int, base: Path) -> _Read:
@@ -156,7 +162,8 @@ def _rendered(read: _Read, moved: Collection[str], *, seed: int, forms: Mapping[
     drawn = [(_phrasing(template, item, seed, forms), item.row) for item in kept]
     targets = render_targets(template, drawn, references=task.references)
     have = [template.phrasings[number].form for number, _ in drawn]
-    choices = _choices(task, template, zip(kept, targets, have, strict=True))
+    sides: tuple[Split, ...] = SIDES if read.order.held_out else ("train",)  # that tell which answers there are
+    choices = _choices(task, template, zip(kept, targets, have, strict=True), sides)
     bad: list[SetAside] = []
     good: list[tuple[Placed, Target]] = []
     for item, target, form in zip(kept, targets, have, strict=True):
@@ -181,7 +188,7 @@ def _rendered(read: _Read, moved: Collection[str], *, seed: int, forms: Mapping[
         for item, target, prompt in asked
     )
     filled = task.model_copy(update={"choices": choices, "metrics": task.metrics or template.metrics})
-    return _Rendered(filled, examples, tuple(bad), _form_notes(task, examples))
+    return _Rendered(filled, examples, tuple(bad), () if read.order.held_out else _form_notes(task, examples))
 
 
 def _phrasing(template: Template, item: Placed, seed: int, shares: Mapping[Form, float]) -> int:
@@ -201,14 +208,15 @@ def _form_notes(task: TaskSettings, examples: Sequence[Example]) -> tuple[str, .
 
 
 def _choices(
-    task: TaskSettings, template: Template, rendered: Iterable[tuple[Placed, Target | Failure, Form]]
-) -> tuple[str, ...]:
+    task: TaskSettings, template: Template, rendered: Iterable[tuple[Placed, Target | Failure, Form]],
+    sides: Collection[Split],
+) -> tuple[str, ...]:  # fmt: skip
     if task.choices != "targets":
         return tuple(choice.strip() for choice in task.choices or template.choices)
     seen = {
         _answer(target.text, form)
         for item, target, form in rendered
-        if item.split == "train" and isinstance(target, Target) and form != "inverted"
+        if item.split in sides and isinstance(target, Target) and form != "inverted"
     }
     if not seen:
         raise DataError(
