@@ -327,3 +327,41 @@ def test_different_files_of_one_name_are_both_in_the_record(tmp_path: Path):
     files = run(tmp_path, *tasks).health.files
     assert list(files) == ["one: a.jsonl", "two: a.jsonl"]
     assert files["one: a.jsonl"] != files["two: a.jsonl"]
+
+
+CAUSES = Phrasing(prompt="{% if kind == 'cause' %}Why? {{ text }}{% endif %}", target="{{ label }}")
+EFFECTS = Phrasing(prompt="{{ text }} So?", target="{% if kind == 'effect' %}{{ label }}{% endif %}")
+TURNED = Phrasing(form="inverted", prompt="{% if kind == 'effect' %}{{ label }}?{% endif %}", target="{{ text }}")
+
+
+class TestPhrasingsThatAreForSomeRows:
+    def made(self, folder: Path, *kinds: str, forms: tuple[Any, ...] = ("zero-shot",), **fields: Any) -> Prepared:
+        rows = [{**row, "kind": kinds[number % len(kinds)]} for number, row in enumerate(sentences(60))]
+        write(folder / "a.jsonl", *rows)
+        both = TemplateSettings(phrasings=(CAUSES, EFFECTS, TURNED), inputs=("text",))
+        return run(folder, task("a.jsonl", template=both, forms=forms, **fields))
+
+    def test_a_row_takes_one_that_is_not_empty_for_it(self, tmp_path: Path):
+        made = self.made(tmp_path, "cause", "effect")
+        everything = [one for side in made.examples.values() for one in side]
+        assert len(everything) == 60
+        assert {(one.phrasing, one.prompt.startswith("Why?")) for one in everything} == {(0, True), (1, False)}
+        (note,) = made.health.notes
+        assert note.endswith("rows take another phrasing, as the one that they drew is empty")
+        assert self.made(tmp_path, "cause", "effect") == made
+
+    def test_a_training_row_takes_one_of_another_form_before_it_is_set_aside(self, tmp_path: Path):
+        made = self.made(tmp_path, "cause", "effect", forms=("zero-shot", "inverted"))
+        assert {one.form for one in made.examples["train"]} == {"zero-shot", "inverted"}
+        assert not made.health.set_aside
+
+    def test_its_answers_are_those_of_the_phrasing_that_it_takes(self, tmp_path: Path):
+        assert self.made(tmp_path, "cause", "effect", choices="targets").tasks[0].choices == ("a", "b")
+
+    def test_it_is_set_aside_where_all_are_empty(self, tmp_path: Path):
+        rows = [{**row, "kind": "cause"} for row in sentences(199)] + [{**sentences(1, 199)[0], "kind": "other"}]
+        write(tmp_path / "a.jsonl", *rows)
+        made = run(tmp_path, task("a.jsonl", template=TemplateSettings(phrasings=(CAUSES, EFFECTS), inputs=("text",))))
+        (bad,) = made.health.set_aside
+        assert bad.line == 200
+        assert bad.reason in ("the prompt is empty", "the target is empty")

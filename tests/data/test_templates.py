@@ -14,7 +14,7 @@ from tunesmith.data.templates import (
     Template,
     count_forms,
     draw_form,
-    draw_phrasing,
+    draw_phrasings,
     instruction,
     list_templates,
     load_template,
@@ -219,12 +219,20 @@ def test_columns_that_a_table_lacks_are_named():
 def test_phrasings_are_drawn_evenly_by_seed_and_id():
     template = load("dialogue-summary")
     ids = [f"t/train/a.csv:{line}" for line in range(600)]
-    drawn = [draw_phrasing(template, name, form="zero-shot", seed=0) for name in ids]
-    assert drawn == [draw_phrasing(template, name, form="zero-shot", seed=0) for name in ids]
-    assert drawn != [draw_phrasing(template, name, form="zero-shot", seed=1) for name in ids]
+    drawn = [draw_phrasings(template, name, form="zero-shot", seed=0)[0] for name in ids]
+    assert drawn == [draw_phrasings(template, name, form="zero-shot", seed=0)[0] for name in ids]
+    assert drawn != [draw_phrasings(template, name, form="zero-shot", seed=1)[0] for name in ids]
     assert all(70 <= drawn.count(phrasing) <= 130 for phrasing in range(6))
-    assert draw_phrasing(template, "t/train/a.csv:7", form="zero-shot", seed=0) == 4
-    assert {draw_phrasing(template, name, form="inverted", seed=0) for name in ids} == {6, 7}
+    assert draw_phrasings(template, "t/train/a.csv:7", form="zero-shot", seed=0)[0] == 4
+    assert {draw_phrasings(template, name, form="inverted", seed=0)[0] for name in ids} == {6, 7}
+
+
+def test_the_phrasings_behind_the_drawn_one_are_the_others_in_an_order_of_its_own():
+    template = load("dialogue-summary")
+    orders = [draw_phrasings(template, f"t/train/a.csv:{line}", form="zero-shot", seed=0) for line in range(600)]
+    assert {tuple(sorted(order)) for order in orders} == {(0, 1, 2, 3, 4, 5)}
+    behind_first = [order[1] for order in orders if order[0] == 0]
+    assert all(behind_first.count(number) >= 5 for number in range(1, 6))
 
 
 def test_forms_are_drawn_evenly_and_apart_from_the_phrasings():
@@ -236,7 +244,7 @@ def test_forms_are_drawn_evenly_and_apart_from_the_phrasings():
     assert drawn != [draw_form(template, name, row, seed=1) for name in ids]
     assert all(160 <= drawn.count(form) <= 240 for form in template.forms)
     of_one = [name for name, form in zip(ids, drawn, strict=True) if form == "inverted"]
-    numbers = [draw_phrasing(template, name, form="inverted", seed=0) for name in of_one]
+    numbers = [draw_phrasings(template, name, form="inverted", seed=0)[0] for name in of_one]
     assert 0.4 < numbers.count(6) / len(numbers) < 0.6
 
 

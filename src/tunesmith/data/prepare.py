@@ -8,13 +8,13 @@ from typing import TypeVar
 
 from tunesmith.data.leakage import find_leaks
 from tunesmith.data.mixture import check_forms, family_of, held_out, in_forms, own_split
-from tunesmith.data.rendering import Target, render_prompts, render_targets
+from tunesmith.data.rendering import Put, Target, put_rows
 from tunesmith.data.rows import check_share, excerpt, set_aside
 from tunesmith.data.sandbox import Failure
 from tunesmith.data.shots import Question, put_before
 from tunesmith.data.sources import read_rows
 from tunesmith.data.splits import Placed, assign_split, check_sides
-from tunesmith.data.templates import Template, draw_form, draw_phrasing, load_template
+from tunesmith.data.templates import Template, draw_form, draw_phrasings, fitting_forms, load_template
 from tunesmith.data.wording import normalised
 from tunesmith.errors import DataError
 from tunesmith.forms import FORMS, Form, final_answer
@@ -159,26 +159,16 @@ def _each(items: Sequence[T], step: Callable[[T], R]) -> list[R]:
 def _rendered(read: _Read, moved: Collection[str], *, seed: int, forms: Mapping[Form, float]) -> _Rendered:
     task, template = read.task, read.template
     kept = [item for item in read.placed if item.id not in moved]
-    drawn = [(_phrasing(template, item, seed, forms), item.row) for item in kept]
-    targets = render_targets(template, drawn, references=task.references)
-    have = [template.phrasings[number].form for number, _ in drawn]
-    sides: tuple[Split, ...] = SIDES if read.order.held_out else ("train",)  # that tell which answers there are
-    choices = _choices(task, template, zip(kept, targets, have, strict=True), sides)
+    ways = [_ways(template, item, seed, forms) for item in kept]
+    choices, found = _put(read, kept, ways)
     bad: list[SetAside] = []
-    good: list[tuple[Placed, Target]] = []
-    for item, target, form in zip(kept, targets, have, strict=True):
-        reason = _unfit(target, choices, form)
-        if isinstance(target, Failure) or reason:
-            bad.append(set_aside(item.row, reason))
-        else:
-            good.append((item, target))
-    prompts = render_prompts(template, [(target.phrasing, item.row) for item, target in good], choices=choices)
     asked: list[tuple[Placed, Target, str]] = []
-    for (item, target), prompt in zip(good, prompts, strict=True):
-        if isinstance(prompt, Failure):
-            bad.append(set_aside(item.row, prompt.where))
+    for item, put in zip(kept, found, strict=True):
+        reason = _unfit(put, choices, template.phrasings[put.phrasing].form)
+        if isinstance(put.target, Target) and isinstance(put.prompt, str) and not reason:
+            asked.append((item, put.target, put.prompt))
         else:
-            asked.append((item, target, prompt))
+            bad.append(set_aside(item.row, reason))
     training = [(item, target, prompt) for item, target, prompt in asked if item.split == "train"]
     pool = [Question(item.id, target.phrasing, item.row, item.words, prompt) for item, target, prompt in training]
     longer = put_before(template, pool, shots=task.shots, seed=seed, choices=choices)
@@ -188,35 +178,49 @@ def _rendered(read: _Read, moved: Collection[str], *, seed: int, forms: Mapping[
         for item, target, prompt in asked
     )
     filled = task.model_copy(update={"choices": choices, "metrics": task.metrics or template.metrics})
-    return _Rendered(filled, examples, tuple(bad), () if read.order.held_out else _form_notes(task, examples))
+    notes = [] if read.order.held_out else _form_notes(task, examples)
+    if others := sum(put.phrasing != way[0] for put, way in zip(found, ways, strict=True)):
+        notes.append(f'task "{task.name}": {others} rows take another phrasing, as the one that they drew is empty')
+    return _Rendered(filled, examples, tuple(bad), tuple(notes))
 
 
-def _phrasing(template: Template, item: Placed, seed: int, shares: Mapping[Form, float]) -> int:
-    """Draw the phrasing of a row: for training among all forms that the task names, otherwise in the plain one."""
-    form = template.asked
+def _put(read: _Read, kept: Sequence[Placed], ways: Sequence[Sequence[int]]) -> tuple[tuple[str, ...], list[Put]]:
+    """Render the rows, and return the choices of the task with them."""
+    task, template, rows = read.task, read.template, [item.row for item in kept]
+    listed = task.choices if isinstance(task.choices, tuple) else ()
+    choices = tuple(choice.strip() for choice in listed or template.choices)
+    if task.choices != "targets":
+        return choices, put_rows(template, rows, ways, choices=choices, references=task.references)
+    found = put_rows(template, rows, ways, references=task.references)
+    sides: tuple[Split, ...] = SIDES if read.order.held_out else ("train",)
+    choices = _answers(task, template, [put for item, put in zip(kept, found, strict=True) if item.split in sides])
+    if template.uses_choices:  # which are known only now
+        found = put_rows(template, rows, ways, choices=choices, references=task.references)
+    return choices, found
+
+
+def _ways(template: Template, item: Placed, seed: int, shares: Mapping[Form, float]) -> tuple[int, ...]:
+    """Return the phrasings of a row, the drawn one first: for training of all forms that the task names."""
+    forms: tuple[Form, ...] = (template.asked,)
     if item.split == "train":
         form = draw_form(template, item.id, item.row.values, seed=seed, shares=shares)
-    return draw_phrasing(template, item.id, form=form, seed=seed)
+        forms = tuple(dict.fromkeys((form, *fitting_forms(template, item.row.values, shares))))
+    return tuple(way for form in forms for way in draw_phrasings(template, item.id, form=form, seed=seed))
 
 
-def _form_notes(task: TaskSettings, examples: Sequence[Example]) -> tuple[str, ...]:
+def _form_notes(task: TaskSettings, examples: Sequence[Example]) -> list[str]:
     if task.forms == ("zero-shot",):
-        return ()
+        return []
     counted = Counter(example.form for example in examples if example.split == "train")
     said = ", ".join(f"{counted[form]} {form}" for form in FORMS if counted[form])
-    return (f'task "{task.name}": training prompts by form: {said}',)
+    return [f'task "{task.name}": training prompts by form: {said}']
 
 
-def _choices(
-    task: TaskSettings, template: Template, rendered: Iterable[tuple[Placed, Target | Failure, Form]],
-    sides: Collection[Split],
-) -> tuple[str, ...]:  # fmt: skip
-    if task.choices != "targets":
-        return tuple(choice.strip() for choice in task.choices or template.choices)
+def _answers(task: TaskSettings, template: Template, found: Iterable[Put]) -> tuple[str, ...]:
+    """Return the answers of rows, in alphabetical order."""
+    forms = [(put, template.phrasings[put.phrasing].form) for put in found]
     seen = {
-        _answer(target.text, form)
-        for item, target, form in rendered
-        if item.split in sides and isinstance(target, Target) and form != "inverted"
+        _answer(put.target.text, form) for put, form in forms if isinstance(put.target, Target) and form != "inverted"
     }
     if not seen:
         raise DataError(
@@ -230,13 +234,12 @@ def _answer(text: str, form: Form) -> str:
     return final_answer(text) if form == "chain-of-thought" else text.strip()
 
 
-def _unfit(target: Target | Failure, choices: Sequence[str], form: Form) -> str:
-    if isinstance(target, Failure):
-        return target.where
-    if not choices or form == "inverted" or _answer(target.text, form) in choices:
-        return ""
-    shown = ", ".join(choices[:SHOWN_CHOICES]) + (", ..." if len(choices) > SHOWN_CHOICES else "")
-    return f'target "{excerpt(target.text)}" is not among the choices: {shown}'
+def _unfit(put: Put, choices: Sequence[str], form: Form) -> str:
+    target = put.target
+    if isinstance(target, Target) and choices and form != "inverted" and _answer(target.text, form) not in choices:
+        shown = ", ".join(choices[:SHOWN_CHOICES]) + (", ..." if len(choices) > SHOWN_CHOICES else "")
+        return f'target "{excerpt(target.text)}" is not among the choices: {shown}'
+    return next((part.where for part in (target, put.prompt) if isinstance(part, Failure)), "")
 
 
 def _example(item: Placed, target: Target, prompt: str, *, template: Template, choices: tuple[str, ...]) -> Example:

@@ -12,6 +12,8 @@ from tunesmith.data.templates import Template
 from tunesmith.errors import DataError, RefusedError
 
 Drawn = tuple[int, Row]  # number of the phrasing, row
+NO_PROMPT = Failure("row", 0, "the prompt is empty")
+NO_TARGET = Failure("row", 0, "the target is empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,55 @@ class Target:
     phrasing: int
     text: str
     references: tuple[str, ...]  # every accepted answer, the text first
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A row in one of its phrasings."""
+
+    phrasing: int
+    prompt: str | Failure
+    target: Target | Failure | None  # None = not asked for
+
+    @property
+    def empty(self) -> bool:
+        """Whether the phrasing renders to nothing, as one does that is for other rows."""
+        return self.prompt == NO_PROMPT or self.target == NO_TARGET
+
+
+def put_rows(
+    template: Template, rows: Sequence[Row], ways: Sequence[Sequence[int]], *, choices: Sequence[str] = (),
+    references: Sequence[str] = (), answered: bool = True,
+) -> list[Put]:  # fmt: skip
+    """Render every row in the first of its phrasings that is not empty for it; where all are, in the first.
+
+    Args:
+        template: From ``load_template``.
+        rows: With their values.
+        ways: For each row the numbers of its phrasings, the one that it has drawn first.
+        choices: The closed answer set of the task.
+        references: Columns with further accepted answers.
+        answered: The rows have answers, which are rendered too.
+
+    Raises:
+        DataError: A render was stopped by a limit.
+        RefusedError: The template asks for what the sandbox forbids.
+    """
+    found: dict[int, Put] = {}
+    left, turn = list(range(len(rows))), 0
+    while left:
+        drawn = [(ways[number][turn], rows[number]) for number in left]
+        targets: Sequence[Target | Failure | None] = [None] * len(drawn)
+        if answered:
+            targets = render_targets(template, drawn, references=references)
+        prompts = render_prompts(template, drawn, choices=choices)
+        for number, (phrasing, _), prompt, target in zip(left, drawn, prompts, targets, strict=True):
+            put = Put(phrasing, prompt, target)
+            if turn == 0 or not put.empty:
+                found[number] = put
+        turn += 1
+        left = [number for number in left if found[number].empty and turn < len(ways[number])]
+    return [found[number] for number in range(len(rows))]
 
 
 def render_targets(
@@ -78,8 +129,7 @@ def render_prompts(
             variables.setdefault(CHOICES, list(choices))
         jobs.append((phrasing, variables))
     results = _run(template, part, jobs, rows)
-    empty = Failure("row", 0, "the prompt is empty")
-    return [empty if part == "prompt" and isinstance(text, str) and is_empty(text) else text for text in results]
+    return [NO_PROMPT if part == "prompt" and isinstance(text, str) and is_empty(text) else text for text in results]
 
 
 def _variables(template: Template, row: Row, phrasing: int) -> dict[str, Any]:
@@ -119,7 +169,7 @@ def _target(
             return answer
         texts.append(answer)
     if is_empty(texts[0]):
-        return Failure("row", 0, "the target is empty")
+        return NO_TARGET
     if template.answers[phrasing] is None:
         texts += [str(value) for column in references for value in _each(row.values.get(column))]
     return Target(phrasing, texts[0], tuple(dict.fromkeys(texts)))

@@ -245,12 +245,7 @@ def draw_form(
     It is drawn by a hash of seed and id among the forms whose columns hold something in this row, so that a form which
     a row cannot have leaves its share to the others; a row that can have none is asked like a test row.
     """
-    parts = {form: shares.get(form, 0.0) if shares else 1.0 for form in template.forms}
-    fit = {
-        form: part
-        for form, part in parts.items()
-        if part and not any(is_empty(row.get(name)) for name in template.needs[form])
-    }
+    fit = fitting_forms(template, row, shares)
     at = _hash(f"{seed}\nform\n{example_id}") / 2**64 * sum(fit.values())
     for form, part in fit.items():
         at -= part
@@ -259,10 +254,27 @@ def draw_form(
     return next(reversed(fit), template.asked)
 
 
-def draw_phrasing(template: Template, example_id: str, *, form: Form, seed: int) -> int:
-    """Return the number of the phrasing of an example: a hash of seed and id, so that it never depends on order."""
+def fitting_forms(
+    template: Template, row: Mapping[str, Any], shares: Mapping[Form, float] | None = None
+) -> dict[Form, float]:
+    """Return the forms that a training row may draw, those whose columns hold something in it, with their shares."""
+    parts = {form: shares.get(form, 0.0) if shares else 1.0 for form in template.forms}
+    return {
+        form: part
+        for form, part in parts.items()
+        if part and not any(is_empty(row.get(name)) for name in template.needs[form])
+    }
+
+
+def draw_phrasings(template: Template, example_id: str, *, form: Form, seed: int) -> tuple[int, ...]:
+    """Return the numbers of all phrasings of a form, in the order in which an example takes the first that renders.
+
+    It is a hash of seed and id, so that it never depends on the order of examples.
+    """
     of_form = template.of_form(form)
-    return of_form[_hash(f"{seed}\n{example_id}") % len(of_form)]
+    drawn = of_form[_hash(f"{seed}\n{example_id}") % len(of_form)]
+    others = [number for number in of_form if number != drawn]
+    return (drawn, *sorted(others, key=lambda number: _hash(f"{seed}\n{example_id}\n{number}")))
 
 
 def _hash(text: str) -> int:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.data.encode import Coder, encode_prompts
-from tunesmith.data.rendering import render_prompts
+from tunesmith.data.rendering import put_rows
 from tunesmith.data.rows import Row
 from tunesmith.data.sandbox import Failure
-from tunesmith.data.templates import draw_phrasing, load_template
+from tunesmith.data.templates import draw_phrasings, load_template
 from tunesmith.errors import DataError, UsageError
 from tunesmith.inference.answer import context_room
 from tunesmith.inference.generate import generate
@@ -64,12 +64,9 @@ class Asker:
             return []
         template = load_template(task)
         choices = task.choices if isinstance(task.choices, tuple) else ()
-        drawn = [
-            (draw_phrasing(template, f"row/{n}", form=template.asked, seed=self.card.seed),
-             Row(_renamed(row, task.columns), "rows", n, None))
-            for n, row in rows.items()
-        ]  # fmt: skip
-        prompts = render_prompts(template, drawn, choices=choices)
+        ways = [draw_phrasings(template, f"row/{n}", form=template.asked, seed=self.card.seed) for n in rows]
+        named = [Row(_renamed(row, task.columns), "rows", n, None) for n, row in rows.items()]
+        prompts = [put.prompt for put in put_rows(template, named, ways, choices=choices, answered=False)]
         failed = [f"row {n}: {p.where}" for n, p in zip(rows, prompts, strict=True) if isinstance(p, Failure)]
         if failed:
             raise DataError(failed)
