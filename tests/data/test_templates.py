@@ -216,6 +216,14 @@ def test_columns_that_a_table_lacks_are_named():
     ]
 
 
+@pytest.mark.parametrize("entry", CATALOG, ids=lambda entry: entry.name)
+def test_what_stands_once_before_worked_examples_holds_for_all_of_them(entry: CatalogTemplate):
+    for phrasing in entry.phrasings:
+        assert read_syntax(phrasing.intro).columns == frozenset(), (
+            "a column of the last row, which others may not share"
+        )
+
+
 def test_phrasings_are_drawn_evenly_by_seed_and_id():
     template = load("dialogue-summary")
     ids = [f"t/train/a.csv:{line}" for line in range(600)]
