@@ -100,6 +100,17 @@ def test_all_prompts_of_promptsource_are_phrasings_and_one_can_be_named(folder: 
     assert one.choices == ("BAD", "GOOD")
 
 
+def test_what_is_wrong_with_other_prompts_does_not_stand_in_the_way_of_the_named_one(folder: Path) -> None:
+    (folder / "bad.yaml").write_text(SOURCE.replace("{{ text }} How? |||", "{{ text }} How?"), encoding="utf-8")
+    assert task(folder, "bad.yaml#is it").template == task(folder, "templates.yaml#is it").template
+    wrong = 'bad.yaml:8: prompt "how": there is no ||| between prompt and answer. Add it, or take the prompt out.'
+    assert problems(folder, "bad.yaml", "bad.yaml#how", "bad.yaml#who") == (
+        f"tasks.0.template: {wrong}",
+        f"tasks.1.template: {wrong}",
+        'tasks.2.template: bad.yaml: there is no prompt "who". Did you mean "how"? It has is it, how, turned.',
+    )
+
+
 def test_prompts_with_different_choices_have_none_in_common(folder: Path) -> None:
     path = folder / "templates.yaml"
     path.write_text(SOURCE.replace("bad ||| good", "no ||| yes", 1), encoding="utf-8")

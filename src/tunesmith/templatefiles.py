@@ -76,11 +76,11 @@ def read_template_file(template: str, base: Path) -> CatalogTemplate:
         places = [f"{name}{'#' if entry else ''}{entry}, pair {n}" for n in range(1, len(phrasings) + 1)]
     else:
         document = parse_yaml(text, name, tags=TAGS)
-        prompts = read_prompts(document) if "templates" in document.values else None
-        read = _own(document, entry) if prompts is None else _chosen(prompts, name, entry)
+        prompts = read_prompts(document, wanted=entry) if "templates" in document.values else None
+        read = _own(document, entry) if prompts is None else _together(prompts, name, named=bool(entry))
         places = [f"{name}, phrasing {n}" for n in range(1, len(read.phrasings) + 1)]
         if prompts is not None:
-            places = [f'{name}, prompt "{one.name}"' for one in prompts if entry in ("", one.name)]
+            places = [f'{name}, prompt "{one.name}"' for one in prompts]
     pairs = zip(places, read.phrasings, strict=True)
     problems = [f"{place}, {part}, {problem}" for place, one in pairs for part, problem in faults(one)]
     if problems:
@@ -112,22 +112,16 @@ def _own(document: Document, entry: str) -> CatalogTemplate:
         raise RecipeError(explain(error, document, model=CatalogTemplate)) from None
 
 
-def _chosen(prompts: list[Prompt], name: str, entry: str) -> CatalogTemplate:
-    """Return one prompt of promptsource, or all of them as phrasings of one template."""
-    chosen = [prompt for prompt in prompts if entry in ("", prompt.name)]
-    if not chosen:
-        names = [prompt.name for prompt in prompts]
-        raise RecipeError(
-            f'{name}: there is no prompt "{entry}".{did_you_mean(entry, names)} It has {", ".join(names)}.'
-        )
-    if entry:  # asked for by name, it is the task, whatever the file says of it
+def _together(prompts: list[Prompt], name: str, *, named: bool) -> CatalogTemplate:
+    """Return prompts of promptsource as phrasings of one template."""
+    if named:  # asked for by name, it is the task, whatever the file says of it
         plain: dict[str, Any] = {"form": "zero-shot"}
         return CatalogTemplate(
             name=name,
-            choices=chosen[0].choices,
-            phrasings=tuple(one.phrasing.model_copy(update=plain) for one in chosen),
+            choices=prompts[0].choices,
+            phrasings=tuple(one.phrasing.model_copy(update=plain) for one in prompts),
         )
-    sets = {one.choices for one in chosen if one.phrasing.form == "zero-shot"}
+    sets = {one.choices for one in prompts if one.phrasing.form == "zero-shot"}
     return CatalogTemplate(
-        name=name, choices=sets.pop() if len(sets) == 1 else (), phrasings=tuple(one.phrasing for one in chosen)
+        name=name, choices=sets.pop() if len(sets) == 1 else (), phrasings=tuple(one.phrasing for one in prompts)
     )

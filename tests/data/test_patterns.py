@@ -32,6 +32,13 @@ def test_pairs_become_phrasings_and_those_the_other_way_round_are_inverted() -> 
     )
 
 
+def test_both_names_for_the_answer_set_are_the_choices_and_no_column() -> None:
+    short, long = (read_patterns(json.dumps([[f"{{a}}\n{{{name}}}", "{b}"]]), "p.json", wanted="")
+                   for name in ("options_", "options_str"))  # fmt: skip
+    assert long == short
+    assert "options" not in long[0].prompt
+
+
 def test_a_python_file_is_read_and_not_run(tmp_path: Path) -> None:
     hostile = PYTHON + f"\nopen({str(tmp_path / 'made')!r}, 'w')\nraise SystemExit\n"
     assert read_patterns(hostile, "p.py", wanted="mood") == read_patterns(json.dumps(PAIRS), "p.json", wanted="")

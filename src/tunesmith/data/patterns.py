@@ -13,7 +13,7 @@ from typing import Any
 from tunesmith.errors import DataError, did_you_mean
 from tunesmith.settings import Phrasing
 
-OPTIONS = "options_"  # FLAN's name for the closed answer set, written out
+OPTIONS = ("options_", "options_str")  # FLAN's names for the closed answer set, written out
 WRITTEN_OUT = 'OPTIONS:\n- {{ choices | join("\\n- ") }}'
 SHAPE = 'Write a list of pairs, ["input with {column}", "target"], or names with such lists.'
 
@@ -123,6 +123,6 @@ def _jinja(pattern: str) -> tuple[str, set[str]]:
             continue
         if not column.isidentifier() or spec or conversion:
             raise ValueError(f'"{{{column}}}" is no plain name of a column. Write {{name}}.')
-        parts.append(WRITTEN_OUT if column == OPTIONS else f"{{{{ {column} }}}}")
-        columns |= set() if column == OPTIONS else {column}
+        parts.append(WRITTEN_OUT if column in OPTIONS else f"{{{{ {column} }}}}")
+        columns |= set() if column in OPTIONS else {column}
     return "".join(parts), columns

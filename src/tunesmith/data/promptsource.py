@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, TemplateSyntaxError
 
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, did_you_mean
 from tunesmith.settings import Phrasing
 from tunesmith.yamlfile import Document
 
@@ -53,24 +53,34 @@ class _Cut:
     blocks: list[_Block] = field(default_factory=lambda: [_Block("", start=False)])
 
 
-def read_prompts(document: Document) -> list[Prompt]:
+def read_prompts(document: Document, *, wanted: str = "") -> list[Prompt]:
     """Return the prompts of a file, in its order.
 
+    Args:
+        document: The parsed file.
+        wanted: The name of a prompt, so that the others may be what they are; empty: all of them.
+
     Raises:
-        DataError: Naming every entry that cannot be used, and why.
+        DataError: There is none of that name; or naming every wanted entry that cannot be used, and why.
     """
     entries = document.values.get("templates")
     if not isinstance(entries, dict) or not entries:
         raise DataError(f"{document.name}: `templates` holds no prompts. Name a templates.yaml of promptsource.")
+    names = {key: str(entry.get("name", key)) if isinstance(entry, dict) else key for key, entry in entries.items()}
+    if wanted and wanted not in names.values():
+        known = list(names.values())
+        raise DataError(
+            f'{document.name}: there is no prompt "{wanted}".{did_you_mean(wanted, known)} It has {", ".join(known)}.'
+        )
     found: list[Prompt] = []
     problems: list[str] = []
-    for key, entry in entries.items():
-        place = document.place(("templates", key))
+    for key, name in names.items():
+        if wanted not in ("", name):
+            continue
         try:
-            found.append(_prompt(entry))
+            found.append(_prompt(entries[key]))
         except ValueError as error:
-            name = entry.get("name", key) if isinstance(entry, dict) else key
-            problems.append(f'{place}: prompt "{name}": {error}')
+            problems.append(f'{document.place(("templates", key))}: prompt "{name}": {error}')
     if problems:
         raise DataError(problems)
     return found
