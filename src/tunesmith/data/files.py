@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from hashlib import file_digest, sha256
 from pathlib import Path
 
+from tunesmith.data.canary import file_has_canary, has_canary, table_has_canary
 from tunesmith.data.delimited import read_delimited
 from tunesmith.data.fetched import read_hub, read_parquet
 from tunesmith.data.jsonfiles import read_json, read_json_lines
@@ -41,6 +42,7 @@ class Loaded:
     table: Table | None  # None = large
     digest: str  # sha256 of its bytes
     read: Callable[[], Iterator[Table]] | None = None  # of a large one
+    canary: bool = False  # it holds the mark of a benchmark
 
     def tables(self) -> Iterator[Table]:
         """Yield its rows: all at once, or of a large file a few thousand at a time."""
@@ -107,11 +109,15 @@ def _load(source: Source, name: str, data: DataSettings, base: Path) -> list[Loa
 def _load_hub(text: str, split: Split | None, data: DataSettings) -> list[Loaded]:
     tables, digest = read_hub(text, max_row_bytes=data.max_row_bytes)
     if split is None:
-        return [Loaded(text, part, table, digest) for part, table in tables.items()]
+        return [_packed(text, part, table, digest) for part, table in tables.items()]
     if split not in tables:
         had = ", ".join(part or "rows without a split" for part in tables)
         raise DataError(f"{text}: it has no {split} part; it has {had}. Name the source without splitting it.")
-    return [Loaded(text, split, tables[split], digest)]
+    return [_packed(text, split, tables[split], digest)]
+
+
+def _packed(name: str, split: Split | None, table: Table, digest: str) -> Loaded:
+    return Loaded(name, split, table, digest, canary=table_has_canary(table))
 
 
 def _load_file(source: Source, name: str, data: DataSettings, base: Path) -> Loaded:
@@ -126,19 +132,22 @@ def _load_file(source: Source, name: str, data: DataSettings, base: Path) -> Loa
         content = _content(text, path)
     digest = sha256(content).hexdigest()
     if reader is read_parquet:
-        return Loaded(name, split, reader(name, content, max_row_bytes=data.max_row_bytes), digest)
+        return _packed(name, split, reader(name, content, max_row_bytes=data.max_row_bytes), digest)
     decoded, notes = _decode(name, content)
     table = reader(name, decoded, max_row_bytes=data.max_row_bytes)
-    return Loaded(name, split, replace(table, notes=notes + table.notes), digest)
+    return Loaded(name, split, replace(table, notes=notes + table.notes), digest, canary=has_canary(decoded))
 
 
 def _large(source: Source, name: str, path: Path, data: DataSettings) -> Loaded:
     try:
         with path.open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
+        canary = file_has_canary(path)
     except OSError as error:
         raise DataError(f"{source[0]}: cannot be read ({error.strerror}).") from None
-    return Loaded(name, source[1], None, digest, lambda: tables_of(name, path, max_row_bytes=data.max_row_bytes))
+    return Loaded(
+        name, source[1], None, digest, lambda: tables_of(name, path, max_row_bytes=data.max_row_bytes), canary
+    )  # fmt: skip
 
 
 def _reader(name: str, path: Path) -> Callable[..., Table]:

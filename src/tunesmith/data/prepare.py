@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from tunesmith.data.leakage import find_leaks
 from tunesmith.data.mixture import check_forms, family_of, held_out, in_forms, own_split
+from tunesmith.data.notes import canary_notes, form_notes
 from tunesmith.data.rendering import Put, Target, put_rows
 from tunesmith.data.rows import check_share, excerpt, set_aside
 from tunesmith.data.sandbox import Failure
@@ -17,7 +18,7 @@ from tunesmith.data.splits import Placed, assign_split, check_sides
 from tunesmith.data.templates import Template, draw_form, draw_phrasings, fitting_forms, load_template
 from tunesmith.data.wording import normalised
 from tunesmith.errors import DataError
-from tunesmith.forms import FORMS, Form, final_answer
+from tunesmith.forms import Form, final_answer
 from tunesmith.records import DataHealth, Example, Message, SetAside, Split
 from tunesmith.settings import DataSettings, MixtureSettings, SplitSettings, TaskSettings
 
@@ -139,7 +140,9 @@ def _read(order: _Order, data: DataSettings, *, seed: int, base: Path) -> _Read:
     placed, notes = assign_split(rows, order.split, inputs=template.inputs, seed=seed, needed=order.needed)
     count = len(rows.rows) + len(rows.set_aside)
     guessed = rows.task.model_copy(update={"family": family_of(order.task)})
-    return _Read(order, guessed, template, placed, count, rows.set_aside, (*rows.notes, *notes), rows.files)
+    warnings = () if order.held_out else canary_notes(rows.task.name, rows.marked, placed)
+    said = (*warnings, *rows.notes, *notes)
+    return _Read(order, guessed, template, placed, count, rows.set_aside, said, rows.files)
 
 
 def _each(items: Sequence[T], step: Callable[[T], R]) -> list[R]:
@@ -178,7 +181,7 @@ def _rendered(read: _Read, moved: Collection[str], *, seed: int, forms: Mapping[
         for item, target, prompt in asked
     )
     filled = task.model_copy(update={"choices": choices, "metrics": task.metrics or template.metrics})
-    notes = [] if read.order.held_out else _form_notes(task, examples)
+    notes = [] if read.order.held_out else form_notes(task, examples)
     if others := sum(put.phrasing != way[0] for put, way in zip(found, ways, strict=True)):
         notes.append(f'task "{task.name}": {others} rows take another phrasing, as the one that they drew is empty')
     return _Rendered(filled, examples, tuple(bad), tuple(notes))
@@ -206,14 +209,6 @@ def _ways(template: Template, item: Placed, seed: int, shares: Mapping[Form, flo
         form = draw_form(template, item.id, item.row.values, seed=seed, shares=shares)
         forms = tuple(dict.fromkeys((form, *fitting_forms(template, item.row.values, shares))))
     return tuple(way for form in forms for way in draw_phrasings(template, item.id, form=form, seed=seed))
-
-
-def _form_notes(task: TaskSettings, examples: Sequence[Example]) -> list[str]:
-    if task.forms == ("zero-shot",):
-        return []
-    counted = Counter(example.form for example in examples if example.split == "train")
-    said = ", ".join(f"{counted[form]} {form}" for form in FORMS if counted[form])
-    return [f'task "{task.name}": training prompts by form: {said}']
 
 
 def _answers(task: TaskSettings, template: Template, found: Iterable[Put]) -> tuple[str, ...]:

@@ -73,6 +73,7 @@ class Rows:
     set_aside: tuple[SetAside, ...]
     notes: tuple[str, ...]
     files: dict[str, str]  # file -> sha256 of its bytes
+    marked: tuple[str, ...] = ()  # files with the canary of a benchmark
 
 
 def excerpt(value: object) -> str:

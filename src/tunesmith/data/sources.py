@@ -68,7 +68,8 @@ def read_rows(task: TaskSettings, data: DataSettings, *, base: Path, spare: Coll
     if not count:
         raise DataError(f'task "{task.name}": none of its {len(bad)} rows can be used; the first: {bad[0].reason}.')
     rows = Streamed(lambda: _good(parts, task, template), count) if large else tuple(kept)
-    return Rows(task, rows, tuple(bad), tuple(notes), {part.name: part.digest for part in loaded})
+    marked = tuple(dict.fromkeys(part.name for part in loaded if part.canary))
+    return Rows(task, rows, tuple(bad), tuple(notes), {part.name: part.digest for part in loaded}, marked)
 
 
 def _good(parts: Sequence[_Part], task: TaskSettings, template: Template) -> Iterator[Row]:

@@ -1,0 +1,36 @@
+"""What is worth saying of the rows of a task, beside their numbers."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from tunesmith.data.splits import Placed
+from tunesmith.forms import FORMS
+from tunesmith.records import Example
+from tunesmith.settings import TaskSettings
+
+
+def canary_notes(task: str, marked: Collection[str], placed: Sequence[Placed]) -> list[str]:
+    """Warn of training rows that come from files with the mark of a benchmark.
+
+    Args:
+        task: Its name.
+        marked: Names of such files.
+        placed: Rows of the task on their sides.
+    """
+    counts = Counter(item.row.file for item in placed if item.split == "train")
+    return [
+        f'warning: task "{task}": {name} holds the canary string of a benchmark, which is not to be trained on, and '
+        f"{counts[name]} of its rows are training rows. Take the file out, or make its rows test rows: "
+        "`source: {test: FILE}`."
+        for name in marked
+        if counts[name]
+    ]
+
+
+def form_notes(task: TaskSettings, examples: Sequence[Example]) -> list[str]:
+    """Say how many training prompts there are of each form, where a task has more than the plain one."""
+    if task.forms == ("zero-shot",):
+        return []
+    counted = Counter(example.form for example in examples if example.split == "train")
+    said = ", ".join(f"{counted[form]} {form}" for form in FORMS if counted[form])
+    return [f'task "{task.name}": training prompts by form: {said}']
