@@ -85,6 +85,19 @@ def test_show_takes_a_template_and_a_recipe_of_that_name_goes_first(small: Path,
     assert tunesmith("show", "review-title", "-n", "1", "--quiet").out.startswith("summarize/train/chats.csv:")
 
 
+def test_a_name_that_is_neither_a_recipe_nor_a_template_gets_the_nearest_template(
+    tunesmith: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = tunesmith("show", "natural-language-inferenc")
+    assert (refused.code, refused.err) == (
+        2,
+        "tunesmith: show: natural-language-inferenc is no recipe that is there, and no template. Did you mean "
+        '"natural-language-inference"? `tunesmith ls templates` names those.\n',
+    )
+    assert "there is no such file" in tunesmith("show", "recipe.yaml").err
+
+
 def test_metrics_say_their_unit_and_which_end_is_better() -> None:
     about = {row["name"]: row["about"] for row in listing("metrics")}
     assert about["rouge1"] == "points of 100; higher is better"

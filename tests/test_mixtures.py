@@ -1,17 +1,20 @@
 """The mixture of a recipe, from what is written to what is trained and shown."""
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from small_run import Command, chats, write_table
 
 from tunesmith.data.prepare import Prepared, prepare
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.mixtures import mixture_draw, mixture_settings, mixtures, of_tuned_tasks, tuned_tasks
 from tunesmith.recipe import recipe_from_text
-from tunesmith.records import Example
+from tunesmith.records import Example, Mixture, MixtureShare
+from tunesmith.reporting.lines import print_mixtures
 from tunesmith.settings import Recipe
 
 TASKS = """\
@@ -401,6 +404,13 @@ mixture: {held_out: [moods], forms: {zero-shot: 1, few-shot: 1, inverted: 1}}
         assert 90 <= sum(one.task == "sums" for one in made.examples["train"]) <= 115
         assert self.counted(made)["test"] == sum(one.task == "sums" for one in made.examples["test"])
         assert not made.health.leaks
+
+
+def test_one_example_is_called_so() -> None:
+    share = MixtureShare(task="sums", family="sums", rows=1, per_epoch=1, held_out=False)
+    out = StringIO()
+    print_mixtures([Mixture(candidates=(), shares=(share,))], Console(file=out, width=200))
+    assert out.getvalue() == "mixture: 1 example in an epoch\n  sums  1 of 1 example in an epoch, 100.0 %\n"
 
 
 def test_worked_examples_of_a_held_out_task_are_there_or_asked_for(mixed: Path, tunesmith: Command) -> None:

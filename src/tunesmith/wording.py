@@ -32,6 +32,15 @@ def signed(value: float, decimals: int) -> str:
     return f"+{text}" if value > 0 and float(text) else text
 
 
+def many(number: int, what: str) -> str:
+    """Return a number of things, the word for one of them given.
+
+    >>> many(1, "row"), many(0, "row"), many(12, "row")
+    ('1 row', '0 rows', '12 rows')
+    """
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def count(value: float) -> str:
     """Return a count with at most three digits and a letter.
 

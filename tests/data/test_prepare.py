@@ -347,7 +347,8 @@ class TestPhrasingsThatAreForSomeRows:
         assert len(everything) == 60
         assert {(one.phrasing, one.prompt.startswith("Why?")) for one in everything} == {(0, True), (1, False)}
         (note,) = made.health.notes
-        assert note.endswith("rows take another phrasing, as the one that they drew is empty")
+        assert note.startswith('task "t": the phrasing that was drawn is empty for ')
+        assert note.endswith(" rows; another is taken")
         assert self.made(tmp_path, "cause", "effect") == made
 
     def test_a_training_row_takes_one_of_another_form_before_it_is_set_aside(self, tmp_path: Path):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tunesmith.cli.app import AsJson, Out, Quiet, RecipeArg, Sets, app, console, explained, print_json
-from tunesmith.errors import UsageError
+from tunesmith.errors import UsageError, did_you_mean
 
 
 @app.command()
@@ -78,6 +78,11 @@ def show(
         if sets or out:
             raise UsageError(f"show: {recipe} is a template, and takes no --set and no --out. Leave them out.")
         return show_template(catalog()[str(recipe)], console(), count)
+    if not recipe.suffix and not recipe.exists():
+        near = did_you_mean(str(recipe), list(catalog()))
+        raise UsageError(
+            f"show: {recipe} is no recipe that is there, and no template.{near} `tunesmith ls templates` names those."
+        )
     from tunesmith.opening import open_run
     from tunesmith.showing import show_examples
 

@@ -21,6 +21,7 @@ from tunesmith.errors import DataError
 from tunesmith.forms import Form, final_answer
 from tunesmith.records import DataHealth, Example, Message, SetAside, Split
 from tunesmith.settings import DataSettings, MixtureSettings, SplitSettings, TaskSettings
+from tunesmith.wording import many
 
 SIDES: tuple[Split, ...] = ("train", "validation", "test")
 SHOWN_CHOICES = 10
@@ -183,7 +184,9 @@ def _rendered(read: _Read, moved: Collection[str], *, seed: int, forms: Mapping[
     filled = task.model_copy(update={"choices": choices, "metrics": task.metrics or template.metrics})
     notes = [] if read.order.held_out else form_notes(task, examples)
     if others := sum(put.phrasing != way[0] for put, way in zip(found, ways, strict=True)):
-        notes.append(f'task "{task.name}": {others} rows take another phrasing, as the one that they drew is empty')
+        notes.append(
+            f'task "{task.name}": the phrasing that was drawn is empty for {many(others, "row")}; another is taken'
+        )
     return _Rendered(filled, examples, tuple(bad), tuple(notes))
 
 

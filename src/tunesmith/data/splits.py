@@ -15,6 +15,7 @@ from tunesmith.data.wording import input_text, normalised
 from tunesmith.errors import DataError, did_you_mean
 from tunesmith.records import Split
 from tunesmith.settings import SplitSettings
+from tunesmith.wording import many
 
 ORDER: tuple[Split, ...] = ("test", "validation", "train")
 SPARE = 1000  # rows that are held beyond twice a limit before they are sorted
@@ -71,7 +72,7 @@ def assign_split(
         kept.add(Placed(name, rows.task.name, row, side, group, words))
     if settings.group and ungrouped:
         notes.append(
-            f'task "{rows.task.name}": {_many(ungrouped, "row")} with an empty {settings.group}; each is a group by '
+            f'task "{rows.task.name}": {many(ungrouped, "row")} with an empty {settings.group}; each is a group by '
             "its own text"
         )
     placed = kept.all()
@@ -89,18 +90,14 @@ def check_sides(
     counted = Counter(item.split for item in placed)
     groups = len({item.group for item in placed})
     problems = [
-        f'task "{task}": no row is left for {side}{after}: {_many(len(placed), "row")} in '
-        f"{_many(groups, 'group')}, and a share of {shares[side]:g}. Add rows, raise `split.{side}`, choose another "
+        f'task "{task}": no row is left for {side}{after}: {many(len(placed), "row")} in '
+        f"{many(groups, 'group')}, and a share of {shares[side]:g}. Add rows, raise `split.{side}`, choose another "
         f"seed, or give a file for it: `source: {{{side}: FILE}}`."
         for side in reversed(ORDER)
         if side in needed and shares[side] > 0 and not counted[side] and settings.limit.get(side) != 0
     ]
     if problems:
         raise DataError(problems)
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _check_settings(rows: Rows, settings: SplitSettings) -> None:
@@ -150,7 +147,7 @@ def _unknown_sides(task: str, column: str, unknown: Sequence[Row]) -> list[str]:
     more = [f"... and {len(unknown) - NAMED} more."] if len(unknown) > NAMED else []
     return [
         f'task "{task}": column "{column}" must say train, validation or test; in '
-        f"{_many(len(unknown), 'row')} it does not.",
+        f"{many(len(unknown), 'row')} it does not.",
         *(f"{row.file}:{row.line}: {row.values.get(column)!r}" for row in unknown[:NAMED]),
         *more,
     ]
@@ -180,7 +177,7 @@ def _note_crossing(placed: Sequence[Placed], notes: list[str]) -> None:
     crossing = sorted(group for group, on in sides.items() if len(on) > 1)
     if crossing:
         notes.append(
-            f'task "{placed[0].task}": the given split puts {_many(len(crossing), "group")} on more than one side, for '
+            f'task "{placed[0].task}": the given split puts {many(len(crossing), "group")} on more than one side, for '
             f"instance {crossing[0]}"
         )
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from tunesmith.metrics.files import FileScores
 from tunesmith.progress import printable
 from tunesmith.records import DataHealth, Mixture
+from tunesmith.wording import many
 
 
 def print_file_scores(found: FileScores, console: Console) -> None:
@@ -33,14 +34,14 @@ def print_file_scores(found: FileScores, console: Console) -> None:
 
 def print_health(health: DataHealth, console: Console) -> None:
     """Print what became of every row, naming what was set aside and what leaked."""
-    _line(console, f"{health.rows_read} rows read from {', '.join(health.files)}")
+    _line(console, f"{many(health.rows_read, 'row')} read from {', '.join(health.files)}")
     for split, count in health.rows_per_split.items():
         _line(console, f"  {split:<11} {count}")
-    _line(console, f"{health.groups} groups; {health.repeated_in_split} rows repeat another of their split")
-    _line(console, f"{len(health.set_aside)} rows set aside")
+    _line(console, f"{many(health.groups, 'group')}; {health.repeated_in_split} rows repeat another of their split")
+    _line(console, f"{many(len(health.set_aside), 'row')} set aside")
     for row in health.set_aside:
         _line(console, f"  {row.file}:{row.line}: {row.reason}: {row.excerpt}")
-    _line(console, f"{len(health.leaks)} leaks")
+    _line(console, f"{many(len(health.leaks), 'leak')}")
     for leak in health.leaks:
         _line(console, f"  {leak.moved_id} is like {leak.kept_id} ({leak.similarity:.2f})")
     for note in health.notes:
@@ -51,11 +52,11 @@ def print_mixtures(found: Sequence[Mixture], console: Console) -> None:
     """Print how tasks share the training: of each its examples in an epoch, their share, and how often each is seen."""
     for mixture in found:
         of = f" of {', '.join(mixture.candidates)}" if mixture.candidates else ""
-        _line(console, f"mixture{of}: {mixture.examples} examples in an epoch")
+        _line(console, f"mixture{of}: {many(mixture.examples, 'example')} in an epoch")
         width = max(len(share.task) for share in mixture.shares)
         for share in mixture.shares:
             part = 100 * share.per_epoch / max(1, mixture.examples)
-            said = f"{share.per_epoch} of {share.rows} examples in an epoch, {part:.1f} %"
+            said = f"{share.per_epoch} of {many(share.rows, 'example')} in an epoch, {part:.1f} %"
             _line(console, f"  {share.task:<{width}}  {f'held out ({share.family})' if share.held_out else said}")
 
 
