@@ -136,6 +136,20 @@ def test_other_templates_stay_as_they_are(folder: Path) -> None:
     assert with_template_files(given, folder) == given
 
 
+def test_tasks_to_keep_an_eye_on_have_their_templates_from_files_too(folder: Path) -> None:
+    def asked(template: str) -> Recipe:
+        task = {"name": "kept", "source": "a.csv", "template": template}
+        body = {"name": "r", "tasks": [{"source": "a.csv", "template": "dialogue-summary"}], "forgetting": [task]}
+        return recipe_from_text(json.dumps(body))
+
+    (kept,) = with_template_files(asked("own.yaml"), folder).forgetting
+    assert isinstance(kept, TaskSettings)
+    assert isinstance(kept.template, TemplateSettings)
+    assert (kept.choices, kept.metrics) == (("bad", "good"), ("accuracy",))
+    with pytest.raises(RecipeError, match=r"^forgetting\.0\.template: owl\.yaml: there is no such file"):
+        with_template_files(asked("owl.yaml"), folder)
+
+
 def test_the_run_folder_has_the_template_and_a_change_of_the_file_is_a_change_of_the_recipe(folder: Path) -> None:
     (folder / "r.yaml").write_text(
         "name: r\ntasks: [{source: support, template: own.yaml, columns: {text: dialogue, label: sentiment}}]\n",

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tunesmith import __version__
-from tunesmith.data.templates import load_template
 from tunesmith.errors import DataError, RecipeError, RefusedError, ResourceError, UsageError, UserError
 from tunesmith.machine import device_name, need_space, usable_cores
-from tunesmith.metrics.scoring import expand_metrics
 from tunesmith.models.catalog import check_name, fingerprint
 from tunesmith.models.fetch import sha256
 from tunesmith.models.load import explained, materialize, quiet
 from tunesmith.models.sizes import parameters_on_disk
-from tunesmith.recipe import changes, load_recipe, resolved, train_settings
+from tunesmith.naming import check_names
+from tunesmith.recipe import changes, load_recipe, resolved
 from tunesmith.records import DataHealth, Record, RunRecord
 from tunesmith.rundir import RunDir, read_record, write_record, write_text
-from tunesmith.settings import Candidate, Recipe
+from tunesmith.settings import Candidate, Recipe, TaskSettings
 from tunesmith.templatefiles import with_template_files
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "sacrebleu")
@@ -60,7 +59,7 @@ def open_run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Pat
     base = Path(recipe_file).resolve().parent
     recipe = with_template_files(recipe, base)
     check_name(recipe.model, base=base)
-    _check_names(recipe)
+    check_names(recipe)
     folder = RunDir(Path(out) if out else Path("runs") / recipe.name)
     with _locked(folder):
         need_space(folder.root, 50_000_000, "a run folder")
@@ -81,32 +80,6 @@ def _keep_record(job: Run) -> None:
         write_record(job.dir.record, record.model_copy(update={"recipe_hash": found}))
 
 
-def _check_names(recipe: Recipe) -> None:
-    """Refuse metrics and catalog templates that are not known, all of them at once."""
-    named = [(f"tasks.{number}.metrics", task.metrics) for number, task in enumerate(recipe.tasks)]
-    best = {("train.keep_best", recipe.train.keep_best)}
-    best |= {(f"candidates.{name}.train.keep_best", train_settings(recipe, name).keep_best)
-             for name, candidate in recipe.candidates.items() if "keep_best" in candidate.train}  # fmt: skip
-    problems = []
-    for number, task in enumerate(recipe.tasks):
-        try:
-            load_template(task)
-        except RecipeError as error:
-            problems += [f"tasks.{number}.template: {problem}" for problem in error.problems]
-        except DataError:
-            continue  # a template of the recipe's own is explained when it meets the rows
-    for place, names in [*named, *((place, (name,)) for place, name in sorted(best) if name != "loss")]:
-        try:
-            found = expand_metrics(names, has_choices=False)
-        except RecipeError as error:
-            problems += [f"{place}: {problem}" for problem in error.problems]
-            continue
-        if place.endswith("keep_best") and found != names:
-            problems.append(f'{place}: "{names[0]}" stands for several metrics. Name one: {", ".join(found)}.')
-    if problems:
-        raise RecipeError(problems)
-
-
 def same_sources(job: Run) -> bool:
     """Tell whether the examples were made from the files as they are now.
 
@@ -114,10 +87,7 @@ def same_sources(job: Run) -> bool:
         DataError: They were not, and something was trained or answered with them; naming every file that has changed.
     """
     known = set(read_record(job.dir.health, DataHealth).files.values())
-    sources = [source for task in job.recipe.tasks for source in task.paths()]
-    folder = job.base / Path(job.recipe.data.folder).expanduser()
-    files = [folder / Path(source).expanduser() for source in sources]
-    changed = [path for path in dict.fromkeys(files) if path.is_file() and sha256(path) not in known]
+    changed = changed_files(job, job.recipe.tasks, known)
     if changed and _begun(job.dir):
         raise DataError(
             f"{path}: the file has changed since {job.dir.root} was made from it. Give --out another folder, or "
@@ -125,6 +95,13 @@ def same_sources(job: Run) -> bool:
             for path in changed
         )
     return not changed
+
+
+def changed_files(job: Run, tasks: Sequence[TaskSettings], known: Set[str]) -> list[Path]:
+    """Return the files of some tasks whose sha256 is none of the known ones."""
+    folder = job.base / Path(job.recipe.data.folder).expanduser()
+    files = [folder / Path(source).expanduser() for task in tasks for source in task.paths()]
+    return [path for path in dict.fromkeys(files) if path.is_file() and sha256(path) not in known]
 
 
 def base_model(job: Run) -> Path:

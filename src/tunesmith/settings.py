@@ -281,3 +281,7 @@ class Recipe(Settings):
     forgetting: Forgetting = Field(
         "default", description="default: the shipped probe before and after tuning. A list: tasks to keep, beside it."
     )
+
+    def kept(self) -> tuple[TaskSettings, ...]:
+        """Return the tasks under ``forgetting``, which are asked before and after tuning."""
+        return () if isinstance(self.forgetting, str) else self.forgetting

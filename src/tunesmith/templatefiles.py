@@ -5,6 +5,7 @@ like that of a recipe and no more trusted: it is rendered in the sandbox, and re
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +32,33 @@ def with_template_files(recipe: Recipe, base: Path) -> Recipe:
 
     Raises:
         RecipeError: Files that are not there or cannot be used, with file, line or entry, cause and mend; those of all
-            tasks at once.
+            tasks at once, those under ``forgetting`` too.
     """
-    tasks: list[TaskSettings] = []
     problems: list[str] = []
-    for number, task in enumerate(recipe.tasks):
+    written = {"tasks": _with_files("tasks", recipe.tasks, base, problems)}
+    if recipe.kept():
+        written["forgetting"] = _with_files("forgetting", recipe.kept(), base, problems)
+    if problems:
+        raise RecipeError(problems)
+    return recipe.model_copy(update=written)
+
+
+def _with_files(key: str, tasks: Sequence[TaskSettings], base: Path, problems: list[str]) -> tuple[TaskSettings, ...]:
+    """Return the tasks that stand under one key of the recipe with their files written out, and add what is wrong."""
+    found: list[TaskSettings] = []
+    for number, task in enumerate(tasks):
         if not isinstance(task.template, str) or not is_file(task.template):
-            tasks.append(task)
+            found.append(task)
             continue
         try:
             read = read_template_file(task.template, base)
         except UserError as error:
-            problems += [f"tasks.{number}.template: {problem}" for problem in error.problems]
+            problems += [f"{key}.{number}.template: {problem}" for problem in error.problems]
             continue
         inline = TemplateSettings(phrasings=read.phrasings, system=read.system, inputs=read.inputs)
         said = {"choices": task.choices or read.choices, "metrics": task.metrics or read.metrics}
-        tasks.append(task.model_copy(update={"template": inline, **said}))
-    if problems:
-        raise RecipeError(problems)
-    return recipe.model_copy(update={"tasks": tuple(tasks)})
+        found.append(task.model_copy(update={"template": inline, **said}))
+    return tuple(found)
 
 
 def is_file(template: str) -> bool:
