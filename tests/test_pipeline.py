@@ -180,6 +180,44 @@ class TestWhatWasForgotten:
         (base,) = [one for one in report["tasks"][1]["scores"]["zero-shot"] if one["metric"] == "accuracy"]
         assert kept["before"] == base["value"]  # the same examples, asked the same way
 
+    def test_a_changed_file_of_an_own_task_is_asked_anew_and_nothing_else_is_done_again(
+        self, finished: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        few = tuple(item for item in asked.shipped_items() if item.id.endswith("-01"))
+        monkeypatch.setattr(asked, "shipped_items", lambda: few)
+        own = "forgetting=[{name: kept, source: own.csv, template: dialogue-summary, max_new_tokens: 2}]"
+        rows = [(f"Caller {n} wants to know when the {thing} number {n} will be sold.", thing, "bad")
+                for n in range(20) for thing in ("house", "boat")]  # fmt: skip
+        write_table(Path("own.csv"), rows=rows)
+        assert tunesmith("run", finished, "--set", own).code == 0
+        before = files()
+        assert tunesmith("run", finished, "--set", own).code == 0
+        assert changed(before) == set()
+        write_table(Path("own.csv"), rows=[(one.replace("Caller", "Somebody else"), *rest) for one, *rest in rows])
+        found = tunesmith("run", finished, "--set", own)
+        assert f"forgetting: {Path('own.csv').resolve()} is not as it was; what is asked is made anew" in found.err
+        assert "Somebody else" in (RUN / "data" / "probe.json").read_text(encoding="utf-8")
+        asked_again = {f"candidates/{name}/probe.json" for name in ("zero-shot", "lora", "full")}
+        assert changed(before) == {"data/probe.json", "run.json", *asked_again}
+
+    def test_items_that_training_has_are_named_by_check_and_in_the_report(
+        self, small: Path, tunesmith: Command
+    ) -> None:
+        write_table(Path("other.csv"), rows=[(f"Nothing of {n} is asked here.", "Nothing.", "bad") for n in range(40)])
+        own = "forgetting=[{name: kept, source: {train: other.csv, test: chats.csv}, template: dialogue-summary}]"
+        found = tunesmith("check", small, "--set", own)
+        said = "are like rows that candidates are trained or chosen by, and left out. data/probe.json names them."
+        assert re.search(rf"^forgetting: \d+ items of own tasks {said}$", found.err, re.MULTILINE)
+        assert re.search(rf"^\d+ items of own tasks {said}$", found.out, re.MULTILINE)
+        assert re.search(
+            r"^  kept/test/chats\.csv:\d+ is like \w+/train/chats\.csv:\d+ \(1\.00\)$", found.out, re.MULTILINE
+        )
+        leaks = json.loads(tunesmith("check", small, "--set", own, "--json").out)["probe_leaks"]
+        rows = json.loads((RUN / "data" / "health.json").read_text(encoding="utf-8"))["rows_per_split"]
+        assert 2 * len(leaks) == rows["train"] + rows["validation"]  # two tasks have each chat
+        report = json.loads(tunesmith("report", small, "--set", own, "--json").out)
+        assert f"What it forgot: {len(leaks)} items of own tasks {said}" in report["notes"]
+
     def test_off_asks_nothing(self, finished: Path) -> None:
         assert not list(RUN.rglob("probe.json"))
         assert json.loads((RUN / "report.json").read_text(encoding="utf-8"))["forgetting"] is None

@@ -72,7 +72,7 @@ def prepare_data(job: Run) -> Run:
     tasks = tuple(_with_metrics(made[task.name], task.metrics) for task in recipe.tasks)
     prepared = replace(job, recipe=recipe.model_copy(update={"tasks": tasks}))
     check_rows(prepared.recipe, {split: examples(prepared, split) for split in SPLITS})
-    prepare_probe(prepared)
+    prepare_probe(job)
     return prepared
 
 

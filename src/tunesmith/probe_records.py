@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from tunesmith.records import Example, Record
+from tunesmith.records import Example, Leak, Record
 
 
 class Paragraph(Record):
@@ -29,6 +29,8 @@ class Probe(Record):
     skills: tuple[Skill, ...]
     items: tuple[Example, ...]
     prose: tuple[Paragraph, ...]
+    files: dict[str, str] = Field(default_factory=dict)  # of own tasks: file name -> sha256
+    leaks: tuple[Leak, ...] = ()  # items of own tasks (moved_id) that training has in a row of its own (kept_id)
 
 
 class ProbeAnswer(Record):

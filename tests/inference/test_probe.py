@@ -1,17 +1,15 @@
 """The probe put to a model, against the slow way: one text after the other through the whole model."""
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from tunesmith.data.encode import Coder
-from tunesmith.errors import UserError
-from tunesmith.forgetting.asked import make_probe
+from tunesmith.forgetting.asked import Rows, make_probe
 from tunesmith.inference.probe import take_probe
 from tunesmith.models.load import Loaded, load
-from tunesmith.probe_records import Probe, ProbeResult, Skill
+from tunesmith.probe_records import Probe, ProbeResult
 from tunesmith.settings import DataSettings, SplitSettings
 
 
@@ -24,7 +22,7 @@ def loaded(request: pytest.FixtureRequest) -> Loaded:
 @pytest.fixture(scope="module")
 def probe() -> Probe:
     """A few items of every skill, and three paragraphs."""
-    whole = make_probe("default", split=SplitSettings(), data=DataSettings(), seed=0, base=Path())
+    whole = make_probe("default", Rows(SplitSettings(), DataSettings(), 0, Path()))
     few = [item for item in whole.items if item.id.endswith(("-01", "-02", "-11"))]
     skills = tuple(skill.model_copy(update={"max_new_tokens": 4}) for skill in whole.skills)
     return whole.model_copy(update={"items": tuple(few), "prose": whole.prose[:3], "skills": skills})
@@ -91,18 +89,6 @@ def test_a_paragraph_of_a_causal_model_costs_all_its_tokens_but_the_first(
         assert loss.nats == pytest.approx(-likelihood(loaded, read, asked), rel=1e-5)
 
 
-def test_the_metric_of_a_skill_must_have_a_value_for_each_answer(probe: Probe, tiny_causal: Path) -> None:
-    own = [item.model_copy(update={"task": "sums", "choices": ()}) for item in probe.items[:2]]
-    skill = Skill(name="sums", metric="bleu", max_new_tokens=2, own=True)
-    asked = probe.model_copy(update={"skills": (skill,), "items": tuple(own), "prose": ()})
-    expected = (
-        'forgetting: bleu of task "sums" has a value for all answers together and none for each. Name another metric '
-        "first, such as rouge1 or accuracy."
-    )
-    with pytest.raises(UserError, match=re.escape(expected)):
-        take_probe(load(tiny_causal), asked, name="tiny", digest="")
-
-
 @pytest.mark.network
 @pytest.mark.slow
 @pytest.mark.usefixtures("users_home", "steady_torch")
@@ -112,7 +98,7 @@ def test_the_built_in_model_has_every_skill_that_it_is_asked_for() -> None:
 
     from tunesmith.models.load import materialize
 
-    whole = make_probe("default", split=SplitSettings(), data=DataSettings(), seed=0, base=Path())
+    whole = make_probe("default", Rows(SplitSettings(), DataSettings(), 0, Path()))
     found = take_probe(load(materialize("smollm2-135m-instruct", base=Path())), whole, name="base", digest="")
     values = {answer.item: answer.value for answer in found.answers}
     for skill in whole.skills:

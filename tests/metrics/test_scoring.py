@@ -54,6 +54,7 @@ def test_every_name_of_the_table_is_a_metric_that_scores() -> None:
         assert one.low <= one.value <= one.high, one.metric
         assert one.signature.startswith(one.metric.split("-")[0]), one.metric
         assert (one.metric in sheet.per_example) != (one.metric in sheet.counts), one.metric
+        assert (one.metric in sheet.per_example) == find_metric(one.metric).for_each, one.metric
     assert all(metric in METRICS for group in GROUPS.values() for metric in group)
 
 

@@ -46,17 +46,22 @@ def check(
     """Recipe, data and leakage, before anything heavy."""
     from tunesmith.opening import open_run
     from tunesmith.pipeline import mixtures_of, prepare_data
+    from tunesmith.probe_records import Probe
     from tunesmith.records import DataHealth
-    from tunesmith.reporting.lines import print_health, print_mixtures
+    from tunesmith.reporting.lines import print_health, print_mixtures, print_probe
     from tunesmith.rundir import read_record
 
     with open_run(recipe, overrides=sets, out=out) as job:
         mixtures = mixtures_of(prepare_data(job))
         health = read_record(job.dir.health, DataHealth)
+        probe = None if job.recipe.forgetting == "off" else read_record(job.dir.probe, Probe)
         if as_json:
-            print_json({**health.model_dump(), "mixtures": [mixture.model_dump() for mixture in mixtures]})
+            found = {**health.model_dump(), "mixtures": [mixture.model_dump() for mixture in mixtures]}
+            print_json({**found, "probe_leaks": [leak.model_dump() for leak in (probe.leaks if probe else ())]})
         else:
             print_health(health, console())
+            if probe:
+                print_probe(probe, console())
             print_mixtures(mixtures, console())
 
 

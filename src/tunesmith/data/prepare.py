@@ -125,6 +125,15 @@ def prepare(
     return Prepared(by_side, health, tuple(part.task for part in rendered))
 
 
+def place(
+    tasks: Sequence[TaskSettings], *, split: SplitSettings, data: DataSettings, seed: int, base: Path,
+    mixture: MixtureSettings | None = None,
+) -> tuple[Placed, ...]:  # fmt: skip
+    """Return the rows of all tasks on their sides, as ``prepare`` places them before it looks for leaks."""
+    orders = [_order(task, tasks, split, mixture) for task in tasks]
+    return tuple(item for order in orders for item in _read(order, data, seed=seed, base=base).placed)
+
+
 def _order(
     task: TaskSettings, tasks: Sequence[TaskSettings], split: SplitSettings, mixture: MixtureSettings | None
 ) -> _Order:

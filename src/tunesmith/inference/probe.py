@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from tunesmith.data.encode import Coder, encode_prompts
-from tunesmith.errors import UserError
 from tunesmith.inference.answer import NO_LIMIT, choose
 from tunesmith.inference.generate import generate
 from tunesmith.inference.rank import rank_all
@@ -32,9 +31,6 @@ def take_probe(loaded: Loaded, probe: Probe, *, name: str, digest: str) -> Probe
         probe: What is asked.
         name: Of the candidate, for what is shown meanwhile.
         digest: Of the probe's file; kept with the result.
-
-    Raises:
-        UserError: The metric of an own task gives no value to a single answer.
     """
     start = monotonic()
     total, what = len(probe.items) + len(probe.prose), "items and paragraphs"
@@ -48,11 +44,7 @@ def take_probe(loaded: Loaded, probe: Probe, *, name: str, digest: str) -> Probe
 
 
 def answer_items(loaded: Loaded, skill: Skill, items: Sequence[Example], *, show: Show) -> list[ProbeAnswer]:
-    """Answer the items of one skill, and give every answer its value.
-
-    Raises:
-        UserError: The skill's metric gives no value to a single answer.
-    """
+    """Answer the items of one skill, and give every answer its value."""
     coder = Coder(loaded.tokenizer, loaded.kind, _room(loaded, skill), loaded.virtual)
     prompts, _ = encode_prompts(items, coder)
     predictions = (
@@ -61,11 +53,6 @@ def answer_items(loaded: Loaded, skill: Skill, items: Sequence[Example], *, show
         else _write(loaded, skill, items, prompts, show)
     )
     sheet = score_predictions(items, predictions, candidate="", task=skill.name, metrics=(skill.metric,))
-    if skill.metric not in sheet.per_example:
-        raise UserError(
-            f'forgetting: {skill.metric} of task "{skill.name}" has a value for all answers together and none for '
-            "each. Name another metric first, such as rouge1 or accuracy."
-        )
     values = sheet.per_example[skill.metric]
     return [
         ProbeAnswer(item=item.id, text=given.text, value=value, choice_logprobs=given.choice_logprobs)

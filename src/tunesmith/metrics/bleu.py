@@ -136,6 +136,6 @@ def _measure(names: Sequence[str], answers: Answers) -> dict[str, Measured]:
     return measured
 
 
-BLEU = Metric(measure=_measure, unit="points of 100", finish=bleu_of_sums)
-CHRF = Metric(measure=_measure, unit="points of 100", finish=chrf_of_sums)
-TER = Metric(measure=_measure, unit="points of 100", better="lower", finish=ter_of_sums)
+BLEU = Metric(measure=_measure, unit="points of 100", finish=bleu_of_sums, for_each=False)
+CHRF = Metric(measure=_measure, unit="points of 100", finish=chrf_of_sums, for_each=False)
+TER = Metric(measure=_measure, unit="points of 100", better="lower", finish=ter_of_sums, for_each=False)

@@ -144,15 +144,19 @@ def _measure_brier(names: Sequence[str], answers: Answers) -> dict[str, Measured
 
 
 ECE = Metric(
-    measure=_measure_confidence, unit="%", better="lower", columns=ten_bins, finish=error_of_sums, needs_choices=True
-)
+    measure=_measure_confidence, unit="%", better="lower", columns=ten_bins, finish=error_of_sums, needs_choices=True,
+    for_each=False,
+)  # fmt: skip
 ECE_ONE_BIN = Metric(
-    measure=_measure_confidence, unit="%", better="lower", columns=one_bin, finish=error_of_sums, needs_choices=True
-)
+    measure=_measure_confidence, unit="%", better="lower", columns=one_bin, finish=error_of_sums, needs_choices=True,
+    for_each=False,
+)  # fmt: skip
 SELECTIVE = Metric(
-    measure=_measure_confidence, unit="%", columns=coverage_columns, finish=surest_of_sums, needs_choices=True
-)
+    measure=_measure_confidence, unit="%", columns=coverage_columns, finish=surest_of_sums, needs_choices=True,
+    for_each=False,
+)  # fmt: skip
 COVERAGE = Metric(
-    measure=_measure_confidence, unit="%", columns=coverage_columns, finish=area_of_sums, needs_choices=True
-)
+    measure=_measure_confidence, unit="%", columns=coverage_columns, finish=area_of_sums, needs_choices=True,
+    for_each=False,
+)  # fmt: skip
 BRIER = Metric(measure=_measure_brier, unit="squared error", better="lower", needs_choices=True)

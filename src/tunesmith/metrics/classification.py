@@ -133,5 +133,5 @@ def _measure_labels(names: Sequence[str], answers: Answers) -> dict[str, Measure
 
 
 RIGHT = Metric(measure=_measure_right, unit="%", right_or_wrong=True)
-MACRO_F1 = Metric(measure=_measure_labels, unit="%", columns=label_columns, finish=macro_f1_of_sums)
-MCC = Metric(measure=_measure_labels, unit="correlation", columns=label_columns, finish=mcc_of_sums)
+MACRO_F1 = Metric(measure=_measure_labels, unit="%", columns=label_columns, finish=macro_f1_of_sums, for_each=False)
+MCC = Metric(measure=_measure_labels, unit="correlation", columns=label_columns, finish=mcc_of_sums, for_each=False)

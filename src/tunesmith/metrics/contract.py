@@ -51,6 +51,7 @@ class Metric:
     better: Literal["higher", "lower", "neither"] = "higher"
     columns: Callable[[Floats], Floats] = unchanged  # counts (n, C) -> what adds up (n, K)
     finish: Finish = mean
+    for_each: bool = True  # every answer has a value of its own; else only all of them together have one
     needs_choices: bool = False  # it reads the likelihood of every choice
     needs_source: bool = False  # it reads what was asked
     right_or_wrong: bool = False  # every example counts 0 or 100, so that McNemar's test applies

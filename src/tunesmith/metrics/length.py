@@ -13,4 +13,4 @@ def _measure(names: Sequence[str], answers: Answers) -> dict[str, Measured]:
     return {name: Measured(f"{name}|{settings}", counts=counts) for name in names}
 
 
-LENGTH_RATIO = Metric(measure=_measure, unit="words per reference word", better="neither")
+LENGTH_RATIO = Metric(measure=_measure, unit="words per reference word", better="neither", for_each=False)

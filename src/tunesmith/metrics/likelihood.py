@@ -100,8 +100,9 @@ def _measure_cost(names: Sequence[str], answers: Answers) -> dict[str, Measured]
 
 ACCURACY_NORM = Metric(measure=_measure_choice, unit="%", right_or_wrong=True, needs_choices=True)
 PERPLEXITY = Metric(
-    measure=_measure_cost, unit="per answer", better="lower", finish=perplexity_of_sums, needs_choices=True
-)
+    measure=_measure_cost, unit="per answer", better="lower", finish=perplexity_of_sums, needs_choices=True,
+    for_each=False,
+)  # fmt: skip
 BITS_PER_BYTE = Metric(
-    measure=_measure_cost, unit="bits per byte", better="lower", finish=bits_of_sums, needs_choices=True
+    measure=_measure_cost, unit="bits per byte", better="lower", finish=bits_of_sums, needs_choices=True, for_each=False
 )

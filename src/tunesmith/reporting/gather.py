@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 
 from tunesmith.errors import RecipeError, UserError
+from tunesmith.forgetting.asked import leaks_in_words
 from tunesmith.metrics.measures import Measures
 from tunesmith.mixtures import mixtures
 from tunesmith.plan_records import CandidatePlan, Plan
@@ -254,6 +255,8 @@ def _notes(run: RunDir, recipe: Recipe) -> tuple[str, ...]:
     there = {path.name for path in (run.root / "candidates").glob("*")}
     others = sorted(there - recipe.candidates.keys())
     notes.extend(f"The folder candidates/{name} is not in the recipe and is left out." for name in others)
+    if recipe.forgetting != "off" and run.probe.exists() and (probe := read_record(run.probe, Probe)).leaks:
+        notes.append(f"What it forgot: {leaks_in_words(probe)}")
     return tuple(notes)
 
 

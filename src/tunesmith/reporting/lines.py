@@ -1,12 +1,15 @@
 """Scores of a file, and the health of data, as lines for a terminal or a pipe."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tunesmith.forgetting.asked import leaks_in_words
 from tunesmith.metrics.files import FileScores
+from tunesmith.probe_records import Probe
 from tunesmith.progress import printable
 from tunesmith.records import DataHealth, Mixture
 from tunesmith.wording import many
@@ -46,6 +49,19 @@ def print_health(health: DataHealth, console: Console) -> None:
         _line(console, f"  {leak.moved_id} is like {leak.kept_id} ({leak.similarity:.2f})")
     for note in health.notes:
         _line(console, note)
+
+
+def print_probe(probe: Probe, console: Console) -> None:
+    """Print what is asked beside the tasks, naming the items of own tasks that training has."""
+    own = [skill.name for skill in probe.skills if skill.own]
+    counts = Counter(item.task for item in probe.items)
+    of = "".join(f", {counts[name]} of {name}" for name in own)
+    shipped = len(probe.items) - sum(counts[name] for name in own)
+    _line(console, f"asked before and after tuning: {shipped} shipped items{of}, {len(probe.prose)} paragraphs")
+    if probe.leaks:
+        _line(console, leaks_in_words(probe))
+    for leak in probe.leaks:
+        _line(console, f"  {leak.moved_id} is like {leak.kept_id} ({leak.similarity:.2f})")
 
 
 def print_mixtures(found: Sequence[Mixture], console: Console) -> None:
