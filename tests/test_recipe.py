@@ -231,6 +231,21 @@ class TestWhatIsWrong:
             "r.yaml:1: tasks: this key is missing. Add it.",
         )
 
+    def test_benchmark_suites_among_tasks_to_keep_are_told_their_command(self) -> None:
+        kept = "forgetting:\n  - mmlu\n  - {sorce: a.csv}\n  - {suite: glue/rte, limit: 50}\n"
+        mmlu, glue, *others = problems(SMALL + kept)
+        said = (
+            "is no task: these are `key: value` lines, as under tasks. A benchmark suite is asked by a command of its "
+            "own after tuning, and enters the same report: `tunesmith bench"
+        )
+        where = "--adapter runs/a/candidates/CANDIDATE/adapter --out runs/a`."
+        assert mmlu == f'r.yaml:5: forgetting.0: "mmlu" {said} mmlu {where}'
+        assert glue == f'r.yaml:7: forgetting.2: "glue/rte" {said} glue/rte {where}'
+        assert [one.split(": ")[:2] for one in others] == [
+            ["r.yaml:6", "forgetting.1.source"],
+            ["r.yaml:6", "forgetting.1.sorce"],
+        ]
+
     def test_a_key_without_a_value(self) -> None:
         assert problems(SMALL + "train:\nseed:\n") == (
             "r.yaml:5: seed: null does not fit; it should be a valid integer. Write a value, or delete the line.",
