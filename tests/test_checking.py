@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tunesmith.checking import check_methods, check_rows
+from tunesmith.checking import check_cures, check_methods, check_rows
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.methods import qlora
 from tunesmith.recipe import recipe_from_text
@@ -87,24 +87,22 @@ def test_every_method_that_can_be_had_passes(tiny_causal: Path, tiny_seq2seq: Pa
     check_methods(asked, tiny_seq2seq)
 
 
-def refused(folder: Path, candidate: str) -> tuple[str, ...]:
+def refused(candidate: str) -> tuple[str, ...]:
     with pytest.raises(RecipeError) as error:
-        check_methods(
-            recipe_from_text(f"name: a\ntasks: [{{source: a.csv}}]\ncandidates: {{x: {candidate}}}\n"), folder
-        )
+        check_cures(recipe_from_text(f"name: a\ntasks: [{{source: a.csv}}]\ncandidates: {{x: {candidate}}}\n"))
     return error.value.problems
 
 
-def test_settings_against_forgetting_that_a_method_cannot_have_are_refused(tiny_causal: Path) -> None:
-    assert refused(tiny_causal, "{method: bottleneck, width: 8, train: {average: 0.5}}") == (
+def test_settings_against_forgetting_that_a_method_cannot_have_are_refused() -> None:
+    assert refused("{method: bottleneck, width: 8, train: {average: 0.5}}") == (
         "candidates.x: train.average: what bottleneck learns is no change of the base's weights, so there is no "
         "average with them. Delete it, or take lora, full, ia3 or a part of the base.",
     )
-    assert refused(tiny_causal, "{method: lora, rank: 2, dora: true, train: {average: auto}}") == (
+    assert refused("{method: lora, rank: 2, dora: true, train: {average: auto}}") == (
         "candidates.x: train.average: lora with dora or init: pissa does not learn a change that can be scaled down. "
         "Delete one of the two.",
     )
-    assert refused(tiny_causal, "{method: soft-prompt, per_task: true, train: {replay: 0.1, kl: 1}}") == (
+    assert refused("{method: soft-prompt, per_task: true, train: {replay: 0.1, kl: 1}}") == (
         "candidates.x: train.replay and train.kl: general instructions belong to no task, and per_task has a prompt "
         "for tasks only. Delete one of the two.",
     )

@@ -80,6 +80,16 @@ class TestSteps:
             r"^  mood/train/chats\.csv:\d+ is like \S+/chats\.csv:\d+ \(0\.\d\d\)$", found.out, re.MULTILINE
         )
 
+    def test_check_refuses_what_a_method_cannot_have_before_any_row_is_read(
+        self, small: Path, tunesmith: Command
+    ) -> None:
+        found = tunesmith("check", small, "--set", "candidates.soft={method: soft-prompt, train: {average: 0.5}}")
+        assert (found.code, found.out) == (3, "")
+        assert found.err.startswith(
+            "tunesmith: candidates.soft: train.average: what soft-prompt learns is no change of "
+        )
+        assert len(found.err.splitlines()) == 1
+
     def test_check_as_json(self, small: Path, tunesmith: Command) -> None:
         found = json.loads(tunesmith("check", small, "--json").out)
         assert found["schema"] == 1

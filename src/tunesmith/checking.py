@@ -19,6 +19,22 @@ from tunesmith.training.averaging import averaging_problems, no_rows
 from tunesmith.training.optimizer import optimizer_problems
 
 
+def check_cures(recipe: Recipe) -> None:
+    """Refuse settings against forgetting that a candidate's method cannot have; neither rows nor a model are needed.
+
+    Raises:
+        RecipeError: With the problems of all candidates.
+    """
+    problems = [
+        f"candidates.{name}: {problem}"
+        for name, candidate in recipe.candidates.items()
+        if candidate.method != "none"
+        for problem in _cure_problems(candidate, train_settings(recipe, name), sequence=bool(recipe.sequence))
+    ]
+    if problems:
+        raise RecipeError(problems)
+
+
 def check_rows(recipe: Recipe, examples: Mapping[Split, Sequence[Example]]) -> None:
     """Refuse what the prepared rows cannot serve.
 
@@ -146,9 +162,7 @@ def check_methods(recipe: Recipe, model: Path) -> None:
     bones = skeleton(model) if tuned else None
     problems: list[str] = []
     for name, candidate in tuned.items():
-        settings = train_settings(recipe, name)
-        wrong = [*optimizer_problems(settings), *_cure_problems(candidate, settings, sequence=bool(recipe.sequence))]
-        problems += [f"candidates.{name}: {problem}" for problem in wrong]
+        problems += [f"candidates.{name}: {problem}" for problem in optimizer_problems(train_settings(recipe, name))]
         try:
             resolve("method", candidate.method, METHODS).count(candidate.settings, bones)
         except RecipeError as error:
