@@ -63,7 +63,7 @@ class BenchDelta(Record):
     metric: str
     filter: str
     difference: float
-    stderr: float | None  # of the difference, paired; None with a single item
+    stderr: float | None  # of the difference, paired; None with a single item, 0 where all items changed alike
     n: int
     better: int | None  # items on which the tuned one is better; None where a single item has no value
     worse: int | None

@@ -73,6 +73,38 @@ def test_a_change_is_in_points_with_its_own_error(result: BenchResult) -> None:
     assert (second.base, second.cells[0].change, second.cells[0].flips) == ("50.0", "0.0", "–")  # noqa: RUF001
 
 
+UNANIMOUS = {
+    "no item changed": ((0, 0), 50, 0.0, "0.0 (−7.1 to 7.1)", False),  # noqa: RUF001
+    "five won": ((5, 0), 5, 1.0, "+100.0 (−4.4 to 100.0)", False),  # noqa: RUF001
+    "six won": ((6, 0), 6, 1.0, "+100.0 (8.1 to 100.0)", True),
+    "six lost": ((0, 6), 6, -1.0, "−100.0 (−100.0 to −8.1)", True),  # noqa: RUF001
+    "all a little better": ((6, 0), 6, 0.5, "+50.0", False),
+    "no single items": (None, 6, 0.0, "0.0", False),
+}
+
+
+@pytest.mark.parametrize("case", UNANIMOUS.values(), ids=UNANIMOUS.keys())
+def test_where_all_items_changed_alike_the_interval_is_exact(
+    result: BenchResult, case: tuple[tuple[int, int] | None, int, float, str, bool]
+) -> None:
+    flips, n, difference, change, sure = case
+    changed = delta("superglue/boolq", difference, 0.0, n, flips=flips)
+    cell = bench_view(result.model_copy(update={"deltas": (changed,)})).tasks[0].cells[0]
+    assert cell is not None
+    assert (cell.change, cell.sure) == (change, sure)
+
+
+def test_a_whole_suite_without_a_change_has_an_interval_where_its_tasks_have_as_many_items(result: BenchResult) -> None:
+    same = result.model_copy(update={"deltas": (delta("superglue", 0.0, 0.0, 4, flips=(0, 0)),)})
+    cell = bench_view(same).whole[0].cells[0]
+    assert cell is not None
+    assert cell.change == "0.0 (−60.2 to 60.2)"  # noqa: RUF001
+    uneven = same.model_copy(update={"tasks": (same.tasks[0], task("superglue/cb", 3))})
+    cell = bench_view(uneven).whole[0].cells[0]
+    assert cell is not None
+    assert (cell.change, cell.sure) == ("0.0", False)
+
+
 def test_how_the_suite_was_asked_stands_with_it(result: BenchResult) -> None:
     assert bench_view(result).facts == (
         "HuggingFaceTB/SmolLM2-135M-Instruct; 2 tasks, 4 items, drawn by seed 7, from local files; 0 shots; no chat "
@@ -96,7 +128,7 @@ def test_the_terminal_has_one_line_for_each_score(result: BenchResult) -> None:
     assert lines[3].split()[:5] == ["task", "metric", "items", "base", "lora"]
     assert [line.split()[0] for line in lines[4:7]] == ["superglue", "superglue/boolq", "superglue/cb"]
     assert "−25.0 ± 10.0" in lines[4]  # noqa: RUF001
-    assert lines[-1].startswith("in points of 100; ± one standard error")
+    assert lines[-2].startswith("in points of 100; ± one standard error")
 
 
 def test_the_report_has_what_the_suites_found_without_single_items(run: RunDir, result: BenchResult) -> None:

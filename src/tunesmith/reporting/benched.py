@@ -8,11 +8,13 @@ from rich.text import Text
 
 from tunesmith.bench_records import BenchDelta, BenchResult, BenchScore
 from tunesmith.errors import UserError
+from tunesmith.metrics.statistics import Interval, unanimous_interval
 from tunesmith.reporting.terminal import print_rows
 from tunesmith.rundir import RunDir, read_record
 from tunesmith.wording import NONE, fixed, signed
 
 DECIMALS = 1
+NO_SPREAD = 1e-9  # standard errors below this come from items that all changed alike, or not at all
 RELIED_ON = 2  # standard errors beyond which a difference is set in bold
 
 
@@ -21,9 +23,9 @@ class BenchCell:
     """One tuned candidate in one metric of one task."""
 
     value: str
-    change: str  # with its standard error; empty where there is none
+    change: str  # with its standard error or its interval; empty where there is none
     flips: str  # items won and lost
-    sure: bool  # more than two standard errors
+    sure: bool  # more than two standard errors, or an interval that leaves out 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def print_bench(results: Sequence[BenchResult], console: Console) -> None:
         lines = [[row.task, row.metric, str(row.n), row.base, *_cells(row)] for row in (*view.whole, *view.tasks)]
         print_rows([header, *lines], console)
     console.print(Text("in points of 100; ± one standard error, of a change that of the paired difference"))
+    console.print(Text("in brackets the exact 95 % interval, where no item changed or all did"))
 
 
 def _cells(row: BenchRow) -> list[str]:
@@ -109,7 +112,7 @@ def _row(result: BenchResult, score: BenchScore) -> BenchRow:
     for run in result.runs[1:]:
         own = next((one for one in run.scores if _same(one, score)), None)
         delta = next((one for one in result.deltas if one.candidate == run.candidate and _same(one, score)), None)
-        cells.append(_cell(own, delta) if own else None)
+        cells.append(_cell(own, delta, whole=score.task == result.suite and not _alike(result)) if own else None)
     return BenchRow(score.task, metric, score.n, _with_error(score.value, score.stderr), tuple(cells))
 
 
@@ -117,14 +120,42 @@ def _same(one: BenchScore | BenchDelta, other: BenchScore) -> bool:
     return (one.task, one.metric, one.filter) == (other.task, other.metric, other.filter)
 
 
-def _cell(score: BenchScore, delta: BenchDelta | None) -> BenchCell:
+def _alike(result: BenchResult) -> bool:
+    """Tell whether all tasks have as many items, so that those of the whole suite count like those of one task."""
+    return len({len(task.items) for task in result.tasks}) == 1
+
+
+def _cell(score: BenchScore, delta: BenchDelta | None, *, whole: bool) -> BenchCell:
     value = _with_error(score.value, score.stderr)
     if delta is None:
         return BenchCell(value, "", "", sure=False)
-    error = "" if delta.stderr is None else f" ± {fixed(100 * delta.stderr, DECIMALS)}"
+    change = signed(100 * delta.difference, DECIMALS)
     flips = NONE if delta.better is None or delta.worse is None else f"{delta.better} won, {delta.worse} lost"
-    sure = delta.stderr is not None and abs(delta.difference) > RELIED_ON * delta.stderr
-    return BenchCell(value, f"{signed(100 * delta.difference, DECIMALS)}{error}", flips, sure=sure)
+    if delta.stderr is None or delta.stderr > NO_SPREAD:
+        error = "" if delta.stderr is None else f" ± {fixed(100 * delta.stderr, DECIMALS)}"
+        sure = delta.stderr is not None and abs(delta.difference) > RELIED_ON * delta.stderr
+        return BenchCell(value, f"{change}{error}", flips, sure=sure)
+    spread = None if whole else _unanimous(delta)
+    if spread is None:
+        return BenchCell(value, change, flips, sure=False)
+    interval = f" ({fixed(spread.low, DECIMALS)} to {fixed(spread.high, DECIMALS)})"
+    return BenchCell(value, f"{change}{interval}", flips, sure=spread.low > 0 or spread.high < 0)
+
+
+def _unanimous(delta: BenchDelta) -> Interval | None:
+    """Return the exact 95 % interval in points where no item changed, or all were won or lost; None for other metrics.
+
+    A standard error sees no spread there. It comes from the share of items that may still do otherwise: without a
+    change in n items these may be won or lost, and after n wins they may be lost.
+    """
+    edge = unanimous_interval(False, delta.n).high
+    if (delta.better, delta.worse) == (0, 0):
+        return Interval(-edge, edge)
+    if delta.n == delta.better and delta.difference == 1:
+        return Interval(100 - 2 * edge, 100.0)
+    if delta.n == delta.worse and delta.difference == -1:
+        return Interval(-100.0, 2 * edge - 100)
+    return None
 
 
 def _with_error(value: float, stderr: float | None) -> str:
