@@ -1,5 +1,6 @@
 """The whole way with a tiny model: what the harness says when it is called directly is what we say."""
 
+import json
 import random
 import shutil
 from pathlib import Path
@@ -31,7 +32,13 @@ pytestmark = [
 
 RESAMPLES = 40
 HUB = {"aps/super_glue": "superglue", "nyu-mll/glue": "glue", "cais/mmlu": "mmlu", "SaylorTwift/bbh": "bbh"}
-FOLDERS = {"superglue": "super_glue", "glue": "glue", "mmlu": "mmlu/default", "bbh-direct": "bbh/zeroshot"}
+FOLDERS = {
+    "superglue": "super_glue",
+    "glue": "glue",
+    "mmlu": "mmlu/default",
+    "bbh": "bbh/cot_fewshot",
+    "bbh-direct": "bbh/zeroshot",
+}
 MMLU = ("mmlu/anatomy", "mmlu/astronomy")
 BBH = ("bbh-direct/navigate", "bbh-direct/object_counting")
 
@@ -47,6 +54,14 @@ def write_model(folder: Path, *, seed: int) -> Path:
 
     words = "yes no True False Neither A B C D".split()
     return write_tiny(folder, kind="causal", texts=[f"Answer: {word}" for word in words] * 20, seed=seed)
+
+
+def with_context(folder: Path, tokens: int) -> Path:
+    """Let a model of rotary positions take longer texts."""
+    for name, key in (("config.json", "max_position_embeddings"), ("tokenizer_config.json", "model_max_length")):
+        settings = json.loads((folder / name).read_text(encoding="utf-8"))
+        (folder / name).write_text(json.dumps({**settings, key: tokens}), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +194,37 @@ def test_a_suite_that_was_stopped_goes_on_where_it_was(
     assert sorted(path.name for path in (tmp_path / "stopped" / "bench").iterdir()) == ["bbh-direct.json", "mmlu.json"]
 
 
+def test_chains_of_thought_are_written_as_the_harness_has_them_written(
+    data: Path, base: Path, tmp_path: Path, without_hub: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With three worked ones before each question; answer by answer, text by text."""
+    model = with_context(shutil.copytree(base, tmp_path / "long"), 8192)
+    written: dict[str, str] = {}
+    usual = answering.Answering.generate_until
+
+    def noted(self: Any, requests: Any, disable_tqdm: bool = False) -> list[str]:
+        texts = usual(self, requests, disable_tqdm)
+        written.update({request.args[0]: text for request, text in zip(requests, texts, strict=True)})
+        return texts
+
+    monkeypatch.setattr(answering.Answering, "generate_until", noted)
+    request = Request(("bbh/navigate", "bbh/object_counting"), model=str(model), data=data, limit=2)
+    (result,) = bench(request, out=tmp_path)
+    assert [task.shots for task in result.tasks] == [3, 3]
+    found = directly(model, result, fewshot_random_seed=FEWSHOT_SEED)
+    check_equal(result, 0, found)
+    theirs = {
+        sample["arguments"][0][0]: sample["resps"][0][0]
+        for task in result.tasks
+        for sample in found["samples"][task.harness]
+    }
+    assert written == theirs
+    assert len(written) == 4
+    assert all(prompt.count("A: Let's think step by step.") == 4 for prompt in written)
+    assert len(set(written.values())) > 1
+    assert max(map(len, written.values())) > 20
+
+
 @pytest.mark.parametrize("chat_template", [False, True])
 def test_worked_examples_are_those_of_the_harness(
     data: Path, base: Path, tmp_path: Path, without_hub: None, *, chat_template: bool
@@ -306,6 +352,19 @@ def test_an_adapter_of_another_base_is_refused(base: Path, tuned: Path, data: Pa
     assert error.value.problems == (
         f"{tuned} was trained on {base}, whose weights are not those in {other}. Name its base with --model.",
     )
+
+
+def test_a_context_without_room_for_a_suite_is_noticed_before_anything_is_asked(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
+    asked = ("mmlu/anatomy", "bbh/navigate", "bbh/object_counting")
+    with pytest.raises(RecipeError) as error:
+        bench(Request(asked, model=str(base), data=data, limit=1), out=tmp_path)
+    assert error.value.problems == (
+        "bbh: the answers of this suite may have 1024 tokens, and the model's context has 1024. Leave the suite out "
+        "(bbh-direct has shorter answers), or take another model.",
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_is_said_all_at_once(tmp_path: Path) -> None:

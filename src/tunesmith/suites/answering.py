@@ -5,7 +5,7 @@ likelihoods without padding, with what prompts begin with read once, and greedy 
 next as soon as they have ended. Virtual tokens that all tasks share stand before every prompt.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -80,26 +80,31 @@ class Answering:
             texts |= {number: text for (number, _), text in zip(asked, answers, strict=True)}
         return [texts[number] for number in range(len(requests))]
 
-    def _write(self, contexts: Sequence[str], settings: dict[str, Any]) -> list[str]:
-        """Answer texts that all end in the same way.
+    def room(self, settings: Mapping[str, Any]) -> int:
+        """Return how many tokens a prompt may have before an answer is written by some settings of a task.
 
         Raises:
-            RecipeError: The answers are to be sampled, or the model's context has no room for them.
+            RecipeError: The answer is to be sampled, or the model's context has no room for it.
         """
         if settings.get("do_sample") or settings.get("temperature"):
             raise RecipeError(
                 "this suite wants sampled answers, and tunesmith gives the likeliest ones. Leave the suite out, or "
                 "take the version of lm-evaluation-harness that constraints.txt names."
             )
-        new = int(settings.get("max_gen_toks", USUAL_NEW_TOKENS))
-        until = [words for words in settings.get("until", ()) if words]
-        virtual = self.loaded.virtual.get("", ())
+        new = _new_tokens(settings)
         room = self.max_length - new if self.backend == "causal" else self.max_length
         if room < 1:
             raise RecipeError(
-                f"model: the answers of this suite may have {new} tokens, and the model's context has "
-                f"{self.max_length}. Leave the suite out (bbh-direct has shorter answers), or take another model."
+                f"the answers of this suite may have {new} tokens, and the model's context has {self.max_length}. "
+                "Leave the suite out (bbh-direct has shorter answers), or take another model."
             )
+        return room
+
+    def _write(self, contexts: Sequence[str], settings: dict[str, Any]) -> list[str]:
+        """Answer texts that all end in the same way."""
+        new, room = _new_tokens(settings), self.room(settings)
+        until = [words for words in settings.get("until", ()) if words]
+        virtual = self.loaded.virtual.get("", ())
         prompts = [
             (*virtual, *self.tok_batch_encode([context], left_truncate_len=room)[0][0].tolist()) for context in contexts
         ]
@@ -157,6 +162,10 @@ def _positions(loaded: Loaded, settings: GenerateSettings) -> int:
     shape = shape_of(loaded.model)
     one: int = 2 * shape.stacks[-1].layers * shape.keys * loaded.model.dtype.itemsize
     return max(settings.tokens_per_batch, available_memory() // MEMORY // one)
+
+
+def _new_tokens(settings: Mapping[str, Any]) -> int:
+    return int(settings.get("max_gen_toks", USUAL_NEW_TOKENS))
 
 
 def alike(prompts: Sequence[Ids]) -> list[list[int]]:

@@ -1,6 +1,6 @@
 """Benchmark suites on a base model and what was tuned from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,6 +85,7 @@ def bench(request: Request, *, out: Path) -> tuple[BenchResult, ...]:
     }  # fmt: skip
     for candidate in candidates:
         answering = _load(candidate, folder, chat_template=request.chat_template)
+        _check_room(answering, {chosen.suite.name: tasks for chosen, tasks, _ in prepared})
         model_hash = fingerprint(candidate.adapter) if candidate.adapter else ""
         for chosen, tasks, _ in prepared:
             name = chosen.suite.name
@@ -217,6 +218,24 @@ def _load(candidate: Candidate, folder: Path, *, chat_template: bool) -> Any:
     if chat_template and not loaded.tokenizer.chat_template:
         raise UsageError(f"--chat-template: the tokenizer in {folder} has none. Leave it out.")
     return language_model(loaded)
+
+
+def _check_room(answering: Any, suites: Mapping[str, Sequence[Ready]]) -> None:
+    """Make sure that a candidate can write the answers of all suites, before it is asked for any.
+
+    Raises:
+        RecipeError: Of some it cannot; each suite is named once.
+    """
+    problems: list[str] = []
+    for name, tasks in suites.items():
+        written = [one.task.config.generation_kwargs for one in tasks if one.task.OUTPUT_TYPE == "generate_until"]
+        for settings in written:
+            try:
+                answering.room(settings)
+            except RecipeError as error:
+                problems += [f"{name}: {problem}" for problem in error.problems]
+    if problems:
+        raise RecipeError(dict.fromkeys(problems))
 
 
 def _run(answering: Any, candidate: Candidate, suite: Suite, tasks: Sequence[Ready], asking: Asking) -> BenchRun:
