@@ -97,6 +97,24 @@ CONTRACTIONS = {
 }  # fmt: skip
 """Long form -> short form. Forms with 'd are left out: they stand for had and for would."""
 
+ONLY_HAS = words("been become come gone got had happened")
+"""Participles before which 's stands for has."""
+
+PARTICIPLES = words(
+    "beaten begun bitten blown born bought broken brought built burnt caught chosen cost cut dealt done drawn driven "
+    "drunk eaten fallen fed felt flown forgotten found frozen given grown heard held hidden hit hung hurt kept known "
+    "learnt led left lent let lost made meant met paid put read ridden risen run rung said seen sent set shaken shown "
+    "shut slept sold spent spoken stolen stood sung sunk swept swum taken taught thought thrown told torn understood "
+    "woken won worn written"
+)
+"""Irregular participles before which 's may stand for is or for has."""
+
+STATES = words(
+    "annoyed bored concerned confused disappointed engaged excited interested married pleased scared supposed "
+    "surprised tired worried"
+)
+"""Words in -ed that say how someone is, unless an object follows."""
+
 MISSPELLINGS = {
     right: wrong
     for right, wrong in (

@@ -43,6 +43,8 @@ def test_swapping_twice_gives_the_text_back(text: str) -> None:
         ("So does she.", "So do they."),
         ("What's he doing?", "What are they doing?"),
         ("He's late, she's been ill.", "They're late, they've been ill."),
+        ("She's told him. He's just seen it.", "They've told them. They've just seen it."),
+        ("She's worried about it, he's called.", "They're worried about it, he's called."),
         ("She'd come if he'll ask.", "They'd come if they'll ask."),
         ("It is hers, ask him for his lamp.", "It is theirs, ask them for their lamp."),
         ("He did it himself.", "They did it themselves."),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from random import Random
 
-from tunesmith.data.pronouns import neutral, swapped
+from tunesmith.data.pronouns import meant_by_s, neutral, swapped
 from tunesmith.english import CONTRACTIONS, FIRST_NAMES, KEYBOARD, MISSPELLINGS, like
 from tunesmith.records import Example, Family, Perturbed
 
@@ -40,9 +40,7 @@ _LONG_FORMS = re.compile(
     + r")\b(?=\s+\w)",  # not at the end of a clause: "yes, it is"
     re.IGNORECASE,
 )
-_SHORT_FORMS = re.compile(
-    r"\b(" + "|".join(map(re.escape, _SHORT)) + rf")\b{_PRONOUN_NEXT}(?=(\s+(?:been|got|had)\b)?)", re.IGNORECASE
-)
+_SHORT_FORMS = re.compile(r"\b(" + "|".join(map(re.escape, _SHORT)) + rf")\b{_PRONOUN_NEXT}", re.IGNORECASE)
 _NAMES = {
     name: (group, gender) for group, pair in FIRST_NAMES.items() for gender, names in enumerate(pair) for name in names
 }
@@ -104,8 +102,11 @@ def _contractions(text: str, random: Random) -> str:
 def _expansions(text: str, random: Random) -> str:
     def change(found: re.Match[str]) -> str:
         long = _SHORT[found[1].lower()]
-        if found[2] and long.endswith(" is"):
-            long = f"{long[:-3]} has"  # it's been
+        if long.endswith(" is"):
+            verb = meant_by_s(found.string[found.end() :])
+            if not verb:
+                return found[0]
+            long = f"{long[:-3]} {verb}"
         return like(long.replace("i ", "I ", 1) if long.startswith("i ") else long, found[1])
 
     return _SHORT_FORMS.sub(change, text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
@@ -210,7 +211,10 @@ def _everywhere(example: Example, change: Callable[[str], str]) -> Example:
 
 
 def _with_names(example: Example, random: Random) -> Callable[[str], str]:
-    """Return what gives every known first name another one: of the same gender, common elsewhere, not yet there."""
+    """Return what gives every known first name another one: of the same gender, common elsewhere, not yet there.
+
+    A name for which none is left stays.
+    """
     texts = (example.prompt, *(turn.content for turn in example.history), *example.references)
     words = dict.fromkeys(word for text in texts for word in re.findall(r"[^\W\d_]+", text))
     swaps: dict[str, str] = {}
@@ -222,7 +226,8 @@ def _with_names(example: Example, random: Random) -> Callable[[str], str]:
                 for other, (place, kind) in _NAMES.items()
                 if place != group and kind == gender and other not in words and other not in swaps.values()
             ]
-            swaps[name] = random.choice(free)
+            if free:
+                swaps[name] = random.choice(free)
     return lambda text: re.sub(r"[^\W\d_]+", lambda found: swaps.get(found[0], found[0]), text)
 
 

@@ -2,12 +2,13 @@
 
 English leaves room for doubt: *her* may be *him* or *his*. It is taken for *his* if a word follows that is not one of a
 list of function words. With *they*, the verb that follows loses its s; a second verb ("she calls and asks") keeps
-it. *They* is not changed into anything, since it may be several people.
+it. *She's* may be *she is* or *she has*; before a participle that leaves it open ("she's called") it stays as it is.
+*They* is not changed into anything, since it may be several people.
 """
 
 import re
 
-from tunesmith.english import FUNCTION_WORDS, like
+from tunesmith.english import FUNCTION_WORDS, ONLY_HAS, PARTICIPLES, STATES, like
 
 _PIECE = re.compile(r"([^\W\d_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}][^\W\d_]+)?)")
 _NOUN_MAY_FOLLOW = frozenset(
@@ -21,6 +22,9 @@ _IRREGULAR = {
     **_TURNED, "isn't": "aren't", "wasn't": "weren't", "hasn't": "haven't", "doesn't": "don't",
 }  # fmt: skip
 _BETWEEN = frozenset(("also", "always", "almost", "already", "just", "never", "now", "often", "soon", "still", "then"))
+_OBJECTS = frozenset(("me", "you", "him", "her", "it", "us", "them"))
+_CLAUSE = re.compile(r"[\s\w'\N{RIGHT SINGLE QUOTATION MARK}-]*")
+_READ_ON = 80  # characters in which what decides of 's is looked for
 _LONG_S = ("sses", "shes", "ches", "xes", "zzes", "oes")
 _SWAP = {"he": "she", "she": "he", "him": "her", "hers": "his", "himself": "herself", "herself": "himself"}
 _NEUTRAL = {
@@ -66,11 +70,36 @@ def neutral(text: str) -> str:
             words[place] = like(forms[not _noun_follows(pieces, place)], pieces[place])
         elif word in _NEUTRAL:
             if rest[1:].lower() == "s":
-                rest = rest[0] + ("ve" if _next(pieces, place) in ("been", "gone", "got", "had") else "re")
+                verb = meant_by_s("".join(pieces[place + 1 : place + _READ_ON]))
+                if not verb:
+                    continue
+                rest = rest[0] + {"has": "ve", "is": "re"}[verb]
             words[place] = like(_NEUTRAL[word], pieces[place]) + rest
             if word in ("he", "she") and not rest:
                 _agree(pieces, words, place)
     return "".join(words)
+
+
+def meant_by_s(after: str) -> str:
+    """Return what 's stands for, ``is`` or ``has``, by the text after it; empty where that leaves it open.
+
+    An object after a participle decides for has, since a passive has none. Without one, "she's called" may be either.
+
+    >>> meant_by_s(" late"), meant_by_s(" just told him"), meant_by_s(" told that"), meant_by_s(" tired of it")
+    ('is', 'has', '', 'is')
+    """
+    clause = _CLAUSE.match(after[:_READ_ON])
+    following = clause[0].lower().split() if clause else []
+    while following and (following[0] == "not" or _is_adverb(following[0])):
+        following.pop(0)
+    word, then = [*following, "", ""][:2]
+    if word in ONLY_HAS:
+        return "has"
+    if word not in PARTICIPLES and not (word.endswith("ed") and len(word) > 3):
+        return "is"
+    if then in _OBJECTS:
+        return "has"
+    return "is" if word in STATES else ""
 
 
 def _agree(pieces: list[str], words: list[str], place: int) -> None:
