@@ -35,6 +35,12 @@ CHAT = (
         ("GDN-MV-40917", [{"40917"}]),
         ("R8TQ2M", [{"r8tq2m"}]),
         ("4x4", [{"4x4"}]),
+        ("$1.5 million", [{"1500000"}]),
+        ("2 hundred thousand", [{"200000"}]),
+        ("1.500 million", [{"1500000", "1500000000"}]),
+        ("5k, 1.5m, 3bn, 4kb", [{"5", "5000"}, {"1.5", "1500000"}, {"3", "3000000000"}, {"4"}]),
+        ("12 dozen millions, 4\nmillion", [{"144"}, {"4"}]),
+        ("9" * 5000 + " thousand", [{"9" * 5000 + "000"}]),
         ("no number, 5\N{SUPERSCRIPT TWO} \N{SUPERSCRIPT TWO}", [{"5"}, {"\N{SUPERSCRIPT TWO}"}]),
         ("9" * 5000, [{"9" * 5000}]),
     ],
@@ -51,6 +57,9 @@ def test_what_a_number_may_mean(text: str, meanings: list[set[str]]) -> None:
         ("two thousand three hundred forty", ["2340"]),
         ("three million", ["3000000"]),
         ("a hundred", ["100"]),
+        ("1.5 million and three", ["3"]),
+        ("a dozen, two dozen, half a dozen, half a million", ["12", "24", "6", "500000"]),
+        ("dozens", []),
         ("three five", ["3", "5"]),
         ("fifteen twenty", ["15", "20"]),
         ("zero", ["0"]),
@@ -77,6 +86,25 @@ def test_numbers_in_words(text: str, values: list[str]) -> None:
 )
 def test_numbers_that_the_source_lacks(answer: str, found: tuple[str, ...]) -> None:
     assert invented_numbers(answer, CHAT) == found
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("He paid $1.5 million.", "He paid 1,500,000 dollars."),
+        ("12 eggs", "a dozen eggs"),
+        ("6 eggs", "half a dozen eggs"),
+        ("3 million people", "three million people"),
+        ("1.5m euros", "1.5 million euros"),
+    ],
+)
+def test_a_number_may_be_written_in_several_ways(one: str, other: str) -> None:
+    assert invented_numbers(one, other) == invented_numbers(other, one) == ()
+
+
+def test_the_word_after_digits_is_no_number_of_its_own() -> None:
+    assert invented_numbers("1,000,000 or 2 million", "1.5 million") == ("1,000,000", "2 million")
+    assert invented_numbers("between 1 and 1.5 million", "1 million to 1.5 million") == ()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ are rules of this project. The idea of comparing the entities of summary and sou
 
 import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal, localcontext
 from functools import lru_cache
 from itertools import groupby
+from math import prod
 
 from tunesmith import __version__
 from tunesmith.english import (
@@ -27,6 +29,12 @@ from tunesmith.metrics.contract import Answers, Measured, Metric
 _APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
 _SEPARATORS = f".,:'{_APOSTROPHE}\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
 _TOKEN = re.compile(rf"[^\W_]+(?:(?<=\d)[{_SEPARATORS}]\d+)*")
+_SCALES = {**LARGE_NUMBERS, "dozen": 12}
+_SCALE = rf"(?:{'|'.join(_SCALES)})\b"
+_AFTER_DIGITS = re.compile(rf"(?<=\d)(?:(?:[^\S\n]+|-){_SCALE})+", re.IGNORECASE)
+_IN_WORDS = re.compile(rf"\bhalf\s+an?\s+{_SCALE}|[a-z]+", re.IGNORECASE)
+_SHORT_SCALES = {"k": 1_000, "m": 1_000_000, "bn": 1_000_000_000}
+_SHORT = re.compile(rf"(?:{'|'.join(_SHORT_SCALES)})\b", re.IGNORECASE)
 _CHECKED_FROM = 3  # one and two are mostly no counts: "no one", "the two of them"
 
 _WORD = re.compile(rf"[^\W\d_]+(?:['{_APOSTROPHE}-][^\W\d_]+)*")
@@ -50,29 +58,34 @@ def numbers(text: str) -> list[tuple[str, frozenset[str]]]:
 
     ``1,000`` and ``1000`` mean the same, as do ``12.50`` and ``12.5``, ``07`` and ``7``; ``1.000`` may be one or a
     thousand. ``5kg`` and ``3rd`` are numbers, ``GDN7`` is a code, and the parts of ``12:30`` and of ``12.05.2024`` are
-    numbers of their own.
+    numbers of their own. ``1.5 million`` is one number, and ``5k`` may be five or five thousand.
 
     >>> [sorted(means) for _, means in numbers("1,000 of 12.50 for R8T")]
     [['1', '1000'], ['12.5'], ['r8t']]
     """
     found = []
-    for token in _TOKEN.findall(text):
+    for match in _TOKEN.finditer(text):
+        token = match[0]
         if token[0].isdecimal():
-            found += _read(re.sub(r"[^\W\d_]+$", "", token))
+            digits = re.sub(r"[^\W\d_]+$", "", token)
+            found += _scaled(_read(digits), text, match.start() + len(digits))
         elif any(character.isdigit() for character in token):
             found.append((token, frozenset([token.lower()])))
     return found
 
 
 def number_words(text: str) -> list[tuple[str, str]]:
-    """Return the numbers that are written in words, with their decimals.
+    """Return the numbers that are written in words, with their decimals; those that begin in digits are left out.
 
-    >>> number_words("Twenty-five of one thousand two hundred")
-    [('Twenty five', '25'), ('one thousand two hundred', '1200')]
+    >>> number_words("Twenty-five of one thousand two hundred, half a dozen of 3 million")
+    [('Twenty five', '25'), ('one thousand two hundred', '1200'), ('half a dozen', '6')]
     """
     found = []
-    for small, run in groupby(re.findall("[A-Za-z]+", text), key=lambda word: _worth(word) is not None):
-        if small:
+    pieces = _IN_WORDS.findall(_AFTER_DIGITS.sub(" of ", text))
+    for kind, run in groupby(pieces, key=_kind):
+        if kind == "half":
+            found += [(piece, str(_SCALES[piece.lower().split()[-1]] // 2)) for piece in run]
+        elif kind == "number":
             found += _composed(list(run))
     return found
 
@@ -120,7 +133,8 @@ def invented_entities(answer: str, source: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=10_000)  # all candidates answer to the same sources
 def _numbers_of(source: str) -> frozenset[str]:
-    known = {meaning for _, meanings in numbers(source) for meaning in meanings}
+    texts = (source, _AFTER_DIGITS.sub("", source))  # "1 to 2 million" has 1, 2 and 2 million
+    known = {meaning for text in texts for _, meanings in numbers(text) for meaning in meanings}
     known |= {meaning for _, meaning in number_words(source)}
     said = set(re.findall("[a-z]+", source.lower()))
     return frozenset(known | {str(place) for place, word in enumerate(ORDINALS, 1) if word in said})
@@ -151,10 +165,35 @@ def _read(token: str) -> list[tuple[str, frozenset[str]]]:
     return [(group, frozenset([value])) for group, value in zip(groups, whole, strict=True)]
 
 
+def _scaled(read: list[tuple[str, frozenset[str]]], text: str, end: int) -> list[tuple[str, frozenset[str]]]:
+    """Multiply the last of the numbers that end at a place of a text by what follows; k, m and bn may be units, too."""
+    *rest, (said, meanings) = read
+    if words := _AFTER_DIGITS.match(text, end):
+        worths = [_SCALES[word.lower()] for word in re.findall("[A-Za-z]+", words[0])]
+        return [*rest, (said + words[0], frozenset(_times(meaning, worths) for meaning in meanings))]
+    if short := _SHORT.match(text, end):
+        worth = _SHORT_SCALES[short[0].lower()]
+        return [*rest, (said, meanings | {_times(meaning, [worth]) for meaning in meanings})]
+    return read
+
+
+def _times(meaning: str, worths: Sequence[int]) -> str:
+    """Multiply a plain decimal, however long it is."""
+    with localcontext(prec=len(meaning) + 20 * len(worths)):
+        whole, _, fraction = f"{prod(map(Decimal, worths), start=Decimal(meaning)):f}".partition(".")
+    return _plain(whole, fraction)
+
+
 def _plain(whole: str, fraction: str = "") -> str:
     """Return digits without zeros that say nothing. Not by way of int, which refuses very long ones."""
     rest = fraction.rstrip("0")
     return (whole.lstrip("0") or "0") + (f".{rest}" if rest else "")
+
+
+def _kind(piece: str) -> str:
+    if any(map(str.isspace, piece)):
+        return "half"
+    return "word" if _worth(piece) is None else "number"
 
 
 def _worth(word: str) -> int | None:
@@ -163,7 +202,7 @@ def _worth(word: str) -> int | None:
         return SMALL_NUMBERS.index(word)
     if word in TENS:
         return 10 * TENS.index(word) + 20
-    return LARGE_NUMBERS.get(word)
+    return _SCALES.get(word)
 
 
 def _composed(run: list[str]) -> list[tuple[str, str]]:
@@ -174,8 +213,10 @@ def _composed(run: list[str]) -> list[tuple[str, str]]:
     limit = 10**12  # what the next word must stay below to be a part of this number
     for word in run:
         worth = _worth(word) or 0
-        if word.lower() in LARGE_NUMBERS:
-            if worth == 100:
+        if word.lower() in _SCALES:
+            if word.lower() == "dozen":
+                total, part, limit = 0, max(total + part, 1) * worth, 0
+            elif worth == 100:
                 part, limit = max(part, 1) * 100, 100
             else:
                 total, part, limit = total + max(part, 1) * worth, 0, worth
