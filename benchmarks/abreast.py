@@ -173,7 +173,7 @@ class Children:
             words: The command and what it is told.
             log: Gets all that is said; without it that goes to stderr.
         """
-        command = [sys.executable, "-m", "tunesmith.cli", *map(str, words)]
+        command = [sys.executable, "-m", "tunesmith", *map(str, words)]
         if log is None:
             return self.run(command, sys.stderr)
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ def main() -> None:
     data = options.data.resolve()
     sources = [f"tasks.0.source.train={data / 'train_small.jsonl'}", f"tasks.0.source.test={data / 'dev.jsonl'}"]
     overrides = [part for source in sources for part in ("--set", source)]
-    subprocess.run([sys.executable, "-m", "tunesmith.cli", "run", RECIPE, "--out", options.out, *overrides], check=True)
+    subprocess.run([sys.executable, "-m", "tunesmith", "run", RECIPE, "--out", options.out, *overrides], check=True)
     report = report_without_texts(options.out / "report.json")
     report["recipe"] = RECIPE.read_text(encoding="utf-8")  # as it is here, without the place of the data
     scores = {name: one[0]["value"] for name, one in report["tasks"][0]["scores"].items()}

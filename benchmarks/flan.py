@@ -267,7 +267,7 @@ def main() -> None:
         overrides.append(f"model={options.model}")
     run = options.out / "run"
     words = [word for one in overrides for word in ("--set", one)]
-    subprocess.run([sys.executable, "-m", "tunesmith.cli", "run", RECIPE, "--out", run, *words], check=True)
+    subprocess.run([sys.executable, "-m", "tunesmith", "run", RECIPE, "--out", run, *words], check=True)
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     found = {
         "question": "does a model tuned on more tasks do better on families of tasks that it was not tuned on?",

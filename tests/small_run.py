@@ -83,7 +83,7 @@ def as_process(*arguments: object, folder: Path, **surroundings: str) -> "subpro
     """Start a command as a process of its own."""
     source = str(Path(__file__).parents[1] / "src")
     return subprocess.Popen(
-        [sys.executable, "-m", "tunesmith.cli", *map(str, arguments)], cwd=folder, text=True,
+        [sys.executable, "-m", "tunesmith", *map(str, arguments)], cwd=folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": source, **surroundings},
     )  # fmt: skip

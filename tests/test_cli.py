@@ -298,7 +298,7 @@ def on_terminal(*arguments: str, folder: Path, **surroundings: str) -> str:
         os.chdir(folder)
         source = str(Path(__file__).parents[1] / "src")
         environment = {**os.environ, "PYTHONPATH": source, **surroundings}
-        os.execve(sys.executable, [sys.executable, "-m", "tunesmith.cli", *arguments], environment)
+        os.execve(sys.executable, [sys.executable, "-m", "tunesmith", *arguments], environment)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     shown = b""
     while select.select([terminal], [], [], 60)[0]:

@@ -62,6 +62,13 @@ def test_help_is_printed_without_loading_anything_heavy() -> None:
     assert text.splitlines()[-1] == "LOADED []"
 
 
+def test_the_package_runs_as_a_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tunesmith", "ls", "methods"], capture_output=True, text=True, check=True
+    )
+    assert "lora" in done.stdout
+
+
 @pytest.mark.parametrize("word", ["run", "init", "check", "train", "score", "report", "ls", "doctor"])
 def test_every_command_that_is_promised_is_in_the_help(word: str) -> None:
     from typer.testing import CliRunner

@@ -294,6 +294,7 @@ def test_a_task_that_was_named_needs_its_file(
         bench(Request(suites, model="smollm2-135m-instruct", data=folder, shots=shots), out=tmp_path)
     assert any(problem.startswith(said) for problem in error.value.problems)
     assert "docs/benchmarks.md has the layout" in error.value.problems[-1]
+    assert ("22 more tasks of bbh cannot be asked either." in error.value.problems) == (suites == ("bbh",))
 
 
 def test_a_task_that_the_harness_cannot_load_is_left_out_with_its_reason(

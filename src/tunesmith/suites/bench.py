@@ -183,7 +183,11 @@ def _prepared(chosen: Chosen, data: Path | None, asking: Asking) -> tuple[list[R
         ready.append(prepare(name, defined, rows, asking))
     if left_out and (not chosen.whole or not ready):
         lines = [f"{one.task}: {one.why}." for one in left_out]
-        more = [f"{len(lines) - SHOWN} more tasks of {chosen.suite.name} are left out."] if len(lines) > SHOWN else []
+        more = (
+            [f"{len(lines) - SHOWN} more tasks of {chosen.suite.name} cannot be asked either."]
+            if len(lines) > SHOWN
+            else []
+        )
         raise DataError([*lines[:SHOWN], *more, *([MEND] if any(one.wanted for one in left_out) else [])])
     for one in left_out:
         say(f"{one.task} is left out: {one.why}")

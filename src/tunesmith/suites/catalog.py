@@ -10,7 +10,7 @@ from pathlib import Path
 from tunesmith.errors import ResourceError, UsageError, did_you_mean
 
 TASK = re.compile(r"^\"?task\"?: *\"?([\w.-]+)", re.MULTILINE)
-INSTALL = 'pip install "tunesmith[bench]"'
+INSTALL = "pip install -c constraints.txt '.[bench]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,8 @@ def harness_version() -> str:
         return version("lm_eval")
     except PackageNotFoundError:
         raise ResourceError(
-            f"benchmark suites need lm-evaluation-harness, which is not installed. Install it: {INSTALL}"
+            "benchmark suites need lm-evaluation-harness, which is not installed. In the folder of tunesmith's source: "
+            f"{INSTALL}"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""``python -m tunesmith.cli``, for where no script is installed."""
+"""``python -m tunesmith``, for where no script is installed."""
 
 from tunesmith.cli import main
 
