@@ -25,8 +25,11 @@ from tunesmith.registry import METHODS, resolve
 from tunesmith.rundir import write_record
 
 Dtype = Literal["float32", "float16", "bfloat16"]
-LIMITS: dict[str, tuple[float, float]] = {"float32": (0.01, 0.95), "float16": (0.1, 0.9), "bfloat16": (1.0, 0.75)}
-"""Number format -> the largest difference of two logits, and the least share of equal answers, that are let pass."""
+LIMITS: dict[str, tuple[float, int]] = {"float32": (0.01, 31), "float16": (0.1, 29), "bfloat16": (1.0, 24)}
+"""Number format -> the largest difference of two logits, and the least equal answers of 32, that are let pass.
+
+Where two tokens are equally likely, rounding decides: one answer may differ though nothing is wrong.
+"""
 RECORD = "merged.json"
 
 
@@ -41,7 +44,7 @@ class Merged(Record):
     dtype: Dtype  # of the weights in the folder
     dequantized: bool  # the base was kept in four bits, and merged as these stand for
     prompts: int
-    prompts_from: str
+    prompts_from: str  # how many of what
     largest_difference: float  # of two logits, adapter beside base against merged, both computed in float32
     largest_allowed: float
     equal_answers: int  # greedy, of at most 16 tokens
@@ -58,7 +61,7 @@ class Merged(Record):
     def sentence(self) -> str:
         """The proof in words."""
         return (
-            f"{self.prompts} {self.prompts_from} replayed: the largest logit difference is "
+            f"{self.prompts_from} replayed: the largest logit difference is "
             f"{self.largest_difference:.2g} (at most {self.largest_allowed:g} is let pass), {self.equal_answers} of "
             f"{self.prompts} greedy answers are equal ({self.equal_answers / self.prompts:.0%}; at least "
             f"{self.least_equal} must be)."
@@ -159,12 +162,12 @@ def _merge(source: Source, card: AdapterCard, target: Path, *, base: str, dtype:
         del loaded
         gc.collect()  # two models at once would take twice the memory
         after = replay(load(staged, dtype=torch.float32), prompts, before)
-        largest, share = LIMITS[dtype]
+        largest, least = LIMITS[dtype]
         found = Merged(
             adapter=source.name, method=card.method, model=card.model, model_hash=card.model_hash, dtype=dtype,
             dequantized=dequantized, prompts=len(prompts), prompts_from=origin,
             largest_difference=largest_difference(before, after), largest_allowed=largest,
-            equal_answers=equal_answers(before, after), least_equal=int(share * len(prompts)),
+            equal_answers=equal_answers(before, after), least_equal=least,
             bytes=sum(path.stat().st_size for path in staged.glob("*.safetensors")), tunesmith=__version__,
         )  # fmt: skip
         if not found.holds:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from tunesmith.rundir import read_records
 from tunesmith.settings import GenerateSettings, TaskSettings
 
 PROMPTS = 32
+T = TypeVar("T")
 TOKENS = 16  # of each answer; their logits are kept: 100 MB for a vocabulary of 50,000
 
 
@@ -34,23 +36,25 @@ class Replay:
 
 
 def choose_prompts(source: Source) -> tuple[list[Example], str]:
-    """Return at most 32 examples to replay, and in words where they are from.
+    """Return 32 examples to replay, and in words where they are from.
 
-    Test examples of the run, evenly taken; shipped chats where the adapter lies in no run or the run has none.
+    Test examples of the run, evenly taken; shipped chats where there are none, or to make up for those that lack.
     """
     path = source.run.examples("test") if source.run else None
     found = list(read_records(path, Example)) if path and path.is_file() else []
-    if not found:
-        return _shipped(), "shipped chats"
-    count = min(PROMPTS, len(found))
-    return [found[n * len(found) // count] for n in range(count)], "test examples of the run"
+    own = _evenly(found, min(PROMPTS, len(found)))
+    counts = {"test examples of the run": len(own), "shipped chats": PROMPTS - len(own)}
+    return own + _shipped(PROMPTS - len(own)), " and ".join(f"{n} {what}" for what, n in counts.items() if n)
 
 
-def _shipped() -> list[Example]:
+def _evenly(found: Sequence[T], count: int) -> list[T]:
+    return [found[n * len(found) // count] for n in range(count)]
+
+
+def _shipped(count: int) -> list[Example]:
     task = TaskSettings(source="support", template="dialogue-summary")
     template = load_template(task)
-    rows = [json.loads(line) for line in SUPPORT.read_text(encoding="utf-8").splitlines()]
-    rows = [rows[n * len(rows) // PROMPTS] for n in range(PROMPTS)]
+    rows = [json.loads(line) for line in _evenly(SUPPORT.read_text(encoding="utf-8").splitlines(), count)]
     prompts = render_prompts(template, [(0, Row(row, "support", n, None)) for n, row in enumerate(rows, 1)])
     return [
         Example(id=f"support/{n}", task=task.name, split="test", prompt=str(prompt), target="", references=())
