@@ -30,6 +30,7 @@ CASES: dict[str, dict[str, Any]] = {
     "prefix": {"method": "prefix", "tokens": 2, "init": "random"},
     "bottleneck": {"method": "bottleneck", "width": 8},
     "norms": {"method": "norms"},
+    "head": {"method": "head"},
     "full": {"method": "full"},
 }
 LORAS = {"lora", "rslora", "pissa", "qlora"}
@@ -113,6 +114,50 @@ def test_servers_without_encoder_decoders_say_so(
     (reason,) = check(source, consumer).reasons
     assert "encoder-decoder" in reason
     assert check(source, "llamacpp").loads
+
+
+def test_a_whole_encoder_decoder_is_refused_where_it_is_not_served(
+    adapters: Callable[[str, str], tuple[Path, Path]],
+) -> None:
+    (source,) = find_adapters([adapters("full", "seq2seq")[1]])
+    (reason,) = check(source, "vllm").reasons
+    assert reason == "it is a whole model, an encoder-decoder of text, which vLLM has not had since 0.11."
+    for consumer in ("lorax", "llamacpp", "transformers"):
+        assert check(source, consumer).loads
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "consumer", "expected"),
+    [
+        ("norms", "causal", "vllm", "in tunesmith's own format for norms, because peft has none for it. Merge it."),
+        ("head", "causal", "peft", "in tunesmith's own format for head, because peft has none for it. Merge it."),
+        ("norms", "seq2seq", "vllm", "in tunesmith's own format for norms, because peft has none for it."),
+        ("norms", "seq2seq", "lorax", "in tunesmith's own format for norms, because peft has none for it. Merge it."),
+        ("bottleneck", "causal", "vllm", "in tunesmith's own format for bottleneck, because peft has none for it."),
+        ("ia3", "causal", "vllm", "IA3, and vLLM serves LoRA alone (it had soft prompts until 0.9). Merge it."),
+        ("ia3", "seq2seq", "vllm", "IA3, and vLLM serves LoRA alone (it had soft prompts until 0.9)."),
+        ("ia3", "causal", "llamacpp", "IA3, and llama.cpp loads LoRA alone. Merge it."),
+        ("prefix", "causal", "lorax", "a prefix, and LoRAX serves LoRA and Medusa alone."),
+    ],
+)
+def test_a_method_has_its_own_name_and_is_to_be_merged_where_that_helps(
+    case: str, kind: str, consumer: str, expected: str, adapters: Callable[[str, str], tuple[Path, Path]]
+) -> None:
+    (source,) = find_adapters([adapters(case, kind)[1]])
+    assert check(source, consumer).reasons == [f"it is {expected}"]
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS)
+def test_of_a_base_in_four_bits_it_is_said_that_it_is_needed(
+    consumer: str, adapters: Callable[[str], tuple[Path, Path]]
+) -> None:
+    note = (
+        "it learned beside a base in four bits (NF4): load the base so there too, or merge it. Beside the base as it "
+        "was it answers otherwise."
+    )
+    for case in ("lora", "qlora"):
+        (source,) = find_adapters([adapters(case)[1]])
+        assert (note in check(source, consumer).notes) == (case == "qlora")
 
 
 LAYER = "base_model.model.model.layers.0.self_attn.q_proj"

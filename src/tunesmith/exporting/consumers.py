@@ -11,8 +11,9 @@ from typing import Any
 
 from tunesmith.errors import RecipeError, UsageError, did_you_mean
 from tunesmith.exporting.sources import Source
-from tunesmith.models.catalog import HUB_ID
+from tunesmith.models.catalog import HUB_ID, read_json_object
 from tunesmith.models.load import check_adapter, explained
+from tunesmith.registry import METHODS, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,16 @@ class Facts:
     """What decides whether an adapter can be loaded."""
 
     kind: str  # peft's name of the method; ours in lower case where the format is our own; "" = a whole model
-    config: Mapping[str, Any]
+    config: Mapping[str, Any]  # adapter_config.json, or config.json of a whole model
     shapes: Mapping[str, tuple[int, ...]]  # of every tensor
+    method: str = ""  # as the recipe names it; "" = it is not one of tunesmith's
 
     @property
     def encoder_decoder(self) -> bool:
         """Whether the base is one."""
-        return self.config.get("task_type") == "SEQ_2_SEQ_LM" or any(".encoder." in name for name in self.shapes)
+        if not self.kind:
+            return bool(self.config.get("is_encoder_decoder"))
+        return self.config.get("task_type") == "SEQ_2_SEQ_LM" or any(".encoder." in f".{name}" for name in self.shapes)
 
     @property
     def rank(self) -> int:
@@ -69,14 +73,14 @@ def facts_of(source: Source) -> Facts:
     from safetensors import safe_open
 
     if not (source.folder / "adapter_config.json").is_file():
-        return Facts("", {}, {})
+        return Facts("", read_json_object(source.folder / "config.json"), {})
     config = check_adapter(source.folder)
     with explained(source.folder), safe_open(source.folder / "adapter_model.safetensors", "np") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     kind = str(config.get("peft_type") or config.get("tunesmith_type") or "")
     if not kind:
         raise RecipeError(f"{source.folder}: adapter_config.json names no peft_type. Is it an adapter?")
-    return Facts(kind, config, shapes)
+    return Facts(kind, config, shapes, source.card.method if source.card else "")
 
 
 def check(source: Source, consumer: str) -> Verdict:
@@ -96,18 +100,34 @@ def check(source: Source, consumer: str) -> Verdict:
         )
     found, facts = Verdict(consumer), facts_of(source)
     if not facts.kind:
-        _whole_model(found)
+        _whole_model(facts, found)
     elif "peft_type" not in facts.config:
-        found.reasons.append(f"it is in tunesmith's own format for {facts.kind}, because peft has none for it.")
+        found.reasons.append(
+            f"it is in tunesmith's own format for {facts.method or facts.kind}, because peft has none for it."
+            f"{_mend(facts, found)}"
+        )
     else:
         CONSUMERS[consumer](facts, found)
+        if found.loads and facts.method == "qlora":
+            found.notes.append(
+                "it learned beside a base in four bits (NF4): load the base so there too, or merge it. Beside the base "
+                "as it was it answers otherwise."
+            )
     if facts.kind and found.loads and not HUB_ID.match(str(facts.config.get("base_model_name_or_path") or "")):
         found.notes.append("its base is no model of the hub: name it yourself where you load the adapter.")
     return found
 
 
-def _whole_model(found: Verdict) -> None:
-    if found.consumer == "peft":
+def _mend(facts: Facts, found: Verdict) -> str:
+    """Return the advice to merge, where that can be done and the program loads what comes of it."""
+    can = bool(facts.method) and hasattr(resolve("method", facts.method, METHODS), "merge")
+    return " Merge it." if can and not (found.consumer == "vllm" and facts.encoder_decoder) else ""
+
+
+def _whole_model(facts: Facts, found: Verdict) -> None:
+    if found.consumer == "vllm" and facts.encoder_decoder:
+        found.reasons.append(f"it is a whole model, {VLLM_TEXT}")
+    elif found.consumer == "peft":
         found.reasons.append("it is a whole model, not an adapter: load it with transformers.")
     elif found.consumer == "llamacpp":
         found.notes.append("it is a whole model, not an adapter: convert_hf_to_gguf.py turns it into a GGUF file.")
@@ -138,7 +158,7 @@ def _transformers(facts: Facts, found: Verdict) -> None:
 
 def _only_lora(facts: Facts, found: Verdict, why: str) -> bool:
     if facts.kind != "LORA":
-        found.reasons.append(f"it is {PROMPTS.get(facts.kind, facts.kind)}, and {why}")
+        found.reasons.append(f"it is {PROMPTS.get(facts.kind, facts.kind)}, and {why}{_mend(facts, found)}")
     return facts.kind == "LORA"
 
 
@@ -157,6 +177,7 @@ def _plain_lora(facts: Facts, found: Verdict) -> None:
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 VLLM_USUAL = 16
+VLLM_TEXT = "an encoder-decoder of text, which vLLM has not had since 0.11."
 VLLM_VARIANTS = ("alora_invocation_tokens", "layer_replication", "use_bdlora", "use_qalora", "target_parameters")
 
 
@@ -165,7 +186,7 @@ def _vllm(facts: Facts, found: Verdict) -> None:
         return
     _plain_lora(facts, found)
     if facts.encoder_decoder:
-        found.reasons.append("its base is an encoder-decoder of text, which vLLM has not had since 0.11.")
+        found.reasons.append(f"its base is {VLLM_TEXT}")
     if facts.rank > VLLM_RANKS[-1]:
         found.reasons.append(f"its rank is {facts.rank}, and vLLM takes at most {VLLM_RANKS[-1]}.")
     elif facts.rank > VLLM_USUAL:
