@@ -24,7 +24,7 @@ from tunesmith.models.load import Loaded, load
 from tunesmith.models.tiny import write_tiny
 from tunesmith.records import AdapterCard
 from tunesmith.registry import METHODS, resolve
-from tunesmith.rundir import read_record, write_records
+from tunesmith.rundir import read_record, write_record, write_records
 
 CASES: dict[str, dict[str, Any]] = {
     "lora": {"method": "lora", "rank": 4},
@@ -268,6 +268,31 @@ def test_another_base_is_refused(train: Train, models: dict[str, Path], tmp_path
     assert merged(adapter, tmp_path / "out", base=str(copy)).equal_answers == 32
 
 
+def test_a_base_with_a_relative_path_is_found_from_another_folder(
+    train: Train, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = train(CASES["ia3"])
+    card = read_record(adapter / "tunesmith.json", AdapterCard)
+    shutil.copytree(models["causal"], tmp_path / "bases" / "mine")
+    write_record(adapter / "tunesmith.json", card.model_copy(update={"model": "bases/mine"}))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    place = Path("../candidates/tuned/adapter")
+    assert merged(place, Path("out")).equal_answers == 32
+    assert Tuned.load(place).loaded.folder == tmp_path / "bases" / "mine"
+    shutil.rmtree(tmp_path / "bases")
+    write_record(adapter / "tunesmith.json", card.model_copy(update={"model": "mine"}))
+    for attempt, option in ((lambda: merged(place, Path("new")), "--base"), (lambda: Tuned.load(place), "base=")):
+        with pytest.raises(RecipeError) as caught:
+            attempt()
+        said = str(caught.value)
+        assert said.startswith(f'{place}: its base: "mine" is no catalog name, folder, .gguf file or hub id.')
+        assert said.endswith(f" Name its base with {option}.")
+    with pytest.raises(RecipeError, match=r'^base: "nowhere" is no catalog name'):
+        Tuned.load(place, base="nowhere")
+    assert Tuned.load("out").answer([{"text": "My lamp is late."}]), "a merged model needs no base"
+
+
 # The command
 
 
@@ -308,7 +333,7 @@ def test_merging_into_a_base_in_four_bits_says_so(train: Train, tmp_path: Path, 
         (("--check", "vlm"), 2, '"vlm" is not known. Did you mean "vllm"? Known: vllm, lorax, llamacpp,'),
         (("--merge", "--out", "new", "--dtype", "float8"), 2, '"float8" is not known. Did you mean "float32"? Known:'),
         (("--merge", "--out", "candidates"), 2, "candidates: is there already. Give --out the name of a new folder."),
-        (("--merge", "--out", "new", "--base", "nothing/at all"), 3, '"nothing/at all" is no catalog name'),
+        (("--merge", "--out", "new", "--base", "nothing/at all"), 3, '--base: "nothing/at all" is no catalog name'),
     ],
 )
 def test_a_command_called_wrongly_says_how_it_is_called(

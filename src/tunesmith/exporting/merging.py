@@ -11,14 +11,14 @@ from typing import Any, Literal
 import torch
 
 from tunesmith import __version__
-from tunesmith.cards import CARD, of_another_base
+from tunesmith.cards import CARD, base_under
 from tunesmith.environment import quiet_peft
 from tunesmith.errors import GateError, RecipeError, UsageError, did_you_mean
 from tunesmith.exporting.replay import choose_prompts, encode, equal_answers, largest_difference, replay
 from tunesmith.exporting.sources import Source
 from tunesmith.inference.answer import fitting, load_beside
 from tunesmith.machine import need_space
-from tunesmith.models.load import load, materialize, quiet
+from tunesmith.models.load import load, quiet
 from tunesmith.progress import say
 from tunesmith.records import AdapterCard, Record
 from tunesmith.registry import METHODS, resolve
@@ -109,7 +109,7 @@ def merge_all(
     if taken := [target for target in targets if target.exists()]:
         raise UsageError(f"{target}: is there already. Give --out the name of a new folder." for target in taken)
     for source, card, target in zip(sources, cards, targets, strict=True):
-        yield target, _merge(source, card, target, base=base or card.model, dtype=dtype)
+        yield target, _merge(source, card, target, base=base, dtype=dtype)
 
 
 def _cards(sources: Sequence[Source]) -> list[AdapterCard]:
@@ -135,10 +135,8 @@ def _cards(sources: Sequence[Source]) -> list[AdapterCard]:
     return cards
 
 
-def _merge(source: Source, card: AdapterCard, target: Path, *, base: str, dtype: Dtype) -> Merged:
-    folder = materialize(base, base=Path.cwd())
-    if problem := of_another_base(source.folder, card, folder):
-        raise RecipeError(f"{problem} Name its base with --base.")
+def _merge(source: Source, card: AdapterCard, target: Path, *, base: str | None, dtype: Dtype) -> Merged:
+    folder = base_under(source.folder, card, base, option="--base")
     method = resolve("method", card.method, METHODS)
     dequantized = bool(getattr(method, "QUANTIZE", False))
     if dequantized:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tunesmith.cards import of_another_base, read_card
+from tunesmith.cards import named_base, of_another_base, read_card
 from tunesmith.errors import DataError, RecipeError, UsageError, did_you_mean
 from tunesmith.inference.answer import fitting
 from tunesmith.inference.asking import Asker, Question, answer_all
@@ -15,7 +15,7 @@ from tunesmith.machine import fastest_dtype
 from tunesmith.methods.sharing import Sharing
 from tunesmith.models.catalog import fingerprint
 from tunesmith.models.fused.packing import keep_fused
-from tunesmith.models.load import Loaded, check_adapter, load, materialize
+from tunesmith.models.load import Loaded, check_adapter, load
 from tunesmith.records import AdapterCard
 from tunesmith.registry import METHODS, resolve
 
@@ -54,7 +54,7 @@ class Adapters:
                 of them are named.
         """
         folders = {name: Path(folder) for name, folder in adapters.items()}
-        model = materialize(str(base), base=Path.cwd())
+        model = named_base(str(base), "base=")
         cards = _cards(folders, model)
         dtype: torch.dtype = fastest_dtype()
         loaded = load(model, dtype=dtype, quantize=_quantized(cards))

@@ -7,14 +7,14 @@ from typing import Any, overload
 
 import torch
 
-from tunesmith.cards import of_another_base, read_card
-from tunesmith.errors import RecipeError, UsageError
+from tunesmith.cards import base_under, read_card
+from tunesmith.errors import UsageError
 from tunesmith.inference.answer import load_tuned
 from tunesmith.inference.asking import Asker, answer_all
 from tunesmith.inference.together import Adapters
 from tunesmith.machine import fastest_dtype
 from tunesmith.models.fused.packing import keep_fused
-from tunesmith.models.load import Loaded, materialize, quiet
+from tunesmith.models.load import Loaded, quiet
 from tunesmith.records import AdapterCard
 from tunesmith.registry import METHODS, resolve
 
@@ -56,10 +56,9 @@ class Tuned:
                 raise UsageError("base: the base comes first here, before the adapters. Leave base= out.")
             return Adapters.load(folder, adapters)
         card = read_card(Path(folder))
-        model = materialize(str(base or card.model), base=Path.cwd())
-        beside = resolve("method", card.method, METHODS).ON_DISK == "adapter"
-        if beside and (problem := of_another_base(Path(folder), card, model)):
-            raise RecipeError(f"{problem} Name its base with base=.")
+        model = Path(folder)
+        if resolve("method", card.method, METHODS).ON_DISK == "adapter":
+            model = base_under(model, card, str(base) if base else None, option="base=")
         dtype: torch.dtype = fastest_dtype()
         loaded = load_tuned(card.method, model, Path(folder), dtype=dtype)
         keep_fused(loaded.model, dtype=dtype)  # once, and not again for each call of ``answer``
