@@ -118,6 +118,25 @@ class TestWhatIsWrong:
             "ia3: up_proj cannot be in outputs and in inputs. Delete one of the two.",
         )
 
+    def test_a_model_whose_linear_layers_are_of_another_kind(self) -> None:
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        with torch.device("meta"):
+            model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=16, n_head=2, vocab_size=50))
+        assert self.refused(Settings(), model) == (
+            "ia3: this model (GPT2LMHeadModel) has no linear layers to scale. Take lora.",
+        )
+
+    def test_queries_keys_and_values_in_one_are_scaled_together(self) -> None:
+        from transformers import Phi3Config, Phi3ForCausalLM
+
+        with torch.device("meta"):
+            config = Phi3Config(num_hidden_layers=1, hidden_size=16, num_attention_heads=2, intermediate_size=32,
+                                vocab_size=50, pad_token_id=0)  # fmt: skip
+            model = Phi3ForCausalLM(config)
+        outputs, inputs = ia3.scaled_layers(Settings(), model)
+        assert [name.split(".")[-1] for name in (*outputs, *inputs)] == ["qkv_proj", "down_proj"]
+
     def test_nothing_to_learn(self, tiny_causal: Path) -> None:
         assert self.refused(Settings(outputs=(), inputs=()), skeleton(tiny_causal)) == (
             "ia3: outputs and inputs are empty, nothing would learn. Name a layer, or delete them.",

@@ -2,13 +2,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_tuning as tiny
 import torch
 from torch import Tensor
 
 from tunesmith.errors import RecipeError
-from tunesmith.methods import lora
+from tunesmith.exporting.merging import merge_all
+from tunesmith.exporting.sources import find_adapters
+from tunesmith.inference.tuned import Tuned
+from tunesmith.methods import lora, qlora
 from tunesmith.methods.lora import Settings
-from tunesmith.models.load import load
+from tunesmith.models.load import load, load_tokenizer, skeleton
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])
 BOTH = pytest.mark.parametrize("kind", ["causal", "seq2seq"])
@@ -212,7 +216,92 @@ class TestPissa:
         torch.testing.assert_close(logits(again.eval(), kind), logits(attached.eval(), kind), rtol=0, atol=1e-4)
 
 
+FAMILIES: dict[str, tuple[dict[str, int], set[str]]] = {
+    "opt": ({"ffn_dim": 32}, {"q_proj", "k_proj", "v_proj", "out_proj"}),
+    "gptj": ({"rotary_dim": 4}, {"q_proj", "k_proj", "v_proj", "out_proj"}),
+    "mpt": ({}, {"Wqkv", "out_proj"}),
+    "phi": ({"intermediate_size": 32}, {"q_proj", "k_proj", "v_proj", "dense"}),
+    "phi3": ({"intermediate_size": 32, "pad_token_id": 0}, {"qkv_proj", "o_proj"}),
+    "gpt2": ({}, {"c_attn"}),
+}
+"""Family -> what its config needs to be small, and what it calls the projections of attention."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_is_found_in_every_family(family: str) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    own, expected = FAMILIES[family]
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50, **own}
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes))
+    found = lora.target_layers(Settings(rank=4, targets="attention"), model)
+    assert {name.split(".")[-1] for name in found} == expected
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> Path:
+    """Folder of a tiny model whose linear layers are Conv1D, with the tokenizer of the other one."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("gpt2")
+    tokenizer, _ = load_tokenizer(tiny_causal)
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=512, initializer_range=0.2, **ids
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+class TestLayersThatKeepTheTranspose:
+    @pytest.mark.parametrize("switches", [{}, {"dora": True}, {"init": "pissa"}])
+    def test_trained_saved_loaded_and_merged_it_says_the_same(
+        self, switches: dict[str, Any], gpt2: Path, tmp_path: Path
+    ) -> None:
+        given = tiny.recipe({"method": "lora", "rank": 4, **switches}, max_steps=4)
+        given = given.model_copy(update={"model": str(gpt2)})
+        if "init" not in switches:  # PiSSA takes A and B out of the base
+            tiny.only_what_was_declared_learns(given, gpt2, tmp_path / "one")
+        tiny.loaded_again_it_says_the_same(given, gpt2, tmp_path / "two")
+        tiny.tuned(given, gpt2, tmp_path / "three")
+        ((_, merged),) = merge_all(find_adapters([tmp_path / "three" / "adapter"]), tmp_path / "merged")
+        assert merged.largest_difference < 1e-4
+        assert merged.equal_answers == 32
+
+    def test_several_share_a_base(self, gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in ("tuned", "together"):
+            monkeypatch.setattr(f"tunesmith.inference.{module}.fastest_dtype", lambda: torch.float32)
+        for name, switches in (("plain", {}), ("dora", {"dora": True})):
+            given = tiny.recipe({"method": "lora", "rank": 4, **switches}, max_steps=4, learning_rate=0.03)
+            tiny.tuned(given.model_copy(update={"model": str(gpt2)}), gpt2, tmp_path / name)
+        folders = {name: tmp_path / name / "adapter" for name in ("plain", "dora")}
+        rows = [{"text": f"My {thing} is late."} for thing in tiny.THINGS]
+        alone = {name: Tuned.load(folder).answer(rows) for name, folder in folders.items()}
+        assert alone["plain"] != alone["dora"]
+        names = ["plain", "dora"] * 4
+        found = Tuned.load(gpt2, folders).answer(rows, adapter=names)
+        assert found == [alone[name][n] for n, name in enumerate(names)]
+
+    def test_by_hand(self, gpt2: Path) -> None:
+        model = skeleton(gpt2)  # per layer: c_attn 96 x 32, attn.c_proj 32 x 32, c_fc 128 x 32, mlp.c_proj 32 x 128
+        assert lora.count(Settings(rank=3), model) == 2 * 3 * ((96 + 32) + (32 + 32) + 2 * (128 + 32))
+
+    def test_in_four_bits_they_are_refused(self, gpt2: Path) -> None:
+        with pytest.raises(RecipeError, match=r"^qlora: the linear layers of this model are Conv1D.* Take lora\.$"):
+            qlora.count(qlora.Settings(rank=4), skeleton(gpt2))
+
+
 class TestWhatIsWrong:
+    def test_a_model_without_linear_layers(self) -> None:
+        model = torch.nn.Sequential(torch.nn.Embedding(5, 4))
+        model.get_output_embeddings = lambda: None  # type: ignore[assignment]
+        with pytest.raises(RecipeError) as caught:
+            lora.count(Settings(), model)
+        assert str(caught.value) == "lora: this model (Sequential) has no linear layers. Take modules."
+
     def refused(self, settings: Settings, folder: Path) -> tuple[str, ...]:
         with pytest.raises(RecipeError) as caught:
             lora.attach(settings, load(folder).model, "causal")

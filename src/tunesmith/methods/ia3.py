@@ -25,7 +25,8 @@ RATES = {
 TRAIN = {"epochs": 6.0}
 """So few parameters learn slowly."""
 
-OUTPUTS = ("k_proj", "v_proj", "k", "v", "key", "value", "query_key_value")  # layers whose outputs are scaled
+OUTPUTS = ("k_proj", "v_proj", "k", "v", "key", "value", "query_key_value", "qkv_proj", "Wqkv")
+"""Layers whose outputs are scaled; where one makes queries, keys and values, those of all three."""
 INPUTS = ("down_proj", "wo", "fc2", "fc_out", "dense_4h_to_h", "w2")  # layers whose inputs are scaled
 
 
@@ -50,6 +51,8 @@ def scaled_layers(settings: Settings, model: Any) -> tuple[dict[str, Any], dict[
 
     head = model.get_output_embeddings()
     linear = {name: layer for name, layer in model.named_modules() if isinstance(layer, Linear) and layer is not head}
+    if not linear:  # GPT-2 has Conv1D, under one name in attention and in feed-forward blocks
+        raise RecipeError(f"ia3: this model ({type(model).__name__}) has no linear layers to scale. Take lora.")
     ends = sorted({name.split(".")[-1] for name in linear})
     problems: list[str] = []
     found: list[dict[str, Any]] = []

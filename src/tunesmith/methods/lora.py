@@ -59,7 +59,11 @@ def rate_share(settings: Settings) -> float:
     return 0.2 if settings.init == "pissa" else 1.0
 
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "q", "k", "v", "o", "c_attn", "query_key_value", "dense")
+ATTENTION = (
+    "q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "q", "k", "v", "o", "qkv_proj", "Wqkv", "c_attn",
+    "query_key_value", "dense",
+)  # fmt: skip
+"""What models call the projections of attention. GPT-2's c_proj is none: its feed-forward blocks have one too."""
 
 
 def size(rows: int, columns: int, rank: int, *, dora: bool = False) -> int:
@@ -73,6 +77,23 @@ def size(rows: int, columns: int, rank: int, *, dora: bool = False) -> int:
     return rank * (rows + columns) + (rows if dora else 0)
 
 
+def sides(layer: Any) -> tuple[int, int]:
+    """Return rows and columns of W in a linear layer: features of the output and of the input.
+
+    The weight does not tell: that of a quantised layer is packed, and Conv1D keeps the transpose.
+    """
+    if transposed(layer):
+        return layer.nf, layer.nx
+    return layer.out_features, layer.in_features
+
+
+def transposed(layer: Any) -> bool:
+    """Tell whether a layer is a Conv1D, by which GPT-2 and its kin call a linear layer."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(layer, Conv1D)
+
+
 def target_layers(settings: LowRank, model: Any) -> dict[str, Any]:
     """Return name -> linear layer for every layer that gets a correction.
 
@@ -82,7 +103,12 @@ def target_layers(settings: LowRank, model: Any) -> dict[str, Any]:
     from torch.nn import Linear
 
     head = model.get_output_embeddings()
-    linear = {name: layer for name, layer in model.named_modules() if isinstance(layer, Linear) and layer is not head}
+    linear = {
+        name: layer for name, layer in model.named_modules()
+        if (isinstance(layer, Linear) or transposed(layer)) and layer is not head
+    }  # fmt: skip
+    if not linear:
+        raise RecipeError(f"lora: this model ({type(model).__name__}) has no linear layers. Take modules.")
     wanted: tuple[str, ...] | None = None
     if settings.targets == "attention":
         wanted = ATTENTION
@@ -96,14 +122,12 @@ def target_layers(settings: LowRank, model: Any) -> dict[str, Any]:
             problems.append(f'lora: no linear layer is called "{target}"; this model has {", ".join(ends)}.')
     if not chosen and not problems:
         problems.append(f"lora: no layer fits targets: {settings.targets}; this model has {', '.join(ends)}.")
-    # Not the shape of the weight: that of a quantised layer is packed.
-    small = [(n, layer) for n, layer in chosen.items() if min(layer.out_features, layer.in_features) < settings.rank]
+    small = {name: sides(layer) for name, layer in chosen.items() if min(sides(layer)) < settings.rank}
     if small:
-        name, layer = small[0]
+        name, (rows, columns) = next(iter(small.items()))
         problems.append(
-            f"lora: rank {settings.rank} is larger than the layer {name} ({layer.out_features} x "
-            f"{layer.in_features}), and {len(small) - 1} more. Take a rank of at most "
-            f"{min(min(layer.out_features, layer.in_features) for _, layer in small)}."
+            f"lora: rank {settings.rank} is larger than the layer {name} ({rows} x {columns}), and {len(small) - 1} "
+            f"more. Take a rank of at most {min(map(min, small.values()))}."
         )
     if problems:
         raise RecipeError(problems)
@@ -113,7 +137,7 @@ def target_layers(settings: LowRank, model: Any) -> dict[str, Any]:
 def count(settings: LowRank, model: Any) -> int:
     """Return how many parameters learn, by the closed formula."""
     layers = target_layers(settings, model).values()
-    return sum(size(one.out_features, one.in_features, settings.rank, dora=settings.dora) for one in layers)
+    return sum(size(*sides(one), settings.rank, dora=settings.dora) for one in layers)
 
 
 def attach(settings: LowRank, model: Any, kind: str) -> Any:
@@ -129,13 +153,14 @@ def attach(settings: LowRank, model: Any, kind: str) -> Any:
     """
     from peft import LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict
 
-    names = sorted({name.split(".")[-1] for name in target_layers(settings, model)})
+    chosen = target_layers(settings, model)
     pissa = isinstance(settings, Settings) and settings.init == "pissa"
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha or (8 if settings.rslora else 2 * settings.rank),
         lora_dropout=settings.dropout,
-        target_modules=names,
+        target_modules=sorted({name.split(".")[-1] for name in chosen}),
+        fan_in_fan_out=any(map(transposed, chosen.values())),  # peft's word for it
         use_rslora=settings.rslora,
         use_dora=settings.dora,
         init_lora_weights="pissa" if pissa else True,
@@ -229,15 +254,15 @@ def _change(layer: Any, parts: dict[str, Any], scale: float) -> Any:
     from torch.nn.functional import linear
 
     a, b = parts["A"], parts["B"] * scale
-    if (len(b), a.shape[1]) != (layer.out_features, layer.in_features):
-        raise ValueError(
-            f"a correction is {len(b)} x {a.shape[1]}, its layer {layer.out_features} x {layer.in_features}."
-        )
+    rows, columns = sides(layer)
+    if (len(b), a.shape[1]) != (rows, columns):
+        raise ValueError(f"a correction is {len(b)} x {a.shape[1]}, its layer {rows} x {columns}.")
     if "magnitude_vector" not in parts:
         return lambda read, written: written + linear(linear(read.to(a.dtype), a), b)
     from peft.utils.integrations import dequantize_module_weight
 
-    lengths = (dequantize_module_weight(layer).float() + b @ a).norm(dim=1)
+    weight = dequantize_module_weight(layer).float()
+    lengths = ((weight.T if transposed(layer) else weight) + b @ a).norm(dim=1)
     factor, bias = parts["magnitude_vector"] / lengths, 0 if layer.bias is None else layer.bias
     return lambda read, written: (written - bias + linear(linear(read.to(a.dtype), a), b)) * factor + bias
 

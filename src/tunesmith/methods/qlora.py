@@ -22,6 +22,7 @@ ABOUT = "LoRA beside a base in four bits, NF4 with double quantisation (arXiv 23
 ON_DISK = "adapter"  # a folder in peft's format
 QUANTIZE = True
 MISSING = "qlora: a base in four bits needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.46.1'"
+TRANSPOSED = "qlora: the linear layers of this model are Conv1D, which cannot be turned back from four bits. Take lora."
 
 
 class Settings(lora.LowRank):
@@ -32,11 +33,13 @@ def count(settings: Settings, model: Any) -> int:
     """Return how many parameters learn: those of LoRA. The base has as many as ever, in fewer bits.
 
     Raises:
-        RecipeError: bitsandbytes is not installed, and whatever LoRA refuses.
+        RecipeError: bitsandbytes is not installed, the model is one like GPT-2, and whatever LoRA refuses.
     """
     problems = [] if find_spec("bitsandbytes") else [MISSING]
     try:
         found = lora.count(settings, model)
+        if any(map(lora.transposed, lora.target_layers(settings, model).values())):
+            problems.append(TRANSPOSED)
     except RecipeError as error:
         problems += [problem.replace("lora: ", "qlora: ", 1) for problem in error.problems]
     if problems:
