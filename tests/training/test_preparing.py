@@ -11,7 +11,7 @@ from tunesmith.methods import sparse
 from tunesmith.methods.learned import learned
 from tunesmith.models.load import load
 from tunesmith.training.loop import train
-from tunesmith.training.preparing import losses_of
+from tunesmith.training.preparing import Losses
 
 SPARSE: dict[str, Any] = {"method": "sparse", "share": 0.01, "examples": 4}
 
@@ -22,10 +22,10 @@ def entries(model: Any) -> dict[str, list[int]]:
 
 def test_losses_are_those_of_single_examples_drawn_by_the_seed(tiny: Path, tmp_path: Path) -> None:
     job, loaded = make_job(ingredients(recipe(LORA), tiny, train=9), tmp_path)
-    draws = {seed: [loss.item() for loss in losses_of(loaded, job.train, seed=seed)(4)] for seed in (0, 0, 1)}
+    draws = {seed: [loss().item() for loss in Losses(loaded, job.train, seed=seed)(4)] for seed in (0, 0, 1)}
     assert len(draws[0]) == 4
     assert draws[0] != draws[1]
-    every = [loss.item() for loss in losses_of(loaded, job.train, seed=0)(100)]
+    every = [loss().item() for loss in Losses(loaded, job.train, seed=0)(100)]
     assert len(every) == 9, "no example twice"
     assert set(draws[0]) <= set(every)
     targets = sum(len(example.target_ids) for example in job.train)
@@ -66,11 +66,15 @@ def test_scoring_leaves_the_random_state_alone(tiny_causal: Path, tmp_path: Path
 def test_too_little_memory_for_scoring_is_refused(
     tiny_causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked = []
+    monkeypatch.setattr(sparse, "preparing_bytes", lambda *_, tokens: asked.append(tokens) or 7_200_000_000)
+    given = ingredients(recipe(SPARSE), tiny_causal)
+    job, _ = make_job(given, tmp_path / "enough")
+    assert asked == [max(one.tokens for one in job.train)]
     monkeypatch.setattr(machine, "available_memory", lambda: 100_000)
-    needed = 16 * load(tiny_causal).model.num_parameters()
     with pytest.raises(ResourceError) as caught:
-        make_job(ingredients(recipe(SPARSE), tiny_causal), tmp_path)
+        make_job(given, tmp_path / "too-little")
     assert str(caught.value) == (
-        f"scoring the weights needs about {needed / 1e9:.1f} GB of memory, this machine has 0.0 GB free. Take a "
+        "scoring the weights needs about 7.2 GB of memory, this machine has 0.0 GB free. Take a "
         "smaller model, or a method that need not look at every weight, such as lora."
     )

@@ -13,7 +13,7 @@ from tunesmith.registry import METHODS, resolve
 from tunesmith.rundir import CandidateDir
 from tunesmith.settings import Recipe
 from tunesmith.training.job import Job
-from tunesmith.training.preparing import attach_prepared, losses_of
+from tunesmith.training.preparing import Losses, attach_prepared
 from tunesmith.training.tune import Ingredients, scorer
 
 THINGS = ("lamp", "parcel", "bill", "chair", "order", "label", "photo", "payment")
@@ -66,7 +66,7 @@ def make_job(given: Ingredients, where: Path, *, score: Any = None, double: bool
     validation = encode_training(given.validation, coder)[0] if given.validation else []
     folder = CandidateDir(where)
     if looks_first:
-        losses = losses_of(loaded, train, seed=given.recipe.seed)
+        losses = Losses(loaded, train, seed=given.recipe.seed)
         kept = folder.checkpoints
         model = attach_prepared(method, candidate.settings, loaded, losses=losses, kept=kept, identity="a test")
     if double:

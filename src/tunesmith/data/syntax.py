@@ -28,7 +28,8 @@ def read_syntax(source: str) -> Syntax:
     try:
         tree = environment().parse(source)
     except TemplateSyntaxError as error:
-        return _broken(f"line {error.lineno}: {str(error.message).rstrip('.')}.")
+        said = str(error.message).rstrip(".")
+        return _broken(f"line {error.lineno}: {said}. A column is written {{{{ name }}}}, a tag {{% if name %}}.")
     except (RecursionError, MemoryError):
         return _broken("line 1: nested too deep.")
     loaded = frozenset(name.name for name in _names(tree) if name.ctx == "load")

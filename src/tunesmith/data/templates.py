@@ -203,7 +203,7 @@ def faults(phrasing: Phrasing) -> list[tuple[str, str]]:
     for part in PARTS:
         syntax = read_syntax(getattr(phrasing, part))
         free = part == "intro" or (part == "prompt" and phrasing.form == "inverted")  # "Ask me a question." is a prompt
-        nothing = () if syntax.columns or free else ("it names no column; write a column as {{ name }}.",)
+        nothing = () if syntax.columns or free else ("line 1: it names no column; write a column as {{ name }}.",)
         found += [(part, problem) for problem in syntax.problems or nothing]
     return found
 

@@ -25,8 +25,11 @@ What the rest of the house asks of the module of a method:
     How many parameters learn, by the closed formula; also on a model without weights. Raises a RecipeError that names
     everything the model cannot take.
 ``prepare(settings, model, losses)`` (optional)
-    What must be found out from training examples before, as tensors by name. ``losses(n)`` gives the losses of n
-    examples, one after the other. The result is kept beside the checkpoints, and goes to ``attach`` as ``prepared``.
+    What must be found out from training examples before, as tensors by name. ``losses(n)`` gives for n examples, one
+    after the other, the function that computes its loss. The result is kept beside the checkpoints, and goes to
+    ``attach`` as ``prepared``.
+``preparing_bytes(settings, model, tokens=)`` (with ``prepare``)
+    The memory that this takes beside the weights, where the longest example has so many tokens.
 ``attach(settings, model, kind)``
     The model made ready to train: exactly what learns requires a gradient.
 ``Settings.for_tasks(names)`` (optional)

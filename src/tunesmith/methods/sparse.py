@@ -13,12 +13,14 @@ Which they are is decided once, before training, by a score for each entry i tha
     Hessian is diagonal.
 
 h is estimated as z * (H z), with a vector z of random signs for each example (Bekas, Kokiopoulou and Saad 2007;
-Hutchinson 1990). An estimate that happens to be close to zero would win by its noise, so the mean of all |h| is added
-to each.
+Hutchinson 1990). H z is the difference of the gradients on both sides of the base, a short step along z away from it: a
+second derivative of the whole model would hold everything that the first one computed. An estimate that happens to be
+close to zero would win by its noise, so the mean of all |h| is added to each.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from statistics import median
 from typing import Any, Literal
 
 from pydantic import Field
@@ -35,6 +37,18 @@ from tunesmith.settings import Settings as Base
 ABOUT = "the single entries of all weights that a few examples show to matter (arXiv 2211.15583)"
 ON_DISK = "adapter"
 IN_PEFT = False
+
+STEP = 1e-3
+"""How far entries are moved to see how the gradient changes, of the typical size of an entry.
+
+Less, and the difference of two gradients drowns in the rounding of float32; more, and they no longer differ by H alone.
+"""
+
+BYTES = {"fisher": 16, "sam": 30}
+"""Bytes for each entry of the base while it is scored, measured: sums, gradients, moved weights, a sorted copy."""
+
+Loss = Callable[[], Any]
+"""Computes the loss of an example with the weights as they are at the moment."""
 
 
 class Settings(Base):
@@ -64,13 +78,29 @@ def count(settings: Settings, model: Any) -> int:
     return found
 
 
-def prepare(settings: Settings, model: Any, losses: Callable[[int], Iterator[Any]]) -> dict[str, Any]:
+def preparing_bytes(settings: Settings, model: Any, *, tokens: int) -> int:
+    """Return how many bytes ``prepare`` takes at its highest moment, beside the weights.
+
+    Args:
+        settings: Which score.
+        model: transformers model.
+        tokens: Of the longest example.
+    """
+    total: int = sum(weight.numel() for weight in model.parameters())
+    config = model.config.get_text_config()
+    layers = config.num_hidden_layers * (2 if model.config.is_encoder_decoder else 1)
+    activations = tokens * (100 * layers * config.hidden_size + 12 * config.vocab_size)
+    return BYTES[settings.score] * total + activations
+
+
+def prepare(settings: Settings, model: Any, losses: Callable[[int], Iterator[Loss]]) -> dict[str, Any]:
     """Score every entry of the base and choose the best.
 
     Args:
         settings: Share, score, examples.
         model: transformers model, not changed.
-        losses: Gives for a number of training examples that many losses, each summed over the tokens of one example.
+        losses: Gives for a number of training examples that many functions, each of which computes the loss of one
+            example, summed over its tokens.
 
     Returns:
         Name of a weight -> (k,) int64, ascending, the entries of the flattened weight that learn. Weights of which
@@ -83,7 +113,7 @@ def prepare(settings: Settings, model: Any, losses: Callable[[int], Iterator[Any
     return largest(score, count(settings, model))
 
 
-def fisher(weights: Mapping[str, Any], losses: Iterator[Any]) -> dict[str, Any]:
+def fisher(weights: Mapping[str, Any], losses: Iterator[Loss]) -> dict[str, Any]:
     """Return for each entry the mean of its squared gradients, in float32.
 
     Args:
@@ -96,38 +126,58 @@ def fisher(weights: Mapping[str, Any], losses: Iterator[Any]) -> dict[str, Any]:
     number = 0
     for loss in losses:
         number += 1
-        for name, gradient in _gradients(loss, weights).items():
+        for name, gradient in _gradients(loss(), weights).items():
             total[name] += gradient.float().square()
     return {name: one / number for name, one in total.items()}
 
 
-def second_order(weights: Mapping[str, Any], losses: Iterator[Any]) -> dict[str, Any]:
+def second_order(weights: Mapping[str, Any], losses: Iterator[Loss]) -> dict[str, Any]:
     """Return g^2 / (|h| + mean |h|) for each entry, in float32.
 
     Args:
-        weights: Name -> weight that requires a gradient.
-        losses: One for each example; made while attention can be differentiated twice.
+        weights: Name -> weight that requires a gradient; as it was when this returns.
+        losses: One for each example.
     """
     import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     slope = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()}
     curvature = {name: torch.zeros_like(one) for name, one in slope.items()}
     dice = torch.Generator().manual_seed(0)
-    with sdpa_kernel(SDPBackend.MATH):
-        for loss in losses:
-            first = _gradients(loss, weights, twice=True)
-            signs = {name: (torch.randint(2, one.shape, generator=dice) * 2 - 1).to(one) for name, one in first.items()}
-            along = sum((one * signs[name]).sum() for name, one in first.items())
-            for name, one in first.items():
-                slope[name] += one.detach().float()
-            for name, one in _gradients(along, weights).items():
-                curvature[name] += (signs[name] * one).float() if name in signs else 0
-    curvature = {name: one.abs() for name, one in curvature.items()}
+    step = STEP * _typical(weights)
+    for loss in losses:
+        signs = {
+            name: (torch.randint(2, one.shape, generator=dice, dtype=torch.int8) * 2 - 1).to(one.device)
+            for name, one in slope.items()
+        }
+        ahead, behind = (_gradients_at(loss, weights, signs, by=by) for by in (step, -step))
+        for name, one in ahead.items():
+            slope[name].add_(one, alpha=0.5).add_(behind[name], alpha=0.5)
+            curvature[name].add_(one.sub_(behind.pop(name)).mul_(signs[name]), alpha=0.5 / step)
+        del ahead
     entries = sum(one.numel() for one in curvature.values())
-    mean = sum(float(one.sum(dtype=torch.float64)) for one in curvature.values()) / entries
+    mean = sum(float(one.abs_().sum(dtype=torch.float64)) for one in curvature.values()) / entries
     floor = max(mean, torch.finfo(torch.float32).tiny)
-    return {name: one.square() / (curvature[name] + floor) for name, one in slope.items()}
+    return {name: one.square_().div_(curvature.pop(name).add_(floor)) for name, one in slope.items()}
+
+
+def _typical(weights: Mapping[str, Any]) -> float:
+    """Return the median over the weights of the root mean square of their entries; 1 if it is 0."""
+    return median(float(one.detach().float().norm()) / math.sqrt(one.numel()) for one in weights.values()) or 1.0
+
+
+def _gradients_at(loss: Loss, weights: Mapping[str, Any], signs: Mapping[str, Any], *, by: float) -> dict[str, Any]:
+    """Return the gradients by name in float32, with every entry of the weights moved by so much along its sign.
+
+    The weights are put back as they were, not moved back, which would round them.
+    """
+    base = {name: weight.data for name, weight in weights.items()}
+    try:
+        for name, weight in weights.items():
+            weight.data = base[name].float().add(signs[name], alpha=by)
+        return _gradients(loss(), weights)
+    finally:
+        for name, weight in weights.items():
+            weight.data = base[name]
 
 
 def largest(score: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -143,14 +193,19 @@ def largest(score: Mapping[str, Any], number: int) -> dict[str, Any]:
     """
     import torch
 
-    flat = torch.cat([one.flatten() for one in score.values()])
-    best = flat.topk(number).indices.sort().values
-    found, start = {}, 0
+    # Not topk, which keeps 16 bytes for each entry while it sorts.
+    flat = torch.cat([one.flatten().cpu() for one in score.values()]).numpy()
+    flat.partition(len(flat) - number)
+    least = float(flat[-number])
+    ties = number - int((flat > least).sum())
+    found = {}
     for name, one in score.items():
-        inside = best[(best >= start) & (best < start + one.numel())] - start
-        if inside.numel():
-            found[name] = inside
-        start += one.numel()
+        chosen = one.flatten() > least
+        equal = (one.flatten() == least).nonzero().squeeze(1)[:ties]
+        ties -= len(equal)
+        chosen[equal] = True
+        if chosen.any():
+            found[name] = chosen.nonzero().squeeze(1)
     return found
 
 
@@ -166,9 +221,9 @@ def attach(settings: Settings, model: Any, kind: str, *, prepared: Mapping[str, 
     return delta.attach(model, prepared)
 
 
-def _gradients(value: Any, weights: Mapping[str, Any], *, twice: bool = False) -> dict[str, Any]:
+def _gradients(value: Any, weights: Mapping[str, Any]) -> dict[str, Any]:
     """Return the gradients by name; weights that the value does not depend on are left out."""
     from torch.autograd import grad
 
-    found = grad(value, list(weights.values()), create_graph=twice, allow_unused=True)
+    found = grad(value, list(weights.values()), allow_unused=True)
     return {name: one for name, one in zip(weights, found, strict=True) if one is not None}

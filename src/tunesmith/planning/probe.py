@@ -188,12 +188,12 @@ def attached(method: Any, settings: Any, model: Any, kind: Any) -> Any:
     from types import SimpleNamespace
 
     from tunesmith.models.load import Loaded
-    from tunesmith.training.preparing import losses_of
+    from tunesmith.training.preparing import Losses
 
     if not hasattr(method, "prepare"):
         return method.attach(settings, model, kind)
     loaded = Loaded(model, SimpleNamespace(pad_token_id=0), kind, Path(), 0)
-    losses = losses_of(loaded, [made_up(SHORT, 8, kind, first=number) for number in range(2)], seed=0)
+    losses = Losses(loaded, [made_up(SHORT, 8, kind, first=number) for number in range(2)], seed=0)
     return method.attach(settings, model, kind, prepared=method.prepare(settings, model, losses))
 
 

@@ -2,6 +2,8 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,31 @@ from tunesmith.training.loss import loss_sum
 NAME = "prepared"  # what the folder beside the checkpoints begins with, and its tensors are called
 
 
-def attach_prepared(
-    method: Any, settings: Any, loaded: Loaded, *, losses: Callable[[int], Iterator[Tensor]], kept: Path, identity: str
-) -> Any:
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """The losses of some examples, drawn by the seed: each alone, summed over its target tokens."""
+
+    loaded: Loaded  # the base, whose weights the losses depend on
+    examples: Sequence[Encoded]  # of training
+    seed: int  # the recipe's
+
+    @property
+    def longest(self) -> int:
+        """Tokens that the longest example passes through the model."""
+        return max((example.tokens for example in self.examples), default=0)
+
+    def __call__(self, count: int) -> Iterator[Callable[[], Tensor]]:
+        """Give the losses of so many examples as functions: a method may compute one again with other weights."""
+        model, kind = self.loaded.model, self.loaded.kind
+        number = min(count, len(self.examples))
+        for index in random.Random(f"{self.seed}/{NAME}").sample(range(len(self.examples)), number):
+            batch = make_batch(
+                [self.examples[index]], kind=kind, pad_id=self.loaded.tokenizer.pad_token_id, device=model.device
+            )
+            yield partial(loss_sum, model, batch, kind)
+
+
+def attach_prepared(method: Any, settings: Any, loaded: Loaded, *, losses: Losses, kept: Path, identity: str) -> Any:
     """Attach a method to a model after preparing it.
 
     What was found is kept beside the checkpoints, under the name of all that decides it. A training that goes on reads
@@ -29,7 +53,7 @@ def attach_prepared(
         method: Its module, which has ``prepare``.
         settings: Its own.
         loaded: The base.
-        losses: What ``losses_of`` returned.
+        losses: Those of the training examples.
         kept: Where checkpoints live.
         identity: Of all that decides the weights.
     """
@@ -37,30 +61,10 @@ def attach_prepared(
     if not damage(folder):
         return method.attach(settings, loaded.model, loaded.kind, prepared=read_checkpoint(folder).tensors[NAME])
     need_memory(
-        16 * loaded.model.num_parameters(),  # a gradient, its derivative and two sums
+        method.preparing_bytes(settings, loaded.model, tokens=losses.longest),
         "scoring the weights",
         "Take a smaller model, or a method that need not look at every weight, such as lora.",
     )
     prepared = method.prepare(settings, loaded.model, losses)
     write_checkpoint(kept, folder.name, {NAME: prepared}, {})
     return method.attach(settings, loaded.model, loaded.kind, prepared=prepared)
-
-
-def losses_of(loaded: Loaded, examples: Sequence[Encoded], *, seed: int) -> Callable[[int], Iterator[Tensor]]:
-    """Return what gives the losses of some examples, drawn by the seed: each alone, summed over its target tokens.
-
-    Args:
-        loaded: The base, whose weights the losses depend on.
-        examples: Of training.
-        seed: The recipe's.
-    """
-
-    def losses(count: int) -> Iterator[Tensor]:
-        drawn = random.Random(f"{seed}/{NAME}").sample(range(len(examples)), min(count, len(examples)))
-        for index in drawn:
-            batch = make_batch(
-                [examples[index]], kind=loaded.kind, pad_id=loaded.tokenizer.pad_token_id, device=loaded.model.device
-            )
-            yield loss_sum(loaded.model, batch, loaded.kind)
-
-    return losses

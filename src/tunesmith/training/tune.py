@@ -33,7 +33,7 @@ from tunesmith.training.job import trainable as trainable_weights
 from tunesmith.training.loop import train
 from tunesmith.training.nearest import nearest_tokens
 from tunesmith.training.optimizer import auto_rate
-from tunesmith.training.preparing import attach_prepared, losses_of
+from tunesmith.training.preparing import Losses, attach_prepared
 from tunesmith.training.teacher import make_teacher, read_by
 
 
@@ -125,7 +125,7 @@ def make_ready(given: Ingredients, name: str, where: CandidateDir, *, score: Cal
     made_of = identity(given, name, [*examples, *validation, *(teacher.texts if teacher else ())])
     if looks_first:
         model = attach_prepared(
-            method, candidate.settings, loaded, losses=losses_of(loaded, examples, seed=recipe.seed),
+            method, candidate.settings, loaded, losses=Losses(loaded, examples, seed=recipe.seed),
             kept=where.checkpoints, identity=made_of,
         )  # fmt: skip
     go_on_from(model, given.start)
