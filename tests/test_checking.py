@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from tunesmith import environment
 from tunesmith.checking import check_cures, check_methods, check_rows
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.methods import qlora
 from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example
 from tunesmith.settings import Recipe
@@ -57,7 +57,7 @@ def recipe(**candidates: dict[str, Any]) -> Recipe:
 def test_what_all_methods_refuse_is_said_at_once_and_by_candidate(
     tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qlora, "find_spec", lambda name: None)
+    monkeypatch.setattr(environment, "find_spec", lambda name: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     asked = recipe(
         biases={"method": "bitfit"},

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from tunesmith.errors import ResourceError, UserError
 from tunesmith.machine import out_of_memory
@@ -13,6 +14,7 @@ from tunesmith.progress import printable
 
 STOPPED = 130  # what a shell expects after Ctrl-C
 NO_READER = 141  # and after a pipe whose reader has gone: 128 + SIGPIPE
+MISSING = "qlora: a base in four bits needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.46.1'"
 LOWER = "Lower train.tokens_per_batch or generate.tokens_per_batch, or choose a method that trains fewer weights."
 FULL, CLOSED = "the disk is full. Free some space.", "nothing can be written there. Change the rights or the place."
 DISK = {errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EACCES: CLOSED, errno.EPERM: CLOSED, errno.EROFS: CLOSED}
@@ -76,3 +78,8 @@ def _end(code: int, *problems: str) -> None:
     for problem in problems:
         print(f"tunesmith: {printable(problem)}", file=sys.stderr)
     sys.exit(code)
+
+
+def without_four_bits() -> list[str]:
+    """Return the problem if what keeps a base in four bits is not installed."""
+    return [] if find_spec("bitsandbytes") else [MISSING]

@@ -20,6 +20,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.inference.answer import load_tuned
 from tunesmith.models.load import load, skeleton
 from tunesmith.models.tiny import write_tiny
+from tunesmith.planning.plan import PAPERS, adapter_bytes
 from tunesmith.registry import METHODS, resolve
 from tunesmith.rundir import CandidateDir
 from tunesmith.training.job import Job, trainable
@@ -164,6 +165,19 @@ def test_as_many_parameters_learn_as_the_method_counts(
     learning = sum(weight.numel() for weight in trainable(training(case, kind).job.model).values())
     assert method_of(case).count(settings, base(case, folder)) == learning > 0
     assert method_of(case).count(settings, skeleton(folder)) == learning
+
+
+@pytest.mark.parametrize(("case", "kind"), [one for one in POSSIBLE if method_of(one[0]).ON_DISK == "adapter"])
+def test_as_many_bytes_are_written_as_are_planned(
+    case: str, kind: str, training: Training, request: pytest.FixtureRequest
+) -> None:
+    from safetensors.torch import load_file
+
+    saved, bones = training(case, kind).saved, skeleton(request.getfixturevalue(f"tiny_{kind}"))
+    planned = adapter_bytes(method_of(case), recipe(candidate(case, kind)).candidates["tuned"].settings, bones)
+    tensors = sum(value.nbytes for value in load_file(saved / "adapter_model.safetensors").values())
+    assert tensors == planned - PAPERS
+    assert planned == pytest.approx(sum(path.stat().st_size for path in saved.glob("adapter_*")), abs=PAPERS)
 
 
 @EVERYWHERE

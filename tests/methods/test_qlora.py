@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tunesmith import environment
 from tunesmith.environment import quiet_peft
 from tunesmith.errors import RecipeError
 from tunesmith.inference.answer import load_tuned
@@ -102,7 +103,7 @@ def test_to_answer_the_base_stays_in_four_bits_with_the_adapter_beside_it(
 def test_without_bitsandbytes_it_is_refused_on_the_skeleton_together_with_all_else(
     tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qlora, "find_spec", lambda name: None)
+    monkeypatch.setattr(environment, "find_spec", lambda name: None)
     with pytest.raises(RecipeError) as caught:
         qlora.count(Settings(rank=33), skeleton(tiny_causal))
     assert caught.value.problems == (
@@ -110,3 +111,13 @@ def test_without_bitsandbytes_it_is_refused_on_the_skeleton_together_with_all_el
         "qlora: rank 33 is larger than the layer model.layers.0.self_attn.k_proj (32 x 64), and 3 more. "
         "Take a rank of at most 32.",
     )
+
+
+def test_without_bitsandbytes_a_saved_adapter_is_refused_and_not_a_traceback(
+    tiny_causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qlora.save(attached("causal", tiny_causal), tmp_path)
+    monkeypatch.setattr(environment, "find_spec", lambda name: None)
+    with pytest.raises(RecipeError) as caught:
+        load_tuned("qlora", tiny_causal, tmp_path, dtype=torch.float32)
+    assert caught.value.problems == (environment.MISSING,)

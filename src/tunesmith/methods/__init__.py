@@ -24,6 +24,8 @@ What the rest of the house asks of the module of a method:
 ``count(settings, model)``
     How many parameters learn, by the closed formula; also on a model without weights. Raises a RecipeError that names
     everything the model cannot take.
+``saved(settings, model)`` (optional)
+    How many numbers of four bytes ``save`` writes, where they are not as many as learn.
 ``prepare(settings, model, losses)`` (optional)
     What must be found out from training examples before, as tensors by name. ``losses(n)`` gives for n examples, one
     after the other, the function that computes its loss. The result is kept beside the checkpoints, and goes to

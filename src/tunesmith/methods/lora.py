@@ -140,6 +140,15 @@ def count(settings: LowRank, model: Any) -> int:
     return sum(size(*sides(one), settings.rank, dora=settings.dora) for one in layers)
 
 
+def saved(settings: LowRank, model: Any) -> int:
+    """Return how many numbers are written: with PiSSA twice A and B, as ``save`` says."""
+    found = count(settings, model)
+    if getattr(settings, "init", "default") == "default":
+        return found
+    rows = sum(one.out_features for one in target_layers(settings, model).values()) if settings.dora else 0
+    return 2 * found - rows
+
+
 def attach(settings: LowRank, model: Any, kind: str) -> Any:
     """Wrap the chosen layers with peft's LoRA; nothing changes before training, up to rounding.
 

@@ -67,6 +67,11 @@ def count(settings: Settings, model: Any) -> int:
     return size(settings, model.get_input_embeddings().weight.shape[1])
 
 
+def saved(settings: Settings, model: Any) -> int:
+    """Return how many numbers are written: those of the virtual tokens, without the network."""
+    return settings.tokens * int(model.get_input_embeddings().weight.shape[1])
+
+
 def attach(settings: Settings, model: Any, kind: str) -> Any:
     """Give the model virtual tokens, before the prompt or before the encoder's input, that a network makes.
 

@@ -67,6 +67,12 @@ def count(settings: Settings, model: Any) -> int:
     return settings.tokens * int(sum(k.weight.shape[0] + v.weight.shape[0] for k, v in layers))
 
 
+def saved(settings: Settings, model: Any) -> int:
+    """Return how many numbers are written: for causal models the keys twice, as ``save`` says."""
+    keys = settings.tokens * int(sum(k.weight.shape[0] for k, _ in key_value_layers(model)))
+    return count(settings, model) + (0 if model.config.is_encoder_decoder else keys)
+
+
 def attach(settings: Settings, model: Any, kind: str) -> Any:
     """Give every self-attention of the decoder a prefix that begins as small noise; ``begin`` gives it words.
 

@@ -5,10 +5,9 @@ quantisation, by bitsandbytes. The corrections learn in float32, and learn to an
 """
 
 from copy import copy
-from importlib.util import find_spec
 from typing import Any
 
-from tunesmith.environment import quiet_peft
+from tunesmith.environment import quiet_peft, without_four_bits
 from tunesmith.errors import RecipeError
 from tunesmith.methods import lora
 from tunesmith.methods.lora import RATES as RATES  # the same corrections learn
@@ -17,11 +16,11 @@ from tunesmith.methods.lora import base_values as base_values
 from tunesmith.methods.lora import join as join
 from tunesmith.methods.lora import load as load
 from tunesmith.methods.lora import save as save
+from tunesmith.methods.lora import saved as saved
 
 ABOUT = "LoRA beside a base in four bits, NF4 with double quantisation (arXiv 2305.14314)"
 ON_DISK = "adapter"  # a folder in peft's format
 QUANTIZE = True
-MISSING = "qlora: a base in four bits needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.46.1'"
 TRANSPOSED = "qlora: the linear layers of this model are Conv1D, which cannot be turned back from four bits. Take lora."
 
 
@@ -35,7 +34,7 @@ def count(settings: Settings, model: Any) -> int:
     Raises:
         RecipeError: bitsandbytes is not installed, the model is one like GPT-2, and whatever LoRA refuses.
     """
-    problems = [] if find_spec("bitsandbytes") else [MISSING]
+    problems = without_four_bits()
     try:
         found = lora.count(settings, model)
         if any(map(lora.transposed, lora.target_layers(settings, model).values())):

@@ -78,6 +78,11 @@ def count(settings: Settings, model: Any) -> int:
     return found
 
 
+def saved(settings: Settings, model: Any) -> int:
+    """Return how many numbers are written: for each entry its place, in four bytes, and its value."""
+    return 2 * count(settings, model)
+
+
 def preparing_bytes(settings: Settings, model: Any, *, tokens: int) -> int:
     """Return how many bytes ``prepare`` takes at its highest moment, beside the weights.
 
@@ -89,7 +94,7 @@ def preparing_bytes(settings: Settings, model: Any, *, tokens: int) -> int:
     total: int = sum(weight.numel() for weight in model.parameters())
     config = model.config.get_text_config()
     layers = config.num_hidden_layers * (2 if model.config.is_encoder_decoder else 1)
-    activations = tokens * (100 * layers * config.hidden_size + 12 * config.vocab_size)
+    activations: int = tokens * (100 * layers * config.hidden_size + 12 * config.vocab_size)
     return BYTES[settings.score] * total + activations
 
 

@@ -132,7 +132,8 @@ def load(folder: Path, *, dtype: Any = None, quantize: bool = False) -> Loaded:
         quantize: Keep the linear layers in four bits (``models.quantize``), and compute in ``dtype``.
 
     Raises:
-        RecipeError: It is damaged, incomplete, or nothing that transformers knows.
+        RecipeError: It is damaged, incomplete, or nothing that transformers knows; or four bits are asked for and
+            bitsandbytes is not installed.
         RefusedError: Its weights could run foreign code.
     """
     import torch

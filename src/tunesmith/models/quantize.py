@@ -8,13 +8,21 @@ it is used. The output head, and in T5 the second matrix of each feed-forward la
 
 from typing import Any
 
+from tunesmith.environment import without_four_bits
+from tunesmith.errors import RecipeError
+
 
 def nf4(dtype: Any) -> Any:
     """Return the configuration that transformers quantises by while it loads.
 
     Args:
         dtype: torch dtype that layers compute in, and that everything but linear layers is kept in.
+
+    Raises:
+        RecipeError: bitsandbytes is not installed.
     """
+    if problems := without_four_bits():
+        raise RecipeError(problems)
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

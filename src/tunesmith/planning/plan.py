@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tunesmith.machine import available_memory
 from tunesmith.models.catalog import home
@@ -83,7 +84,7 @@ def plan_candidate(ground: Ground, name: str, free: int) -> CandidatePlan:
     asked = answer_stage(ground, name, measured[0], split="validation") if settings.keep_best != "loss" else None
     beside = asked.needed - asked.parts.get("weights", 0) if asked else 0
     train = train_stage(ground, settings, measured[1], trainable=trainable, asked=beside)
-    whole = ground.shape.total if method.ON_DISK == "model" else 0
+    adapter = method.ON_DISK == "adapter"
     return CandidatePlan(
         name=name,
         method=candidate.method,
@@ -92,12 +93,25 @@ def plan_candidate(ground: Ground, name: str, free: int) -> CandidatePlan:
         train=train,
         validating=round(validation_seconds(ground, name, measured), 2),
         answer=answer,
-        disk=4 * whole + _tokenizer_bytes(ground.loaded.folder) if whole else 4 * trainable + PAPERS,
+        disk=adapter_bytes(method, candidate.settings, ground.loaded.model) if adapter else _model_bytes(ground),
         # A checkpoint is weights, two moments and the best weights; one more is written before an old one goes.
         working_disk=16 * trainable * (settings.keep_checkpoints + 1) + 4 * trainable,
         advice=advice(ground, name, free) if free and train.needed > free else "",
     )
 
 
-def _tokenizer_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".json", ".jinja", ".txt", ".model"))
+def adapter_bytes(method: Any, settings: Any, model: Any) -> int:
+    """Return how large the folder of an adapter gets.
+
+    Args:
+        method: Its module.
+        settings: Its own.
+        model: Base, with or without weights.
+    """
+    numbers: int = getattr(method, "saved", method.count)(settings, model)
+    return 4 * numbers + PAPERS
+
+
+def _model_bytes(ground: Ground) -> int:
+    beside = (path for path in ground.loaded.folder.iterdir() if path.suffix in (".json", ".jinja", ".txt", ".model"))
+    return 4 * ground.shape.total + sum(path.stat().st_size for path in beside)
