@@ -8,7 +8,7 @@ from tunesmith.data.encode import Coder, encode_prompts
 from tunesmith.data.rendering import put_rows
 from tunesmith.data.rows import Row
 from tunesmith.data.sandbox import Failure
-from tunesmith.data.templates import draw_phrasings, load_template
+from tunesmith.data.templates import load_template
 from tunesmith.errors import DataError, UsageError
 from tunesmith.inference.answer import context_room
 from tunesmith.inference.generate import generate
@@ -52,6 +52,9 @@ class Asker:
     def questions(self, loaded: Loaded, rows: Mapping[int, Mapping[str, Any]], task: TaskSettings) -> list[Question]:
         """Put rows into the words, and the words into the ids, that the adapter was trained with.
 
+        Every row is put into the first phrasing that is not empty for it, so that its answer does not depend on where
+        it stands among others.
+
         Args:
             loaded: Tokenizer and room.
             rows: Number of a row, for messages -> column -> value.
@@ -64,7 +67,7 @@ class Asker:
             return []
         template = load_template(task)
         choices = task.choices if isinstance(task.choices, tuple) else ()
-        ways = [draw_phrasings(template, f"row/{n}", form=template.asked, seed=self.card.seed) for n in rows]
+        ways = [template.of_form(template.asked)] * len(rows)
         named = [Row(_renamed(row, task.columns), "rows", n, None) for n, row in rows.items()]
         prompts = [put.prompt for put in put_rows(template, named, ways, choices=choices, answered=False)]
         failed = [f"row {n}: {p.where}" for n, p in zip(rows, prompts, strict=True) if isinstance(p, Failure)]
