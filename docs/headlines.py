@@ -9,14 +9,15 @@ import sweeps
 
 
 def measured(table: sweeps.Table) -> str:
-    """Return what benchmarks/ has found, on which machine, and when."""
+    """Return what benchmarks/ has found, on which machines, and when."""
     rows = []
     for path in sorted(sweeps.RESULTS.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         said = FOUND[path.stem](result) if path.stem in FOUND else ""
         link = f"[{path.name}](../{path.relative_to(sweeps.RESULTS.parents[1]).as_posix()})"
         question = result.get("question", path.stem)
-        rows.append((question[:1].upper() + question[1:], said, result.get("device", ""), result.get("date", ""), link))
+        machines = "; ".join(sweeps.devices(result))
+        rows.append((question[:1].upper() + question[1:], said, machines, result.get("date", ""), link))
     return table(("question", "found", "machine", "date", "all of it"), iter(rows))
 
 

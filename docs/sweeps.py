@@ -59,7 +59,7 @@ def whole(table: Table, name: str, *, by_gain: bool = False) -> str:
     if not found:
         return unmeasured(name)
     names = sorted(found["candidates"], key=lambda one: place(found, one, by_gain=by_gain))
-    said = " ".join(filter(None, (measured_on(name, found), together(found, names))))
+    said = " ".join(filter(None, (measured_on(name, found), together(found, names), apart(found))))
     rows = table(header(), (row(found, one) for one in names))
     return "\n\n".join(filter(None, (said, rows, *(enough(found, kind) for kind in STEPPED.get(name, ())))))
 
@@ -159,6 +159,13 @@ def together(found: dict[str, Any], names: Sequence[str]) -> str:
     return f"Up to {most} candidates were tuned at the same time: each of them took longer than it does alone."
 
 
+def apart(found: dict[str, Any]) -> str:
+    """Return how times and memory are to be read where a result comes from several machines; else nothing."""
+    if len(devices(found)) == 1:
+        return ""
+    return "Where a row names another machine, its time and memory cannot be compared with those of the other rows."
+
+
 def header() -> tuple[str, ...]:
     """Return the head of a table of candidates."""
     return ("candidate", *SCORES.values(), "gain in ROUGE-1", *COSTS)
@@ -178,13 +185,16 @@ def row(found: dict[str, Any], name: str) -> list[str]:
         f"{count(one['trainable'])}, {share(one['share'], 1)}",
         size(one["adapter_bytes"]),
         duration(one["seconds"]["training"]) + elsewhere(found, one),
-        size(max(one["peak_bytes"].values())),
+        size(max(one["peak_bytes"].values())) + elsewhere(found, one),
     ]
 
 
 def devices(found: dict[str, Any]) -> list[str]:
-    """Return what the cells of a result were measured on, what most of them were measured on first."""
-    every = [one.get("device", found["device"]) for one in found["cells"].values()]
+    """Return what a result was measured on, what most of its cells were measured on first.
+
+    Where a result is made by several calls, each cell names its machine, and the result that of the last call.
+    """
+    every = [one.get("device", found["device"]) for one in found.get("cells", {}).values()] or [found["device"]]
     return sorted(set(every), key=lambda device: (-every.count(device), device))
 
 
@@ -230,8 +240,8 @@ def measured_on(name: str, found: dict[str, Any]) -> str:
     return (
         f"SmolLM2-135M-Instruct on DialogSum, {most} dialogues to learn from, {epochs}, tested on {rows['test']} "
         f"({found['tested on']}); the base has {fixed(base['scores']['rouge1']['value'], 1)} ROUGE-1. In brackets are "
-        f"95 % intervals. {done} of {all_of_them} are measured, on {devices(found)[0]}, {found['date']}: "
-        f"[{name}.json](../benchmarks/results/{name}.json)."
+        f"95 % intervals. Each candidate is one training with one seed. {done} of {all_of_them} are measured, on "
+        f"{devices(found)[0]}, {found['date']}: [{name}.json](../benchmarks/results/{name}.json)."
     )
 
 

@@ -150,8 +150,35 @@ def test_a_cell_that_was_measured_elsewhere_says_where(sweeps: Any, tmp_path: Pa
     write(tmp_path, "methods", candidates, cells={"zero-shot": cell(gain={}, device="a card"), **known})
     said, *_ = lines(sweeps, "measured-methods")
     assert "measured, on a card," in said
-    assert "28 min 41 s (on a processor)" in lines(sweeps, "measured-full")[1]
+    assert said.endswith(
+        "Where a row names another machine, its time and memory cannot be compared with those of the other rows."
+    )
+    assert "28 min 41 s (on a processor) | 2.53 GB (on a processor)" in lines(sweeps, "measured-full")[1]
     assert "(on" not in lines(sweeps, "measured-lora")[1]
+
+
+def test_on_one_machine_nothing_is_said_of_another(sweeps: Any, tmp_path: Path) -> None:
+    write(tmp_path, "methods", {"lora": {"method": "lora"}}, cells={"zero-shot": cell(gain={}), "lora": cell()})
+    said, *_ = lines(sweeps, "measured-methods")
+    assert "Each candidate is one training with one seed. 1 of 1 are measured, on a machine," in said
+    assert "another machine" not in said
+
+
+def test_the_table_of_all_results_names_every_machine_that_measured_a_part(
+    sweeps: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    monkeypatch.setattr(sweeps, "RESULTS", results)
+    known = {"lora": cell(device="a card"), "full": cell(device="a processor")}
+    candidates = {name: {"method": name} for name in known}
+    cells = {"zero-shot": cell(gain={}, device="a card"), **known}
+    write(results, "methods", candidates, cells=cells, device="the last one")
+    write(results, "rank", candidates, cells={"zero-shot": cell(gain={}), "lora": cell()})
+    (results / "other.json").write_text('{"device": "a laptop", "date": "2026-11-24"}', encoding="utf-8")
+    monkeypatch.delitem(sys.modules, "headlines", raising=False)
+    rows = str(__import__("headlines").measured(lambda _, rows: "\n".join(row[2] for row in rows))).splitlines()
+    assert rows == ["a card; a processor", "a laptop", "a machine"]
 
 
 def test_the_learning_curve_has_a_line_for_each_number_of_examples(sweeps: Any, tmp_path: Path) -> None:
