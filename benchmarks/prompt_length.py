@@ -3,9 +3,9 @@
     python benchmarks/prompt_length.py --data FOLDER [--out FOLDER] [--cells CELL ...]
         [--limit N] [--rows N] [--epochs N] [--at-once N]
 
-A soft prompt of 5 to 100 tokens with the other defaults; then 20 tokens with other beginnings and other rates, among
-them rates that are too low and too high. FOLDER is that of benchmarks/methods.py. 200 rows of dev.jsonl are tested on;
-the result says so. The same command goes on where it was stopped.
+A soft prompt of 5 to 100 tokens with the other defaults; then 20 tokens with other beginnings and at other rates, from
+a tenth of the default to ten times as high. FOLDER is that of benchmarks/methods.py. 200 rows of dev.jsonl are tested
+on; the result says so. The same command goes on where it was stopped.
 """
 
 from cells import Cell, Sweep, main

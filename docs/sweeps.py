@@ -139,7 +139,7 @@ def enough(found: dict[str, Any], kind: str) -> str:
     best = max(gains, key=lambda number: gains[number])
     smallest = min(number for number, value in gains.items() if value >= NEARLY * gains[best])
     nearly = f"{100 * NEARLY:.0f} % of the largest gain, which {best} has"
-    return f"Of {WORDS[kind]}, {smallest} is the smallest with at least {nearly}."
+    return f"Of {WORDS[kind]}, each trained once, {smallest} is the smallest with at least {nearly}."
 
 
 def beside_lora(found: dict[str, Any], method: str) -> str:

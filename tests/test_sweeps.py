@@ -130,7 +130,7 @@ def test_the_smallest_number_that_nearly_does_is_told_once_all_are_measured(swee
     known = {"zero-shot": cell(gain={}), **{f"rank-{rank}": gaining(value) for rank, value in gains.items()}}
     candidates = {f"rank-{rank}": {"method": "lora", "rank": rank} for rank in gains}
     write(tmp_path, "rank", candidates, cells=known)
-    said = "Of the ranks, 2 is the smallest with at least 90 % of the largest gain, which 4 has."
+    said = "Of the ranks, each trained once, 2 is the smallest with at least 90 % of the largest gain, which 4 has."
     assert lines(sweeps, "measured-ranks")[-2:] == ["", said]
     write(tmp_path, "rank", {**candidates, "rank-8": {"method": "lora", "rank": 8}}, cells=known)
     assert said not in lines(sweeps, "measured-ranks")
