@@ -36,6 +36,64 @@ class TestTheLock:
         assert tunesmith("check", small).code == 0
 
 
+class TestAFolderOfTheUser:
+    @pytest.fixture
+    def own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Path, bytes]:
+        """Return the user's files: a recipe and a table with names that a run uses, too."""
+        Path(tmp_path / "data").mkdir()
+        rows = [json.dumps({"dialogue": f"Order {n} is late.", "summary": f"{n} is late."}) for n in range(40)]
+        (tmp_path / "data" / "train.jsonl").write_text("\n".join(rows), encoding="utf-8")
+        task = "{source: data/train.jsonl, template: dialogue-summary}"
+        (tmp_path / "recipe.yaml").write_text(f"name: r\ntasks: [{task}]\nforgetting: off\n", encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        return self.files()
+
+    def files(self) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+    def test_nothing_is_written_over_it(self, own: dict[Path, bytes], tunesmith: Command) -> None:
+        found = tunesmith("check", "recipe.yaml", "--set", "train.epochs=1", "--out", ".")
+        assert (found.code, found.out) == (2, "")
+        lies = "this file lies where the run writes its own, in .. Give --out another folder."
+        assert found.err.splitlines() == [
+            f"tunesmith: {Path('recipe.yaml').resolve()}: {lies}",
+            f"tunesmith: {Path('data/train.jsonl').resolve()}: {lies}",
+            "tunesmith: .: this folder holds data and no run.json, so it is not the folder of a run, and its files "
+            "would be written over. Give --out another folder.",
+        ]
+        assert self.files() == own
+
+    def test_a_table_in_the_folder_of_a_run_is_refused_as_well(
+        self, own: dict[Path, bytes], tunesmith: Command
+    ) -> None:
+        Path("run.json").write_text("{}", encoding="utf-8")
+        found = tunesmith("check", "recipe.yaml", "--out", ".")
+        assert found.code == 2
+        assert len(found.err.splitlines()) == 2
+        assert Path("data/train.jsonl").read_bytes() == own[Path("data/train.jsonl")]
+
+    def test_a_folder_with_some_other_file_is_refused(self, own: dict[Path, bytes], tunesmith: Command) -> None:
+        Path("mine").mkdir()
+        Path("mine/report.html").write_text("mine", encoding="utf-8")
+        found = tunesmith("check", "recipe.yaml", "--out", "mine")
+        assert found.code == 2
+        assert found.err.startswith("tunesmith: mine: this folder holds report.html and no run.json")
+        assert [path.name for path in Path("mine").iterdir()] == ["report.html"]
+
+    def test_benchmarks_and_answers_taken_over_may_be_there_first(self, small: Path, tunesmith: Command) -> None:
+        for name in ("bench/mmlu.json", "candidates/zero-shot/predict.json", ".zero-shot.tmp/predict.json"):
+            path = RUN / name
+            path.parent.mkdir(parents=True)
+            path.write_text("{}", encoding="utf-8")
+        assert tunesmith("check", small).code == 0
+
+    def test_an_empty_name_is_no_folder(self, own: dict[Path, bytes], tunesmith: Command) -> None:
+        found = tunesmith("check", "recipe.yaml", "--out", "")
+        assert found.code == 2
+        assert "the name of the folder is empty" in " ".join(found.err.replace("│", " ").split())
+        assert self.files() == own
+
+
 class Change(NamedTuple):
     """An override, and what is said to it."""
 

@@ -1,8 +1,6 @@
 """Opening a run folder: checked, locked, and with a record of what was run."""
 
-import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
@@ -10,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tunesmith import __version__
-from tunesmith.errors import DataError, RecipeError, RefusedError, ResourceError, UsageError, UserError
+from tunesmith.errors import DataError, RecipeError, RefusedError
+from tunesmith.holding import held
 from tunesmith.machine import device_name, need_space, usable_cores
 from tunesmith.models.catalog import check_name, fingerprint
 from tunesmith.models.fetch import sha256
@@ -53,6 +52,7 @@ def open_run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Pat
 
     Raises:
         RecipeError: The recipe is wrong, or the folder was made by another one.
+        UsageError: The folder has files in it that are no run's.
         UserError: Another process works in this folder.
     """
     recipe, text = load_recipe(recipe_file, overrides)
@@ -61,7 +61,7 @@ def open_run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Pat
     check_name(recipe.model, base=base)
     check_names(recipe)
     folder = RunDir(Path(out) if out else Path("runs") / recipe.name)
-    with _locked(folder):
+    with held(folder, [Path(recipe_file), *table_files(recipe.tasks, recipe, base)]):
         need_space(folder.root, 50_000_000, "a run folder")
         _same_recipe(folder, recipe)
         write_text(folder.recipe, text)
@@ -99,44 +99,19 @@ def same_sources(job: Run) -> bool:
 
 def changed_files(job: Run, tasks: Sequence[TaskSettings], known: Set[str]) -> list[Path]:
     """Return the files of some tasks whose sha256 is none of the known ones."""
-    folder = job.base / Path(job.recipe.data.folder).expanduser()
-    files = [folder / Path(source).expanduser() for task in tasks for source in task.paths()]
-    return [path for path in dict.fromkeys(files) if path.is_file() and sha256(path) not in known]
+    return [path for path in table_files(tasks, job.recipe, job.base) if path.is_file() and sha256(path) not in known]
+
+
+def table_files(tasks: Sequence[TaskSettings], recipe: Recipe, base: Path) -> list[Path]:
+    """Return where the sources of some tasks are, seen from the folder of the recipe; names of the hub among them."""
+    folder = base / Path(recipe.data.folder).expanduser()
+    return list(dict.fromkeys(folder / Path(source).expanduser() for task in tasks for source in task.paths()))
 
 
 def base_model(job: Run) -> Path:
     """Return the folder of the base model, fetched and converted if it has to be."""
     quiet()
     return materialize(job.recipe.model, base=job.base)
-
-
-@contextmanager
-def _locked(folder: RunDir) -> Iterator[None]:
-    """Let one process at a time work in a run folder; the lock goes with the process, however that ends."""
-    with _lock_file(folder) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise UserError(
-                f"{folder.root}: process {lock.read().strip() or 'unknown'} is working in this run folder. "
-                "Wait for it, or give --out another folder."
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
-def _lock_file(folder: RunDir) -> TextIO:
-    try:
-        folder.root.mkdir(parents=True, exist_ok=True)
-        return folder.lock.open("a+", encoding="utf-8")
-    except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{folder.root}: there is a file in the way. Give --out the name of a folder.") from None
-    except OSError as error:
-        why = error.strerror or error
-        raise ResourceError(f"{folder.root}: nothing can be written there: {why}. Give --out another folder.") from None
 
 
 def _same_recipe(folder: RunDir, recipe: Recipe) -> None:

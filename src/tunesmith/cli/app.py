@@ -21,9 +21,19 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def a_folder(text: str) -> Path:
+    """Return the path of a folder; an empty name, which an unset variable of a shell leaves, is a usage error."""
+    if not text.strip():
+        raise typer.BadParameter('the name of the folder is empty. Name it; "." is the current one.')
+    return Path(text)
+
+
 RecipeArg = Annotated[Path, typer.Argument(metavar="RECIPE", help="The YAML file of the run.")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one field of the recipe.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Run folder; default runs/NAME.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FOLDER", parser=a_folder, help="Run folder; default runs/NAME.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no remarks.")]
 
