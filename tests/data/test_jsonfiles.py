@@ -113,3 +113,11 @@ def test_two_thousand_objects_keep_their_lines():
     table = array(json.dumps(rows, indent=1))
     assert [values for _, values in table.rows] == rows
     assert table.rows[1999][0] == 2 + 4 * 1999
+
+
+def test_an_array_on_one_line_gives_each_object_its_number():
+    table = read_json("a.json", b'[{"a": 1}, 7, {"a": 3}]', max_row_bytes=1_000_000)
+    assert table.rows == ((1, {"a": 1}), (1, {"a": 3}))
+    assert table.entries == (1, 3)
+    assert [(row.file, row.line) for row in table.set_aside] == [("a.json[2]", 1)]
+    assert array('[{"a": 1},\n{"a": 2}]').entries == ()

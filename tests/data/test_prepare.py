@@ -366,3 +366,17 @@ class TestPhrasingsThatAreForSomeRows:
         (bad,) = made.health.set_aside
         assert bad.line == 200
         assert bad.reason in ("the prompt is empty", "the target is empty")
+
+
+def test_an_array_on_one_line_is_as_good_as_a_row_a_line(tmp_path: Path):
+    rows = sentences(40)
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    write(tmp_path / "a.jsonl", *rows)
+    one, many = (run(tmp_path, task(name)) for name in ("a.json", "a.jsonl"))
+    assert {side: len(found) for side, found in one.examples.items()} == {
+        side: len(found) for side, found in many.examples.items()
+    }
+    ids = [example.id for found in one.examples.values() for example in found]
+    assert len(set(ids)) == 40
+    assert one.examples["train"][0].id.startswith("t/train/a.json[")
+    assert one.health.leaks == ()

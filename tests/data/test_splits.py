@@ -184,3 +184,12 @@ def test_limits_keep_the_same_rows_in_any_order_and_are_said():
     whole = sum(item.split == "train" for item in split(table(*rows)))
     assert said == (f'task "t": the limit keeps 20 of {whole} rows for train',)
     assert sides(split(table(*rows), limit={"validation": 0})).keys() < sides(split(table(*rows))).keys()
+
+
+def test_two_rows_of_one_id_are_refused() -> None:
+    rows = tuple(Row({"text": text}, "a.csv", 2) for text in ("one", "two"))
+    with pytest.raises(DataError, match=r'^task "t": several rows have the same id, for instance t/train/a\.csv:2\.'):
+        assign_split(
+            Rows(TaskSettings(name="t", source="a.csv"), rows, (), (), {}),
+            SplitSettings(train=1, validation=0, test=0), inputs=("text",), seed=0,
+        )  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunesmith.data.characters import NOT_UTF8, NOT_UTF8_REASON
-from tunesmith.data.rows import Table, excerpt
+from tunesmith.data.rows import Table, entry_name, excerpt
 from tunesmith.errors import DataError
 from tunesmith.records import SetAside
 
@@ -117,16 +117,20 @@ def read_json(name: str, data: bytes, *, max_row_bytes: int) -> Table:
 
 
 def table(name: str, parsed: Sequence[Parsed], *, max_row_bytes: int, notes: tuple[str, ...] = ()) -> Table:
-    """Sort parsed values into rows and what is set aside."""
+    """Sort parsed values into rows and what is set aside; where values share a line, they go by their number."""
     rows: list[tuple[int, dict[str, Any]]] = []
+    entries: list[int] = []
     bad: list[SetAside] = []
-    for line, value, source in parsed:
+    numbered = len({line for line, _, _ in parsed}) < len(parsed)
+    for entry, (line, value, source) in enumerate(parsed, 1):
         reason = unfit(value, source, max_row_bytes=max_row_bytes)
         if reason:
-            bad.append(SetAside(file=name, line=line, reason=reason, excerpt=excerpt(source)))
+            called = entry_name(name, entry) if numbered else name
+            bad.append(SetAside(file=called, line=line, reason=reason, excerpt=excerpt(source)))
         else:
             rows.append((line, value))
-    return Table(tuple(rows), tuple(bad), notes)
+            entries.append(entry)
+    return Table(tuple(rows), tuple(bad), notes, tuple(entries) if numbered else ())
 
 
 def _skip(text: str, at: int) -> int:

@@ -185,7 +185,7 @@ def _run(template: Template, part: str, jobs: Sequence[Job], rows: Sequence[Draw
         place = f"{template.place(phrasing, part)}, {result.where}"
         if result.kind == "refused":
             raise RefusedError(f"{place}. Templates may use the columns of a row, filters, if and for.")
-        raise DataError(f"{place} (row {row.file}:{row.line}). Write it with fewer and shorter loops.")
+        raise DataError(f"{place} (row {row.place}). Write it with fewer and shorter loops.")
     return [
         Failure("row", 0, f"{part}, {result.where}") if isinstance(result, Failure) else result.strip("\r\n")
         for result in results

@@ -37,6 +37,7 @@ class Table:
     rows: tuple[tuple[int, dict[str, Any]], ...]  # 1-based line, values
     set_aside: tuple[SetAside, ...]
     notes: tuple[str, ...] = ()
+    entries: tuple[int, ...] = ()  # of an array with several rows on a line: the 1-based number of each row in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,17 @@ class Row:
     line: int  # 1-based line of the file where the row begins
     split: Split | None = None  # the side that its file was given for
     history: tuple[Message, ...] = ()  # earlier turns, for rows that are conversations
+    entry: int | None = None  # 1-based number in an array where the line alone does not tell which row it is
+
+    @property
+    def name(self) -> str:
+        """What is before the line in its place: the file, and the entry where it needs one."""
+        return self.file if self.entry is None else entry_name(self.file, self.entry)
+
+    @property
+    def place(self) -> str:
+        """Where it begins, ``chats.csv:214`` or ``chats.json[17]:1``; no two rows of a task share one."""
+        return f"{self.name}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +102,14 @@ def excerpt(value: object) -> str:
     return shown if whole else shown[: EXCERPT_LENGTH - 1] + "…"
 
 
+def entry_name(file: str, entry: int) -> str:
+    """Return what an entry of an array is called."""
+    return f"{file}[{entry}]"
+
+
 def set_aside(row: Row, reason: str) -> SetAside:
     """Return the record of a row that is not used."""
-    return SetAside(file=row.file, line=row.line, reason=reason, excerpt=excerpt(row.values))
+    return SetAside(file=row.name, line=row.line, reason=reason, excerpt=excerpt(row.values))
 
 
 def check_share(task: str, bad: Sequence[SetAside], *, read: int, allowed: float) -> None:

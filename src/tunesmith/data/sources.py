@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,11 @@ def _renamed(loaded: Loaded, task: TaskSettings) -> _Part:
     """Give columns the names of the recipe; a column that has a second name keeps its own beside it."""
 
     def rows() -> Iterator[Row]:
-        return (_row(loaded, line, values, task) for table in loaded.tables() for line, values in table.rows)
+        return (
+            replace(_row(loaded, line, values, task), entry=entry)
+            for table in loaded.tables()
+            for (line, values), entry in zip_longest(table.rows, table.entries)
+        )
 
     columns: dict[str, None] = {}
     faults: list[SetAside] = []

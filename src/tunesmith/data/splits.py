@@ -53,7 +53,8 @@ def assign_split(
         The placed rows in the order of ``rows``, and notes.
 
     Raises:
-        DataError: Shares that are all 0, columns that are not there, values that name no side, a side without rows.
+        DataError: Shares that are all 0, columns that are not there, values that name no side, a side without rows,
+            two rows of one id.
     """
     notes: list[str] = []
     _check_settings(rows, settings)
@@ -68,7 +69,7 @@ def assign_split(
         ungrouped += alone
         group = sha256(words.encode()).hexdigest()[:16] if alone else str(value).strip()
         side = _side(group, shares, seed) if said in {None, "train"} else said
-        name = f"{rows.task.name}/{side}/{row.file}:{row.line}"
+        name = f"{rows.task.name}/{side}/{row.place}"
         kept.add(Placed(name, rows.task.name, row, side, group, words))
     if settings.group and ungrouped:
         notes.append(
@@ -76,6 +77,7 @@ def assign_split(
             "its own text"
         )
     placed = kept.all()
+    _check_ids(placed)
     _note_crossing(placed, notes)
     check_sides(rows.task.name, placed, settings=settings, needed=needed)
     notes += kept.notes(rows.task.name)
@@ -148,7 +150,7 @@ def _unknown_sides(task: str, column: str, unknown: Sequence[Row]) -> list[str]:
     return [
         f'task "{task}": column "{column}" must say train, validation or test; in '
         f"{many(len(unknown), 'row')} it does not.",
-        *(f"{row.file}:{row.line}: {row.values.get(column)!r}" for row in unknown[:NAMED]),
+        *(f"{row.place}: {row.values.get(column)!r}" for row in unknown[:NAMED]),
         *more,
     ]
 
@@ -168,6 +170,16 @@ def _side(key: str, shares: Mapping[Split, float], seed: int) -> Split:
         if at < 0:
             return side
     return "train"
+
+
+def _check_ids(placed: Sequence[Placed]) -> None:
+    """Refuse two rows of one id: answers and leaks are known by it."""
+    twice = sorted(name for name, count in Counter(item.id for item in placed).items() if count > 1)
+    if twice:
+        raise DataError(
+            f'task "{placed[0].task}": several rows have the same id, for instance {twice[0]}. Write the table with '
+            "one object a line (.jsonl)."
+        )
 
 
 def _note_crossing(placed: Sequence[Placed], notes: list[str]) -> None:
