@@ -167,6 +167,13 @@ class TestSteps:
         assert Path("runs/chats/candidates/lora/train.json").is_file()
         assert not Path("runs/chats/candidates/lora/predict.json").exists()
 
+        early = tunesmith("predict", small, *sets, "--set", "candidates.other={method: lora, rank: 4}")
+        assert early.code == 1
+        assert early.err.endswith(
+            'tunesmith: candidate "other" is not tuned yet. `tunesmith train` does that, or `tunesmith run` all.\n'
+        )
+        assert not list(Path("runs/chats/candidates").glob("*/predict.json"))
+
         unfinished = tunesmith("report", small, *sets)
         assert unfinished.code == 0
         assert "lora is not finished: answering is not finished; " in unfinished.out

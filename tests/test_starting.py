@@ -48,9 +48,10 @@ def test_a_table_gets_a_recipe_that_holds_the_guess(capsys: pytest.CaptureFixtur
 
 
 def test_a_recipe_that_is_there_is_used_and_not_written_over(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("chats.yaml").write_text("mine", encoding="utf-8")
+    mine = "name: mine\ntasks: [{source: chats.csv}]\n"
+    Path("chats.yaml").write_text(mine, encoding="utf-8")
     assert recipe_for(Path("chats.csv")) == Path("chats.yaml")
-    assert Path("chats.yaml").read_text(encoding="utf-8") == "mine"
+    assert Path("chats.yaml").read_text(encoding="utf-8") == mine
     assert capsys.readouterr().err == (
         "chats.yaml: this recipe is there already and is used; delete it to guess again from chats.csv.\n"
     )
@@ -107,6 +108,19 @@ def test_rows_that_bring_their_own_prompt_need_no_template() -> None:
     Path("rows.jsonl").write_text("".join(rows), encoding="utf-8")
     found = task(Path("rows.jsonl"))
     assert (found.template, found.columns) == (None, {})
+
+
+def test_a_recipe_of_another_table_with_the_same_name_is_not_used(here: Path) -> None:
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        write_table(Path(folder, "tab.csv"))
+    recipe = write_recipe(Path("a/tab.csv"))
+    assert recipe_for(Path("a/tab.csv")) == recipe
+    says = r"^b/tab\.csv: the recipe tab\.yaml is there already and is of another"
+    with pytest.raises(UsageError, match=says) as error:
+        recipe_for(Path("b/tab.csv"))
+    assert f"table, {(here / 'a' / 'tab.csv').resolve()}. Write one" in str(error.value)
+    assert recipe_for(Path("b/tab.csv"), ["tasks.0.source=b/tab.csv"]) == recipe
 
 
 def test_the_shipped_chats_can_be_named() -> None:

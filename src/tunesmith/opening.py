@@ -19,7 +19,7 @@ from tunesmith.models.fetch import sha256
 from tunesmith.models.load import explained, materialize, quiet
 from tunesmith.models.sizes import parameters_on_disk
 from tunesmith.naming import check_names
-from tunesmith.recipe import changes, load_recipe, resolved
+from tunesmith.recipe import changes, load_recipe, resolved, table_files
 from tunesmith.records import DataHealth, Record, RunRecord
 from tunesmith.rundir import RunDir, read_record, write_record, write_text
 from tunesmith.settings import Candidate, Recipe, TaskSettings
@@ -100,12 +100,6 @@ def same_sources(job: Run) -> bool:
 def changed_files(job: Run, tasks: Sequence[TaskSettings], known: Set[str]) -> list[Path]:
     """Return the files of some tasks whose sha256 is none of the known ones."""
     return [path for path in table_files(tasks, job.recipe, job.base) if path.is_file() and sha256(path) not in known]
-
-
-def table_files(tasks: Sequence[TaskSettings], recipe: Recipe, base: Path) -> list[Path]:
-    """Return where the sources of some tasks are, seen from the folder of the recipe; names of the hub among them."""
-    folder = base / Path(recipe.data.folder).expanduser()
-    return list(dict.fromkeys(folder / Path(source).expanduser() for task in tasks for source in task.paths()))
 
 
 def base_model(job: Run) -> Path:

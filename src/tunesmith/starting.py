@@ -3,12 +3,14 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from tunesmith.data.guess import task_name
 from tunesmith.data.sources import guess_task
 from tunesmith.errors import UsageError
 from tunesmith.progress import say
+from tunesmith.recipe import load_recipe, table_files
 from tunesmith.rundir import write_text
 from tunesmith.settings import TaskSettings
 from tunesmith.yamlfile import scalar
@@ -31,15 +33,32 @@ candidates:                                        # the base model without shot
 """
 
 
-def recipe_for(path: Path) -> Path:
-    """Return the recipe itself, or for a table the recipe that is written, once, beside the current folder."""
+def recipe_for(path: Path, overrides: Sequence[str] = ()) -> Path:
+    """Return the recipe itself, or for a table the recipe that is written, once, into the current folder.
+
+    Raises:
+        UsageError: The recipe that is there already is of another table.
+        RecipeError: It cannot be read.
+    """
     if path.suffix.lower() in RECIPES:
         return path
     recipe = Path(f"{task_name(path)}.yaml")
     if recipe.exists():
+        _check_table(path, recipe, overrides)
         say(f"{recipe}: this recipe is there already and is used; delete it to guess again from {path}.")
         return recipe
     return write_recipe(path, recipe)
+
+
+def _check_table(table: Path, file: Path, overrides: Sequence[str]) -> None:
+    """Refuse a table that its recipe does not name: tables in several folders may have one name."""
+    recipe, _ = load_recipe(file, overrides)
+    sources = table_files(recipe.tasks, recipe, file.resolve().parent)
+    if table.resolve() not in {source.resolve() for source in sources}:
+        raise UsageError(
+            f"{table}: the recipe {file} is there already and is of another table, {sources[0]}. Write one for this "
+            f"table with `tunesmith init {table} --out NAME.yaml` and run that, or delete {file}."
+        )
 
 
 def write_recipe(table: Path, out: Path | None = None) -> Path:

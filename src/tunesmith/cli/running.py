@@ -22,7 +22,7 @@ def run(
     from tunesmith.pipeline import run as run_pipeline
     from tunesmith.starting import recipe_for
 
-    _show_report(run_pipeline(recipe_for(recipe), overrides=sets, out=out), as_json)
+    _show_report(run_pipeline(recipe_for(recipe, sets), overrides=sets, out=out), as_json)
 
 
 @app.command()
@@ -140,9 +140,14 @@ def predict(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = 
     from tunesmith.opening import open_run
     from tunesmith.pipeline import predict_candidate, prepare_data
     from tunesmith.probing import probe_candidate
+    from tunesmith.records import PredictResult
+    from tunesmith.steps import check_tuned, is_done
 
     with open_run(recipe, overrides=sets, out=out) as job:
         job = prepare_data(job)
+        for name in job.recipe.candidates:  # of all, before the first takes its time to answer
+            if not is_done(job.dir.candidate(name).predict_result, PredictResult):
+                check_tuned(job, name)
         for name in job.recipe.candidates:
             predict_candidate(job, name)
             predict_perturbed(job, name)
