@@ -442,6 +442,30 @@ class TestTheMachine:
             "again.\n"
         )
 
+    def test_a_name_that_is_too_long(self, small: Path, tunesmith: Command) -> None:
+        name = "x" * 300 + ".yaml"
+        says = f"{name}: this name is longer than the disk takes. Give a shorter one. Then run the same command again."
+        assert tunesmith("check", name) == (5, "", f"tunesmith: {says}\n")
+        assert tunesmith("init", "chats.csv", "--out", name) == (5, "", f"tunesmith: {says}\n")
+
+    @pytest.mark.parametrize(
+        ("number", "says"),
+        [
+            (errno.ENOENT, "there is no such place, and none can be made. Look at the name."),
+            (errno.EIO, "the disk does not answer as it should. Look at it, or take another."),
+        ],
+    )
+    def test_a_place_where_nothing_can_be_made(
+        self, small: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch, number: int, says: str
+    ) -> None:
+        def fails(*_: Any) -> None:
+            raise OSError(number, os.strerror(number), "/proc/x.yaml")
+
+        monkeypatch.setattr("tunesmith.starting.write_text", fails)
+        assert tunesmith("init", "chats.csv") == (
+            5, "", f"tunesmith: /proc/x.yaml: {says} Then run the same command again.\n"
+        )  # fmt: skip
+
     def test_a_folder_that_may_not_be_made(
         self, small: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:

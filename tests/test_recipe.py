@@ -199,6 +199,9 @@ class TestWhatIsWrong:
         )
 
     def test_a_number_that_is_out_of_bounds(self) -> None:
+        assert problems(SMALL + f"seed: {2**63}\n") == (
+            f"r.yaml:4: seed: {2**63} does not fit; it should be less than {2**63}.",
+        )
         assert problems(SMALL + "train: {epochs: 0}\nsplit: {train: 1.5}\nseed: 1.5\n") == (
             "r.yaml:6: seed: 1.5 does not fit; it should be a valid integer.",
             "r.yaml:5: split.train: 1.5 does not fit; it should be less than or equal to 1.",

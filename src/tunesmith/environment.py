@@ -17,7 +17,16 @@ NO_READER = 141  # and after a pipe whose reader has gone: 128 + SIGPIPE
 MISSING = "qlora: a base in four bits needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.46.1'"
 LOWER = "Lower train.tokens_per_batch or generate.tokens_per_batch, or choose a method that trains fewer weights."
 FULL, CLOSED = "the disk is full. Free some space.", "nothing can be written there. Change the rights or the place."
-DISK = {errno.ENOSPC: FULL, errno.EDQUOT: FULL, errno.EACCES: CLOSED, errno.EPERM: CLOSED, errno.EROFS: CLOSED}
+LONG = "this name is longer than the disk takes. Give a shorter one."
+GONE = "there is no such place, and none can be made. Look at the name."
+BROKEN = "the disk does not answer as it should. Look at it, or take another."
+DISK = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), CLOSED),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR), GONE),
+    **dict.fromkeys((errno.EIO, errno.EBUSY, errno.ESTALE), BROKEN),
+    errno.ENAMETOOLONG: LONG,
+}
 
 
 def calm() -> None:

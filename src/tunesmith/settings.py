@@ -262,6 +262,7 @@ class Recipe(Settings):
     seed: int = Field(
         0,
         ge=0,
+        lt=2**63,
         description="Of the split, the phrasings, the shots, the order of training, sampling, and the intervals.",
     )
     model: str = Field("smollm2-135m-instruct", description="Catalog name, hub id, local folder, or .gguf file.")
