@@ -104,7 +104,10 @@ def test_header_problems_are_named_all_at_once():
     )
     with pytest.raises(DataError) as error:
         read(b"t\xe9xt,label\n1,2\n")
-    assert str(error.value) == "a.csv:1: the header has bytes that are not UTF-8. Save the file as UTF-8."
+    assert (
+        str(error.value)
+        == 'a.csv:1: the header has bytes that are not UTF-8. Save it as UTF-8 (in Excel: "CSV UTF-8").'
+    )
     with pytest.raises(DataError) as error:
         read('"a"b,c\n1,2\n')
     assert str(error.value) == (

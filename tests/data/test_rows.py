@@ -59,3 +59,10 @@ def test_a_few_bad_rows_pass_and_too_many_stop_with_the_first_ten_and_the_way_ou
         "Mend these rows, or set them aside with `data.allow_bad: 0.05` in the recipe.",
     )
     check_share("t", bad_rows(13), read=300, allowed=0.05)
+
+
+def test_all_rows_are_never_set_aside_on_advice() -> None:
+    bad = [SetAside(file="a.csv", line=2, reason="broken", excerpt="x")]
+    with pytest.raises(DataError) as error:
+        check_share("t", bad, read=1, allowed=0.01)
+    assert error.value.problems[-1] == "Mend these rows."

@@ -272,3 +272,9 @@ def test_without_shape_and_template_columns_are_guessed_and_the_guess_is_written
     assert (rows.task.template, rows.task.columns) == ("text-summary", {"text": "article"})
     assert rows.rows[0].values["text"] == "long text"
     assert rows.notes == ('task "t": guessed template text-summary with article as prompt and summary as answer',)
+
+
+def test_a_table_of_another_encoding_is_said_once(tmp_path: Path):
+    (tmp_path / "a.csv").write_bytes(b"text,label\n" + b"caf\xe9,x\n" * 30 + b"tea,x\n")
+    says = 'a.csv:2: this file is not UTF-8; 30 of its rows have other bytes. Save it as UTF-8 (in Excel: "CSV UTF-8").'
+    assert problems(tmp_path, "a.csv") == (says,)

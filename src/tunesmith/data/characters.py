@@ -6,6 +6,7 @@ from collections.abc import Iterator
 NOT_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 NOT_UTF8 = re.compile(r"[\udc80-\udcff]")  # what decoding with surrogateescape leaves of bytes that are not UTF-8
 NOT_UTF8_REASON = "bytes that are not UTF-8; save the file as UTF-8"
+SAVE_UTF8 = 'Save it as UTF-8 (in Excel: "CSV UTF-8").'
 
 
 def texts(value: object) -> Iterator[str]:

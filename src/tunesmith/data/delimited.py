@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from tunesmith.data.characters import NOT_UTF8, NOT_UTF8_REASON
+from tunesmith.data.characters import NOT_UTF8, NOT_UTF8_REASON, SAVE_UTF8
 from tunesmith.data.rows import Table, excerpt
 from tunesmith.errors import DataError
 from tunesmith.records import SetAside
@@ -177,7 +177,7 @@ def _header(name: str, head: _Piece | None) -> list[str]:
         if times > 1 and column
     ]
     if any(NOT_UTF8.search(column) for column in columns):
-        problems.append(f"{name}:{head.first + 1}: the header has bytes that are not UTF-8. Save the file as UTF-8.")
+        problems.append(f"{name}:{head.first + 1}: the header has bytes that are not UTF-8. {SAVE_UTF8}")
     if problems:
         raise DataError(problems)
     return columns

@@ -7,6 +7,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 
 from tunesmith.data.canary import file_has_canary, has_canary, table_has_canary
+from tunesmith.data.characters import NOT_UTF8_REASON, SAVE_UTF8
 from tunesmith.data.delimited import read_delimited
 from tunesmith.data.fetched import read_hub, read_parquet
 from tunesmith.data.jsonfiles import read_json, read_json_lines
@@ -135,7 +136,17 @@ def _load_file(source: Source, name: str, data: DataSettings, base: Path) -> Loa
         return _packed(name, split, reader(name, content, max_row_bytes=data.max_row_bytes), digest)
     decoded, notes = _decode(name, content)
     table = reader(name, decoded, max_row_bytes=data.max_row_bytes)
+    _check_encoding(name, table)
     return Loaded(name, split, replace(table, notes=notes + table.notes), digest, canary=has_canary(decoded))
+
+
+def _check_encoding(name: str, table: Table) -> None:
+    """Refuse a file of another encoding, which would otherwise lose a row for each letter with an accent."""
+    other = [fault for fault in table.set_aside if fault.reason == NOT_UTF8_REASON]
+    if 2 * len(other) > len(table.rows) + len(table.set_aside):
+        raise DataError(
+            f"{name}:{other[0].line}: this file is not UTF-8; {len(other)} of its rows have other bytes. {SAVE_UTF8}"
+        )
 
 
 def _large(source: Source, name: str, path: Path, data: DataSettings) -> Loaded:

@@ -123,11 +123,12 @@ def check_share(task: str, bad: Sequence[SetAside], *, read: int, allowed: float
     share = len(bad) / read
     more = [f"... and {len(bad) - NAMED} more."] if len(bad) > NAMED else []
     enough = math.ceil(share * 100) / 100
+    aside = f", or set them aside with `data.allow_bad: {enough:g}` in the recipe" if enough < 1 else ""
     raise DataError(
         [
             f'task "{task}": {len(bad)} of {read} rows ({share:.1%}) cannot be used; {allowed:.1%} may be set aside.',
             *(f"{row.file}:{row.line}: {row.reason}: {row.excerpt}" for row in bad[:NAMED]),
             *more,
-            f"Mend these rows, or set them aside with `data.allow_bad: {enough:g}` in the recipe.",
+            f"Mend these rows{aside}.",
         ]
     )
