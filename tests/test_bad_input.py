@@ -224,7 +224,7 @@ DATA = {
     ),
     "no test rows": Bad(
         4, "there are no test examples for summarize, mood. Give split.test a share of the rows.",
-        sets=("split.test=0",),
+        sets=("split.test=0",), command=("check", "recipe.yaml"),
     ),
     "a table whose columns do not tell": Bad(
         4, 'task "table": the columns are a, b, and their names do not tell which is the prompt and which the answer. '

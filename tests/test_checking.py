@@ -18,13 +18,15 @@ TRAINING = [
     for n, form in enumerate(FORMS)
 ]
 
+TEST = [TRAINING[0].model_copy(update={"id": "test", "split": "test"})]
+
 
 def problems(forms: str, more: str = "", **candidate: Any) -> tuple[str, ...]:
     recipe = recipe_from_text(
         f"name: a\ntasks: [{{source: a.csv, forms: {forms}{more}}}]\ncandidates: {{few: {candidate}}}\n"
     )
     with pytest.raises(DataError) as error:
-        check_rows(recipe, {"train": TRAINING, "validation": [], "test": []})
+        check_rows(recipe, {"train": TRAINING, "validation": [], "test": TEST})
     return error.value.problems
 
 
@@ -113,7 +115,7 @@ def test_a_share_is_searched_on_validation_rows_or_not_at_all() -> None:
         "name: a\ntasks: [{source: a.csv}]\ncandidates: {x: {method: lora, train: {average: auto}}}\n"
     )
     with pytest.raises(DataError) as error:
-        check_rows(recipe, {"train": TRAINING, "validation": [], "test": []})
+        check_rows(recipe, {"train": TRAINING, "validation": [], "test": TEST})
     assert error.value.problems == (
         "candidates.x: train.average: auto is searched on validation rows, and there are none. Give split.validation a "
         "share, or name a share such as 0.5.",
@@ -124,3 +126,27 @@ def test_a_share_is_searched_on_validation_rows_or_not_at_all() -> None:
 def test_a_share_is_above_0_and_at_most_1(share: str) -> None:
     with pytest.raises(RecipeError, match=r"train\.average"):
         recipe_from_text(f"name: a\ntasks: [{{source: a.csv}}]\ntrain: {{average: {share}}}\n")
+
+
+@pytest.mark.parametrize(
+    ("split", "train", "test", "says"),
+    [
+        (
+            "{limit: {train: 0}}", [], TEST,
+            "there are no training examples: split.limit.train is 0. Raise it, or delete the candidates that are "
+            "tuned.",
+        ),
+        (
+            "{train: 1, validation: 0, test: 0}", TRAINING, [],
+            "there are no test examples for task. Give split.test a share of the rows.",
+        ),
+        ("{limit: {test: 0}}", TRAINING, [], "there are no test examples for task. Raise split.limit.test."),
+    ],
+)  # fmt: skip
+def test_what_is_tuned_needs_training_rows_and_all_need_test_rows(
+    split: str, train: list[Example], test: list[Example], says: str
+) -> None:
+    text = f"name: a\ntasks: [{{source: a.csv}}]\nsplit: {split}\ncandidates: {{x: {{method: lora}}}}\n"
+    with pytest.raises(DataError) as error:
+        check_rows(recipe_from_text(text), {"train": train, "validation": [], "test": test})
+    assert error.value.problems == (says,)

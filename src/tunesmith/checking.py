@@ -43,13 +43,14 @@ def check_rows(recipe: Recipe, examples: Mapping[Split, Sequence[Example]]) -> N
         examples: Of every split.
 
     Raises:
-        DataError: More shots than training rows; a generated metric to keep the best by and no validation rows; a
-            metric of choices for a task without choices. All at once.
+        DataError: No training rows for what is tuned, or no test rows; more shots than training rows; a generated
+            metric to keep the best by and no validation rows; a metric of choices for a task without choices. All at
+            once.
     """
     counts = {split: Counter(example.task for example in found) for split, found in examples.items()}
     plain = {task.name: asked_form(task.forms) for task in recipe.tasks}
     worked = Counter(example.task for example in examples["train"] if example.form == plain[example.task])
-    problems = [*_metric_problems(recipe), *_sequence_problems(recipe)]
+    problems = [*_side_problems(recipe, counts), *_metric_problems(recipe), *_sequence_problems(recipe)]
     out = held_out(recipe.tasks, recipe.mixture)
     mend = ("Lower it or add rows.", "It is held out: lower it, or give it rows, `source: {train: FILE, test: FILE}`.")
     for name, candidate in recipe.candidates.items():
@@ -69,6 +70,21 @@ def check_rows(recipe: Recipe, examples: Mapping[Split, Sequence[Example]]) -> N
         problems += _averaging(recipe, name, {example.task for example in examples["validation"]})
     if problems:
         raise DataError(problems)
+
+
+def _side_problems(recipe: Recipe, counts: Mapping[Split, Mapping[str, int]]) -> list[str]:
+    """Return which sides have no rows that something needs."""
+    problems = []
+    if not counts["train"] and any(candidate.method != "none" for candidate in recipe.candidates.values()):
+        why = "split.limit.train is 0" if recipe.split.limit.get("train") == 0 else "split.train gives them no share"
+        problems.append(f"there are no training examples: {why}. Raise it, or delete the candidates that are tuned.")
+    unasked = [task for task in scored(recipe.tasks, recipe.mixture) if not counts["test"].get(task)]
+    if unasked:
+        why = (
+            "Raise split.limit.test." if recipe.split.limit.get("test") == 0 else "Give split.test a share of the rows."
+        )
+        problems.append(f"there are no test examples for {', '.join(unasked)}. {why}")
+    return problems
 
 
 def _averaging(recipe: Recipe, name: str, validated: Set[str]) -> list[str]:
