@@ -71,9 +71,9 @@ RECIPES = {
     ),
     "several things at once": Bad(
         3, [
-            'recipe.yaml:18: candidates: "../lora" cannot be the name of a folder; use ' + FOLDER,
             'recipe.yaml:1: name: "../chats" does not fit; it should be ' + FOLDER,
             "recipe.yaml:15: train.clip: -1 does not fit; it should be greater than 0.",
+            'recipe.yaml:18: candidates: "../lora" cannot be the name of a folder; use ' + FOLDER,
         ],
         edit=("  lora:", "  ../lora:"),
     ),
@@ -100,14 +100,15 @@ RECIPES = {
         edit=("method: lora", "method: lorra"),
     ),
     "an unknown metric": Bad(
-        3, 'tasks.0.metrics: metric "blue" is not known. Did you mean "bleu"? Known: METRICS.', edit=("bleu", "blue"),
+        3, 'recipe.yaml:7: tasks.0.metrics: metric "blue" is not known. Did you mean "bleu"? Known: METRICS.',
+        edit=("bleu", "blue"),
     ),
     "an unknown metric to keep the best by": Bad(
-        3, 'train.keep_best: metric "ruge1" is not known. Did you mean "rouge1"? Known: METRICS.',
+        3, 'recipe.yaml:15: train.keep_best: metric "ruge1" is not known. Did you mean "rouge1"? Known: METRICS.',
         edit=("epochs: 1", "epochs: 1, keep_best: ruge1"),
     ),
     "an unknown model": Bad(
-        3, 'model: "smollm-135m-instruct" is no catalog name, folder, .gguf file or hub id. Did you mean '
+        3, '--set: model: "smollm-135m-instruct" is no catalog name, folder, .gguf file or hub id. Did you mean '
         '"smollm2-135m-instruct"? Catalog: CATALOG.',
         sets=("model=smollm-135m-instruct",),
     ),
@@ -174,12 +175,13 @@ DATA = {
         edit=("label: mood", "label: temper"),
     ),
     "an unknown template": Bad(
-        3, 'tasks.0.template: template "dialog-summary" is not known. '
+        3, 'recipe.yaml:6: tasks.0.template: template "dialog-summary" is not known. '
         'Did you mean "dialogue-summary"? Known: TEMPLATES.',
         edit=("dialogue-summary", "dialog-summary"),
     ),
     "a template that names no column": Bad(
-        4, 'template of task "summarize", prompt, it names no column; write a column as {{ name }}.',
+        4, 'recipe.yaml:6: tasks.0.template: template of task "summarize", prompt, line 1: it names no column; write a '
+        "column as {{ name }}.",
         edit=("template: dialogue-summary", 'template: {prompt: "Hello.", target: "{{ summary }}"}'),
     ),
     "a template with an unknown column": Bad(
@@ -189,8 +191,8 @@ DATA = {
         edit=("template: dialogue-summary", 'template: {prompt: "{{ dialog }}", target: "{{ summary }}"}'),
     ),
     "a template that does not parse": Bad(
-        4, 'template of task "summarize", prompt, line 1: unexpected end of template, expected \'end of print '
-        "statement'.",
+        4, 'recipe.yaml:6: tasks.0.template: template of task "summarize", prompt, line 1: unexpected end of template, '
+        "expected 'end of print statement'. A column is written {{ name }}, a tag {% if name %}.",
         edit=("template: dialogue-summary", 'template: {prompt: "{{ dialogue", target: "{{ summary }}"}'),
     ),
     "a template that reaches for more than the row": Bad(
@@ -371,7 +373,7 @@ def rename(path: Path) -> None:
 WEIGHTS: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "no weights": (
         lambda path: path.unlink(), 3,
-        "model: HERE/model has no weights (*.safetensors). Copy them there or name another model.",
+        "--set: model: HERE/model has no weights (*.safetensors). Copy them there or name another model.",
     ),
     "pickled weights": (
         rename, 6,

@@ -282,15 +282,41 @@ def test_metrics_are_checked_before_the_folder_is_made(small: Path) -> None:
     sets = ["tasks.0.metrics=[blue]", "train.keep_best=rouge", "candidates.full.train.keep_best=ruge1"]
     with pytest.raises(RecipeError) as error, open_run(small, overrides=sets):
         pass
-    blue, ruge, several = error.value.problems
-    assert blue.startswith('tasks.0.metrics: metric "blue" is not known. Did you mean "bleu"? Known: accuracy, ')
-    assert ruge.startswith(
-        'candidates.full.train.keep_best: metric "ruge1" is not known. Did you mean "rouge1"? Known: '
-    )
-    assert (
-        several == 'train.keep_best: "rouge" stands for several metrics. Name one: rouge1, rouge2, rougeL, rougeLsum.'
-    )
+    blue, *others = error.value.problems
+    assert blue.startswith('--set: tasks.0.metrics: metric "blue" is not known. Did you mean "bleu"? Known: accuracy, ')
+    assert others == [
+        '--set: candidates.full.train.keep_best: metric "ruge1" is not known. Did you mean "rouge1"?',
+        '--set: train.keep_best: "rouge" stands for several metrics. Name one: rouge1, rouge2, rougeL, rougeLsum.',
+    ]
     assert not Path("runs").exists()
+
+
+def test_names_that_are_not_known_are_told_with_file_and_line_in_the_order_of_the_lines(small: Path) -> None:
+    text = small.read_text(encoding="utf-8")
+    for before, after in (
+        ("model: /", "model: smollm2-135m-instuct  # /"),
+        ("bleu", "blue"),
+        ("template: text-label", 'template: {prompt: "{{ dialogue }} }}{% }", target: "{{ mood }}"}'),
+        ("epochs: 1", "epochs: 1, keep_best: bleurt"),
+    ):
+        text = text.replace(before, after, 1)
+    small.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as error, open_run(small):
+        pass
+    assert [problem.split(": ")[:2] for problem in error.value.problems] == [
+        ["recipe.yaml:2", "model"],
+        ["recipe.yaml:7", "tasks.0.metrics"],
+        ["recipe.yaml:11", "tasks.1.template"],
+        ["recipe.yaml:15", "train.keep_best"],
+    ]
+    assert sum("Known: " in problem for problem in error.value.problems) == 1
+
+
+def test_an_empty_model_is_told_as_one(small: Path) -> None:
+    text = small.read_text(encoding="utf-8")
+    small.write_text(text.replace("model: ", 'model: ""  # '), encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"^recipe\.yaml:2: model: no model is named\. Name one"), open_run(small):
+        pass
 
 
 def test_versions_name_everything_that_a_result_depends_on() -> None:

@@ -180,17 +180,17 @@ class TestWhatIsWrong:
 
     def test_an_unknown_key_at_the_top_and_in_a_list(self) -> None:
         assert problems("name: a\ntsks: 3\ntasks:\n  - source: x.csv\n    metric: [rouge]\n") == (
-            'r.yaml:5: tasks.0.metric: there is no such key. Did you mean "metrics"? Known here: name, family, '
-            "source, columns, template, forms, shots, references, choices, metrics, max_new_tokens.",
             'r.yaml:2: tsks: there is no such key. Did you mean "tasks"? Known here: name, seed, model, tasks, split, '
             "data, mixture, train, generate, measures, sequence, candidates, forgetting.",
+            'r.yaml:5: tasks.0.metric: there is no such key. Did you mean "metrics"? Known here: name, family, '
+            "source, columns, template, forms, shots, references, choices, metrics, max_new_tokens.",
         )
 
     def test_a_wrong_type(self) -> None:
         assert problems(SMALL + "seed: soon\ntrain: 3\nmodel: [a]\n") == (
             'r.yaml:4: seed: "soon" does not fit; it should be a valid integer.',
-            'r.yaml:6: model: ["a"] does not fit; it should be a valid string.',
             "r.yaml:5: train: 3 does not fit; it should be `key: value` lines.",
+            'r.yaml:6: model: ["a"] does not fit; it should be a valid string.',
         )
 
     def test_a_quoted_number(self) -> None:
@@ -203,9 +203,9 @@ class TestWhatIsWrong:
             f"r.yaml:4: seed: {2**63} does not fit; it should be less than {2**63}.",
         )
         assert problems(SMALL + "train: {epochs: 0}\nsplit: {train: 1.5}\nseed: 1.5\n") == (
-            "r.yaml:6: seed: 1.5 does not fit; it should be a valid integer.",
-            "r.yaml:5: split.train: 1.5 does not fit; it should be less than or equal to 1.",
             "r.yaml:4: train.epochs: 0 does not fit; it should be greater than 0.",
+            "r.yaml:5: split.train: 1.5 does not fit; it should be less than or equal to 1.",
+            "r.yaml:6: seed: 1.5 does not fit; it should be a valid integer.",
         )
 
     def test_a_choice_that_does_not_exist(self) -> None:
@@ -236,7 +236,7 @@ class TestWhatIsWrong:
 
     def test_benchmark_suites_among_tasks_to_keep_are_told_their_command(self) -> None:
         kept = "forgetting:\n  - mmlu\n  - {sorce: a.csv}\n  - {suite: glue/rte, limit: 50}\n"
-        mmlu, glue, *others = problems(SMALL + kept)
+        mmlu, *others, glue = problems(SMALL + kept)
         said = (
             "is no task: these are `key: value` lines, as under tasks. A benchmark suite is asked by a command of its "
             "own after tuning, and enters the same report: `tunesmith bench"
@@ -251,8 +251,8 @@ class TestWhatIsWrong:
 
     def test_a_key_without_a_value(self) -> None:
         assert problems(SMALL + "train:\nseed:\n") == (
-            "r.yaml:5: seed: null does not fit; it should be a valid integer. Write a value, or delete the line.",
             "r.yaml:4: train: null does not fit; it should be `key: value` lines. Write a value, or delete the line.",
+            "r.yaml:5: seed: null does not fit; it should be a valid integer. Write a value, or delete the line.",
         )
 
     def test_no_tasks(self) -> None:
@@ -275,9 +275,9 @@ class TestWhatIsWrong:
         assert problems(
             "name: My Run\ntasks:\n  - {source: x.csv, name: ../up}\ncandidates: {../x: {method: full}}"
         ) == (
-            f'r.yaml:4: candidates: "../x" cannot be the name of a folder; use {rule}.',
             f'r.yaml:1: name: "My Run" does not fit; it should be {rule}.',
             f'r.yaml:3: tasks.0.name: "../up" does not fit; it should be {rule}.',
+            f'r.yaml:4: candidates: "../x" cannot be the name of a folder; use {rule}.',
         )
 
     def test_two_tasks_of_one_name(self) -> None:
@@ -297,12 +297,12 @@ class TestWhatIsWrong:
         text = "name: a\nseed: -1\ntasks:\n  - {}\ncandidates:\n  x: {method: lora, rank: 0}\n  y: {method: lorra}\n"
         assert problems(text, "train.epochs=0", "nonsense") == (
             '--set nonsense: write it as key=value, for example "train.epochs=1".',
+            "--set: train.epochs: 0 does not fit; it should be greater than 0.",
+            "r.yaml:2: seed: -1 does not fit; it should be greater than or equal to 0.",
+            "r.yaml:4: tasks.0.source: this key is missing. Add it.",
             "r.yaml:6: candidates.x.rank: 0 does not fit; it should be greater than or equal to 1.",
             'r.yaml:7: candidates.y: method "lorra" is not known. Did you mean "lora"? '
             f"Known: {', '.join(sorted(METHODS))}.",
-            "r.yaml:2: seed: -1 does not fit; it should be greater than or equal to 0.",
-            "r.yaml:4: tasks.0.source: this key is missing. Add it.",
-            "--set: train.epochs: 0 does not fit; it should be greater than 0.",
         )
 
 

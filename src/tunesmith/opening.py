@@ -14,16 +14,15 @@ from tunesmith import __version__
 from tunesmith.errors import DataError, RecipeError, RefusedError
 from tunesmith.holding import held
 from tunesmith.machine import device_name, need_space, usable_cores
-from tunesmith.models.catalog import check_name, fingerprint
+from tunesmith.models.catalog import fingerprint
 from tunesmith.models.fetch import sha256
 from tunesmith.models.load import explained, materialize, quiet
 from tunesmith.models.sizes import parameters_on_disk
 from tunesmith.naming import check_names
-from tunesmith.recipe import changes, load_recipe, resolved, table_files
+from tunesmith.recipe import changes, kept_text, read_recipe, resolved, table_files
 from tunesmith.records import DataHealth, Record, RunRecord
 from tunesmith.rundir import RunDir, read_record, write_record, write_text
 from tunesmith.settings import Candidate, Recipe, TaskSettings
-from tunesmith.templatefiles import with_template_files
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "sacrebleu")
 MADE = "candidate.json"  # beside a candidate's files: what it was made from
@@ -55,16 +54,14 @@ def open_run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Pat
         UsageError: The folder has files in it that are no run's.
         UserError: Another process works in this folder.
     """
-    recipe, text = load_recipe(recipe_file, overrides)
+    recipe, document = read_recipe(recipe_file, overrides)
     base = Path(recipe_file).resolve().parent
-    recipe = with_template_files(recipe, base)
-    check_name(recipe.model, base=base)
-    check_names(recipe)
+    recipe = check_names(recipe, document, base)
     folder = RunDir(Path(out) if out else Path("runs") / recipe.name)
     with held(folder, [Path(recipe_file), *table_files(recipe.tasks, recipe, base)]):
         need_space(folder.root, 50_000_000, "a run folder")
         _same_recipe(folder, recipe)
-        write_text(folder.recipe, text)
+        write_text(folder.recipe, kept_text(document.text, overrides))
         write_text(folder.resolved, json.dumps(resolved(recipe), indent=1) + "\n")
         job = Run(recipe, base, folder)
         _keep_record(job)

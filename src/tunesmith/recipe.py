@@ -36,8 +36,14 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Recipe
     Raises:
         RecipeError: With one line for each problem: file, line, key, cause, mend.
     """
-    document = read_yaml(Path(path))
-    return build_recipe(document, overrides), kept_text(document.text, overrides)
+    recipe, document = read_recipe(path, overrides)
+    return recipe, kept_text(document.text, overrides)
+
+
+def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Recipe, Document]:
+    """Read a recipe file as ``load_recipe`` does; return the recipe, and the document that knows its lines."""
+    document, problems = _overridden(read_yaml(Path(path)), overrides)
+    return _build(document, problems), document
 
 
 def recipe_from_text(text: str, overrides: Sequence[str] = (), *, name: str = "recipe") -> Recipe:
@@ -52,30 +58,24 @@ def kept_text(text: str, overrides: Sequence[str]) -> str:
 
 def build_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
     """Check a parsed document against the settings and the methods' own settings."""
+    return _build(*_overridden(document, overrides))
+
+
+def _build(document: Document, problems: list[str]) -> Recipe:
     values = deepcopy(document.values)
-    problems: list[str] = []
-    changed = set()
-    for item in overrides:
-        try:
-            changed.add(_override(values, item))
-        except RecipeError as error:
-            problems += error.problems
-    document = replace(document, overridden=frozenset(changed))
     candidates = _with_own_defaults(_candidates(values, document, problems), values.get("train"))
     problems += _suites_among_tasks(values, document)
-    recipe = None
     try:
         recipe = Recipe.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        problems += explain(error, document, model=Recipe)
-    else:
-        problems += [*_repeated_names(recipe, document), *_sequence_problems(recipe, document)]
-    if problems or recipe is None:
-        raise RecipeError(problems)
+        raise RecipeError(document.in_order([*problems, *explain(error, document, model=Recipe)])) from None
+    problems += [*_repeated_names(recipe, document), *_sequence_problems(recipe, document)]
+    if problems:
+        raise RecipeError(document.in_order(problems))
     candidates = {name: _with_tasks(candidate, recipe) for name, candidate in candidates.items()}
     recipe = recipe.model_copy(update={"candidates": {ZERO_SHOT: Candidate(), **candidates}})
     if problems := mixture_problems(recipe, document):
-        raise RecipeError(problems)
+        raise RecipeError(document.in_order(problems))
     return recipe
 
 
@@ -106,6 +106,19 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], way: str = "") -> li
         elif a != b:
             found.append(f"{name} was {json.dumps(a)}, is now {json.dumps(b)}")
     return found
+
+
+def _overridden(document: Document, overrides: Sequence[str]) -> tuple[Document, list[str]]:
+    """Return the document with the values that ``--set`` gives, and what is wrong with what it says."""
+    values = deepcopy(document.values)
+    problems: list[str] = []
+    changed = set()
+    for item in overrides:
+        try:
+            changed.add(_override(values, item))
+        except RecipeError as error:
+            problems += error.problems
+    return replace(document, values=values, overridden=frozenset(changed)), problems
 
 
 def _override(values: dict[str, Any], item: str) -> Key:

@@ -7,7 +7,7 @@ read as if they were not there.
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,11 @@ class Document:
         while key and key not in self.lines:
             key = key[:-1]
         return f"{self.name}:{self.lines.get(key, 1)}"
+
+    def in_order(self, problems: Iterable[str]) -> list[str]:
+        """Return problems in the order of the lines that they begin with; those that name no line come first."""
+        at = re.compile(re.escape(self.name) + r":([0-9]+):")
+        return sorted(problems, key=lambda problem: int(found[1]) if (found := at.match(problem)) else 0)
 
 
 def scalar(text: str) -> Any:

@@ -183,12 +183,12 @@ def test_every_problem_of_a_template_is_named_with_phrasing_part_and_line():
         )
     ) == (
         'template of task "t", phrasing 1, prompt, line 1: unexpected end of template, expected \'end of print '
-        "statement'.",
-        'template of task "t", phrasing 2, prompt, it names no column; write a column as {{ name }}.',
+        "statement'. A column is written {{ name }}, a tag {% if name %}.",
+        'template of task "t", phrasing 2, prompt, line 1: it names no column; write a column as {{ name }}.',
         'template of task "t", phrasing 2, target, line 1: there is no filter "uper". Did you mean "upper"?',
         'template of task "t", phrasing 2, target, line 2: there is no filter "lowr". Did you mean "lower"?',
-        'template of task "t", phrasing 3, prompt, it names no column; write a column as {{ name }}.',
-        'template of task "t", phrasing 3, target, it names no column; write a column as {{ name }}.',
+        'template of task "t", phrasing 3, prompt, line 1: it names no column; write a column as {{ name }}.',
+        'template of task "t", phrasing 3, target, line 1: it names no column; write a column as {{ name }}.',
     )
 
 

