@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from tunesmith.data import sandbox
-from tunesmith.data.rendering import Target, render_prompts, render_targets
+from tunesmith.data.rendering import Target, put_rows, render_prompts, render_targets
 from tunesmith.data.rows import Row
 from tunesmith.data.sandbox import Failure
 from tunesmith.data.templates import Template, load_template
@@ -79,6 +79,15 @@ def test_a_failing_row_says_part_and_line_and_does_not_touch_the_others():
     assert render_prompts(template("{% if text %}{{ text }}{% endif %}"), rows({"text": ""})) == [
         Failure("row", 0, "the prompt is empty")
     ]
+
+
+def test_what_fails_alike_for_all_rows_is_told_of_the_template():
+    made = template("{{ text }}{% for i in range(999999999) %}{% endfor %}")
+    with pytest.raises(DataError) as error:
+        put_rows(made, [row for _, row in rows({"text": "x", "label": "a"}, {"text": "y", "label": "b"})], [(0,), (0,)])
+    (problem,) = error.value.problems
+    assert problem.startswith('template of task "t", prompt, line 1: Range too big.')
+    assert problem.endswith("; so it is for all 2 rows. Mend the template.")
 
 
 def test_forbidden_access_is_refused_with_its_place():

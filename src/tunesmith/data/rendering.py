@@ -54,7 +54,7 @@ def put_rows(
         answered: The rows have answers, which are rendered too.
 
     Raises:
-        DataError: A render was stopped by a limit.
+        DataError: A render was stopped by a limit, or all rows fail alike.
         RefusedError: The template asks for what the sandbox forbids.
     """
     found: dict[int, Put] = {}
@@ -71,7 +71,17 @@ def put_rows(
                 found[number] = put
         turn += 1
         left = [number for number in left if found[number].empty and turn < len(ways[number])]
-    return [found[number] for number in range(len(rows))]
+    put = [found[number] for number in range(len(rows))]
+    _check_template(template, put)
+    return put
+
+
+def _check_template(template: Template, found: Sequence[Put]) -> None:
+    """Raise when all rows fail alike at a line of the template: then it is the text that is wrong, and not the rows."""
+    failures = [next((part for part in (put.target, put.prompt) if isinstance(part, Failure)), None) for put in found]
+    first = failures[0] if len(failures) > 1 else None
+    if first and ", line " in first.message and all(failure == first for failure in failures):
+        raise DataError(f"{template.label}, {first.message}; so it is for all {len(found)} rows. Mend the template.")
 
 
 def render_targets(
