@@ -23,6 +23,12 @@ def test_a_recipe_is_taken_as_it_is(here: Path) -> None:
     assert list(here.iterdir()) == []
 
 
+def test_a_recipe_is_told_from_a_table() -> None:
+    Path("a.yaml").write_text("name: a\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"^a\.yaml: this is a recipe, not a table\. `tunesmith run a\.yaml`"):
+        write_recipe(Path("a.yaml"), Path("b.yaml"))
+
+
 def test_a_table_gets_a_recipe_that_holds_the_guess(capsys: pytest.CaptureFixture[str]) -> None:
     write_table(Path("My chats (2).csv"))
     written = recipe_for(Path("My chats (2).csv"))

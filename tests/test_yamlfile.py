@@ -147,6 +147,14 @@ class TestReadingAFile:
         path.write_bytes("name: Köln\n".encode("latin-1"))
         assert self.refused(path) == f"{path}: byte 7 is not UTF-8. Save the file as UTF-8."
 
+    def test_a_table_is_told_from_a_recipe(self, tmp_path: Path) -> None:
+        path = tmp_path / "chats.csv"
+        path.write_text("dialogue,summary\nA: hi,hi\n")
+        assert self.refused(path) == (
+            f"{path}: this is a table, not a recipe. `tunesmith init {path}` writes a recipe from it, `tunesmith run "
+            f"{path}` does that and runs it."
+        )
+
     def test_a_file_that_may_not_be_read_is_no_traceback(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "r.yaml"
         path.write_text("name: a\n")

@@ -66,8 +66,10 @@ def write_recipe(table: Path, out: Path | None = None) -> Path:
 
     Raises:
         DataError: The table cannot be read, or its columns do not tell what is prompt and what is answer.
-        UsageError: The file to write is there already.
+        UsageError: The table is a recipe, or the file to write is there already.
     """
+    if table.suffix.lower() in RECIPES:
+        raise UsageError(f"{table}: this is a recipe, not a table. `tunesmith run {table}` runs it.")
     out = out or Path(f"{task_name(table)}.yaml")
     if out.exists():
         raise UsageError(f"{out}: this file is there already. Give --out another name, or delete it.")

@@ -18,6 +18,7 @@ from tunesmith.errors import RecipeError
 
 MAX_BYTES = 200_000
 MAX_DEPTH = 32
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")  # json may be a recipe, as YAML has it
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times as fast, where it was built
 
 Key = tuple[str | int, ...]  # the way to a value: ("train", "epochs"), ("tasks", 0, "name")
@@ -79,6 +80,11 @@ def read_yaml(path: Path) -> Document:
         raise RecipeError(f"{path}: this is a folder. Name the recipe in it.")
     if not path.is_file():
         raise RecipeError(f"{path}: there is no such file. `tunesmith init TABLE` writes one from a table.")
+    if path.suffix.lower() in TABLES:
+        raise RecipeError(
+            f"{path}: this is a table, not a recipe. `tunesmith init {path}` writes a recipe from it, `tunesmith run "
+            f"{path}` does that and runs it."
+        )
     if path.stat().st_size > MAX_BYTES:
         raise RecipeError(f"{path}: larger than {MAX_BYTES:,} bytes; a recipe is a page of text.")
     try:

@@ -182,7 +182,8 @@ def test_the_problems_of_all_tasks_come_at_once(tmp_path: Path):
         f'b.jsonl: there is no such file in {tmp_path}. Did you mean "a.jsonl"?',
         'a.jsonl: `columns` of task "two" names "txt", and there is no such column; it has label, text. '
         'Did you mean "text"?',
-        "template of task \"three\", prompt, line 1: unexpected '}'.",
+        "template of task \"three\", prompt, line 1: unexpected '}'. A column is written {{ name }}, a tag "
+        "{% if name %}.",
     )
 
 

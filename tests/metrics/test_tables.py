@@ -92,6 +92,7 @@ def test_files_that_cannot_be_read_say_why(write: Write, name: str, content: str
 
 def test_a_missing_file_is_named(write: Write) -> None:
     assert problems(Path("no.csv")) == ("no.csv: there is no such file. Check the name.",)
+    assert problems(Path()) == (".: this is a folder. Name the file in it.",)
 
 
 def test_all_bad_rows_are_named_at_once(write: Write) -> None:

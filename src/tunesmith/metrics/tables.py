@@ -38,6 +38,8 @@ def read_table(path: Path) -> Table:
         DataError: if the file is not there, is empty, is no UTF-8 text, or has rows that cannot be read; each of them
             is named with its line.
     """
+    if path.is_dir():
+        raise DataError(f"{path}: this is a folder. Name the file in it.")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file. Check the name.")
     kind = path.suffix.lower()
