@@ -90,6 +90,22 @@ class TestSteps:
         )
         assert len(found.err.splitlines()) == 1
 
+    def test_check_refuses_what_the_model_cannot_take(self, small: Path, tunesmith: Command) -> None:
+        found = tunesmith("check", small, "--set", "candidates.low={method: lora, rank: 900, targets: [nowhere]}")
+        assert (found.code, found.out) == (3, "")
+        assert 'tunesmith: candidates.low: lora: no linear layer is called "nowhere"; this model has ' in found.err
+
+    def test_check_fetches_no_model_and_says_when_methods_are_checked(
+        self, small: Path, tunesmith: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path / "empty"))
+        found = tunesmith("check", small, "--set", "model=smollm2-135m-instruct", "--out", str(tmp_path / "run"))
+        assert found.code == 0
+        assert found.err.splitlines()[-1] == (
+            "check: smollm2-135m-instruct is not here yet. Whether it takes the methods is said by `plan` and `run`."
+        )
+        assert not (tmp_path / "empty" / "models").exists()
+
     def test_check_as_json(self, small: Path, tunesmith: Command) -> None:
         found = json.loads(tunesmith("check", small, "--json").out)
         assert found["schema"] == 1

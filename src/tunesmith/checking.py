@@ -10,7 +10,8 @@ from tunesmith.forgetting.in_turn import row_metric
 from tunesmith.forms import asked_form
 from tunesmith.metrics.scoring import expand_metrics, find_metric
 from tunesmith.mixtures import tuned_tasks
-from tunesmith.models.load import skeleton
+from tunesmith.models.load import already_here, skeleton
+from tunesmith.progress import say
 from tunesmith.recipe import train_settings
 from tunesmith.records import Example, Split
 from tunesmith.registry import METHODS, resolve
@@ -185,3 +186,16 @@ def check_methods(recipe: Recipe, model: Path) -> None:
             problems += [f"candidates.{name}: {problem}" for problem in error.problems]
     if problems:
         raise RecipeError(problems)
+
+
+def check_methods_here(recipe: Recipe, *, base: Path) -> None:
+    """Do the same if the base is on this machine already, else say when it is done: a check fetches nothing.
+
+    Args:
+        recipe: Any.
+        base: Folder that relative paths start from, the recipe's.
+    """
+    if model := already_here(recipe.model, base=base):
+        check_methods(recipe, model)
+    elif any(candidate.method != "none" for candidate in recipe.candidates.values()):
+        say(f"check: {recipe.model} is not here yet. Whether it takes the methods is said by `plan` and `run`.")

@@ -44,6 +44,7 @@ def check(
     recipe: RecipeArg, sets: Sets = [], out: Out = None, as_json: AsJson = False, quiet: Quiet = False  # noqa: B006
 ) -> None:  # fmt: skip
     """Recipe, data and leakage, before anything heavy."""
+    from tunesmith.checking import check_methods_here
     from tunesmith.opening import open_run
     from tunesmith.pipeline import mixtures_of, prepare_data
     from tunesmith.probe_records import Probe
@@ -52,7 +53,9 @@ def check(
     from tunesmith.rundir import read_record
 
     with open_run(recipe, overrides=sets, out=out) as job:
-        mixtures = mixtures_of(prepare_data(job))
+        job = prepare_data(job)
+        check_methods_here(job.recipe, base=job.base)
+        mixtures = mixtures_of(job)
         health = read_record(job.dir.health, DataHealth)
         probe = None if job.recipe.forgetting == "off" else read_record(job.dir.probe, Probe)
         if as_json:

@@ -92,6 +92,33 @@ def materialize(model: str, *, base: Path) -> Path:
     return _from_hub(str(known.source) if known else model)
 
 
+def already_here(model: str, *, base: Path) -> Path | None:
+    """Return the local folder of a model if nothing has to be fetched or converted for it, else None.
+
+    Args:
+        model: Catalog name, hub id, local folder or .gguf file.
+        base: Folder that relative paths start from, the recipe's.
+    """
+    kind = check_name(model, base=base)
+    if kind == "hub":
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        known = CATALOG.get(model)
+        try:
+            folder = Path(snapshot_download(str(known.source) if known else model, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return None
+    elif kind == "folder":
+        folder = (base / Path(model).expanduser()).resolve()
+    elif kind == "gguf":
+        path = (base / Path(model).expanduser()).resolve()
+        folder = home() / "models" / f"{path.stem}-{_short_hash(path)}"
+    else:
+        folder = home() / "models" / model
+    return folder if (folder / "config.json").is_file() else None
+
+
 def _converted(gguf: Path, name: str) -> Path:
     folder = home() / "models" / name
     with one_at_a_time(name):
