@@ -86,3 +86,24 @@ def tiny_seq2seq(tmp_path_factory: pytest.TempPathFactory, steady_torch: None) -
     from tunesmith.models.tiny import write_tiny
 
     return write_tiny(tmp_path_factory.mktemp("models") / "tiny-seq2seq", kind="seq2seq", texts=TEXTS)
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory, steady_torch: None) -> Path:
+    """Folder of a tiny random causal model whose queries, keys and values have biases. Do not write into it."""
+    import torch
+    from transformers import AutoConfig, Qwen2Config, Qwen2ForCausalLM
+
+    from tunesmith.models.tiny import write_tiny
+
+    folder = write_tiny(tmp_path_factory.mktemp("models") / "tiny-qwen2", kind="causal", texts=TEXTS)
+    known = AutoConfig.from_pretrained(folder).to_dict()
+    same = {name: known[name] for name in Qwen2Config().to_dict() if name in known and name != "model_type"}
+    with torch.random.fork_rng(devices=()), torch.no_grad():
+        torch.manual_seed(0)
+        model = Qwen2ForCausalLM(Qwen2Config(**same))
+        for name, weight in model.named_parameters():
+            if name.endswith("bias"):
+                weight.normal_(0, 0.1)  # they would begin as zero, and a bias that is left out would not be noticed
+        model.save_pretrained(folder)
+    return folder

@@ -33,6 +33,8 @@ BY_KIND: dict[tuple[str, str], dict[str, Any]] = {
 }
 """Case and architecture -> what the recipe says otherwise."""
 
+IDS = (5, 17, 40, 300, 8, 9, 31)
+
 
 def moved(model: Any) -> Any:
     """Make B of LoRA something, so that its gradient is not that of a layer that does nothing."""
@@ -50,6 +52,17 @@ def virtual_of(model: Any) -> tuple[int, ...]:
     """Return the ids that every prompt of a model begins with."""
     known: dict[str, tuple[int, ...]] = getattr(model.get_input_embeddings(), "virtual", {})
     return known.get("", ())
+
+
+def logits(model: Any, kind: str) -> Any:
+    """Return the predictions at the positions of IDS, which virtual tokens stand before where a method has them."""
+    import torch
+
+    more = {"decoder_input_ids": torch.tensor([[0, 7, 20]])} if kind == "seq2seq" else {}
+    ids = torch.tensor([[*virtual_of(model), *IDS]])
+    with torch.no_grad():
+        found = model.eval()(input_ids=ids, **more).logits
+    return found if kind == "seq2seq" else found[:, -len(IDS) :]
 
 
 def candidate(case: str, kind: str) -> dict[str, Any]:

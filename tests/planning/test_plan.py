@@ -46,6 +46,16 @@ def test_what_is_counted_is_what_training_then_counts(
     assert found.disk == pytest.approx(result.adapter_bytes, rel=0.05, abs=6000)
 
 
+def test_biases_are_counted_as_training_then_counts_them(tiny_qwen2: Path, tmp_path: Path) -> None:
+    given = recipe({"method": "bitfit"}, tokens_per_step=200)
+    found = planned(given, tiny_qwen2)
+    result = tune(Ingredients(given, tiny_qwen2, data()["train"], ()), "tuned", CandidateDir(tmp_path))
+    assert found.train
+    assert (found.trainable, found.total, found.train.steps) == (result.trainable, result.total, result.steps)
+    # two layers, with biases for 64 queries, 32 keys and 32 values
+    assert found.trainable == 2 * (64 + 32 + 32)
+
+
 @pytest.fixture(params=["causal", "seq2seq"])
 def kind(request: pytest.FixtureRequest) -> str:
     found: str = request.param
