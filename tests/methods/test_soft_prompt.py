@@ -19,6 +19,7 @@ from tunesmith.models.load import load, skeleton
 from tunesmith.records import NearestTokens
 from tunesmith.rundir import read_record
 from tunesmith.settings import GenerateSettings
+from tunesmith.training.nearest import in_words
 
 PROMPT: dict[str, Any] = {"method": "soft-prompt", "tokens": 5, "train": {"epochs": 1}}
 INSTRUCTION = "Say in short what it is about. In short:"
@@ -330,7 +331,7 @@ def test_what_each_virtual_token_is_near_to_is_written_down(
     loaded = tiny.opened(given, folder(kind), tmp_path)
     table = loaded.model.get_input_embeddings().weight
     expected = [
-        (where, number + 1, loaded.tokenizer.decode([int(cosines.argmax())]), float(cosines.max()))
+        (where, number + 1, in_words(loaded.tokenizer, int(cosines.argmax())), float(cosines.max()))
         for (_, where), rows in soft_prompt.vectors(loaded.model).items()
         for number, row in enumerate(rows)
         for cosines in [torch.cosine_similarity(table, row[None], dim=-1)]
