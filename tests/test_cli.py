@@ -176,6 +176,13 @@ class TestSteps:
         assert "training lora needs about 0.0 GB of memory, this machine has 0.0 GB free. Take a smaller" in found.err
         assert not Path("runs/chats/candidates/lora/train.jsonl").exists()
 
+    def test_a_report_needs_a_run(self, small: Path, tunesmith: Command) -> None:
+        assert tunesmith("report", small, "--out", "runs/typo") == (
+            2, "", "tunesmith: runs/typo: there is no run in this folder. Give --out the folder of one, or run it "
+            "first.\n",
+        )  # fmt: skip
+        assert not Path("runs").exists()
+
     def test_train_then_predict_then_report(self, small: Path, tunesmith: Command) -> None:
         sets = ("--set", "train.max_steps=1", "--set", "candidates.full={method: none}")
         trained = tunesmith("train", small, *sets)

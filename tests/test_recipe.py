@@ -199,6 +199,9 @@ class TestWhatIsWrong:
         )
 
     def test_a_number_that_is_out_of_bounds(self) -> None:
+        assert problems(SMALL + "train: {epochs: 1e300}\n") == (
+            "r.yaml:4: train.epochs: 1e+300 does not fit; it should be less than or equal to 10000.",
+        )
         assert problems(SMALL + f"seed: {2**63}\n") == (
             f"r.yaml:4: seed: {2**63} does not fit; it should be less than {2**63}.",
         )

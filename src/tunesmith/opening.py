@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith import __version__
-from tunesmith.errors import DataError, RecipeError, RefusedError
+from tunesmith.errors import DataError, RecipeError, RefusedError, UsageError
 from tunesmith.holding import held
 from tunesmith.machine import device_name, need_space, usable_cores
 from tunesmith.models.catalog import fingerprint
@@ -46,18 +46,30 @@ class Made(Record):
 
 
 @contextmanager
-def open_run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | str | None = None) -> Iterator[Run]:
+def open_run(
+    recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | str | None = None, begun: bool = False
+) -> Iterator[Run]:
     """Check the recipe, and take hold of its run folder.
+
+    Args:
+        recipe_file: The YAML file.
+        overrides: Of its fields, as ``--set`` takes them.
+        out: The run folder; None: ``runs/NAME``.
+        begun: The folder must be that of a run already.
 
     Raises:
         RecipeError: The recipe is wrong, or the folder was made by another one.
-        UsageError: The folder has files in it that are no run's.
+        UsageError: The folder has files in it that are no run's, or is none and must be.
         UserError: Another process works in this folder.
     """
     recipe, document = read_recipe(recipe_file, overrides)
     base = Path(recipe_file).resolve().parent
     recipe = check_names(recipe, document, base)
     folder = RunDir(Path(out) if out else Path("runs") / recipe.name)
+    if begun and not folder.record.exists():
+        raise UsageError(
+            f"{folder.root}: there is no run in this folder. Give --out the folder of one, or run it first."
+        )
     with held(folder, [Path(recipe_file), *table_files(recipe.tasks, recipe, base)]):
         need_space(folder.root, 50_000_000, "a run folder")
         _same_recipe(folder, recipe)

@@ -159,7 +159,7 @@ class MixtureSettings(Settings):
 class TrainSettings(Settings):
     """How the loop runs; a candidate may override any of it under its own ``train:``."""
 
-    epochs: float = Field(3.0, gt=0, description="Passes over the training examples; 0.5 is half of one.")
+    epochs: float = Field(3.0, gt=0, le=10_000, description="Passes over the training examples; 0.5 is half of one.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
     learning_rate: float | Literal["auto"] = Field("auto", description="auto: the table of docs/training.md.")
     tokens_per_step: int = Field(2048, ge=1, description="Real tokens in one optimizer step.")

@@ -189,7 +189,7 @@ def report(
     from tunesmith.pipeline import prepare_data, score_candidate
     from tunesmith.pipeline import report as write
 
-    with open_run(recipe, overrides=sets, out=out) as job:
+    with open_run(recipe, overrides=sets, out=out, begun=True) as job:
         job = prepare_data(job)
         for name in job.recipe.candidates:
             if job.dir.candidate(name).predict_result.exists():
