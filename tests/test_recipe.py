@@ -188,14 +188,19 @@ class TestWhatIsWrong:
 
     def test_a_wrong_type(self) -> None:
         assert problems(SMALL + "seed: soon\ntrain: 3\nmodel: [a]\n") == (
-            'r.yaml:4: seed: "soon" does not fit; it should be a valid integer.',
+            'r.yaml:4: seed: "soon" does not fit; it should be a whole number.',
             "r.yaml:5: train: 3 does not fit; it should be `key: value` lines.",
-            'r.yaml:6: model: ["a"] does not fit; it should be a valid string.',
+            'r.yaml:6: model: ["a"] does not fit; it should be text.',
+        )
+
+    def test_a_word_that_is_neither_true_nor_false(self) -> None:
+        assert problems(SMALL + "measures: {robustness: 'yes'}\n") == (
+            'r.yaml:4: measures.robustness: "yes" does not fit; it should be true or false.',
         )
 
     def test_a_quoted_number(self) -> None:
         assert problems(SMALL + "train: {epochs: '3'}\n") == (
-            'r.yaml:4: train.epochs: "3" does not fit; it should be a valid number. Write it without quotes.',
+            'r.yaml:4: train.epochs: "3" does not fit; it should be a number. Write it without quotes.',
         )
 
     def test_a_number_that_is_out_of_bounds(self) -> None:
@@ -208,7 +213,7 @@ class TestWhatIsWrong:
         assert problems(SMALL + "train: {epochs: 0}\nsplit: {train: 1.5}\nseed: 1.5\n") == (
             "r.yaml:4: train.epochs: 0 does not fit; it should be greater than 0.",
             "r.yaml:5: split.train: 1.5 does not fit; it should be less than or equal to 1.",
-            "r.yaml:6: seed: 1.5 does not fit; it should be a valid integer.",
+            "r.yaml:6: seed: 1.5 does not fit; it should be a whole number.",
         )
 
     def test_a_choice_that_does_not_exist(self) -> None:
@@ -218,7 +223,7 @@ class TestWhatIsWrong:
 
     def test_a_value_that_may_be_of_two_types_names_both_in_one_line(self) -> None:
         assert problems(SMALL + "train: {learning_rate: fast}\n") == (
-            "r.yaml:4: train.learning_rate: \"fast\" does not fit; it should be a valid number or 'auto'.",
+            "r.yaml:4: train.learning_rate: \"fast\" does not fit; it should be a number or 'auto'.",
         )
 
     def test_in_a_value_of_several_types_the_deepest_finding_is_told(self) -> None:
@@ -226,7 +231,7 @@ class TestWhatIsWrong:
             "r.yaml:3: tasks.0.source.train: this key is missing. Add it.",
             'r.yaml:3: tasks.0.source.trian: there is no such key. Did you mean "train"? '
             "Known here: train, validation, test.",
-            "r.yaml:4: tasks.1.source.0: 1 does not fit; it should be a valid string.",
+            "r.yaml:4: tasks.1.source.0: 1 does not fit; it should be text. Write it in quotes.",
             'r.yaml:5: tasks.1.template.promt: there is no such key. Did you mean "prompt"? '
             "Known here: prompt, target, phrasings, system, inputs.",
         )
@@ -255,7 +260,7 @@ class TestWhatIsWrong:
     def test_a_key_without_a_value(self) -> None:
         assert problems(SMALL + "train:\nseed:\n") == (
             "r.yaml:4: train: null does not fit; it should be `key: value` lines. Write a value, or delete the line.",
-            "r.yaml:5: seed: null does not fit; it should be a valid integer. Write a value, or delete the line.",
+            "r.yaml:5: seed: null does not fit; it should be a whole number. Write a value, or delete the line.",
         )
 
     def test_no_tasks(self) -> None:
@@ -290,11 +295,11 @@ class TestWhatIsWrong:
 
     def test_a_long_value_is_shortened(self) -> None:
         (problem,) = problems(SMALL + f"seed: {'x' * 100}\n")
-        assert problem == f'r.yaml:4: seed: "{"x" * 56}... does not fit; it should be a valid integer.'
+        assert problem == f'r.yaml:4: seed: "{"x" * 56}... does not fit; it should be a whole number.'
 
     def test_a_number_that_no_computer_holds(self) -> None:
         (problem,) = problems(SMALL + f"seed: {'9' * 5000}\n")
-        assert problem == f'r.yaml:4: seed: "{"9" * 56}... does not fit; it should be a valid integer.'
+        assert problem == f'r.yaml:4: seed: "{"9" * 56}... does not fit; it should be a whole number.'
 
     def test_everything_that_is_wrong_is_told_at_once(self) -> None:
         text = "name: a\nseed: -1\ntasks:\n  - {}\ncandidates:\n  x: {method: lora, rank: 0}\n  y: {method: lorra}\n"
@@ -332,8 +337,8 @@ class TestCandidates:
 
     def test_common_words_of_the_wrong_type(self) -> None:
         assert problems(SMALL + "candidates:\n  x: {method: 3, shots: many, train: 1}\n") == (
-            "r.yaml:5: candidates.x.method: 3 does not fit; it should be a valid string.",
-            'r.yaml:5: candidates.x.shots: "many" does not fit; it should be a valid integer.',
+            "r.yaml:5: candidates.x.method: 3 does not fit; it should be text. Write it in quotes.",
+            'r.yaml:5: candidates.x.shots: "many" does not fit; it should be a whole number.',
             "r.yaml:5: candidates.x.train: 1 does not fit; it should be `key: value` lines.",
         )
 
@@ -410,7 +415,7 @@ class TestOverrides:
             ("tasks.1={}", '--set tasks.1={}: there is no entry "1"; there are 1, counted from 0.'),
             ("tasks.first=3", '--set tasks.first=3: there is no entry "first"; there are 1, counted from 0.'),
             ("tasks.²=3", '--set tasks.²=3: there is no entry "²"; there are 1, counted from 0.'),
-            ("seed=x", '--set: seed: "x" does not fit; it should be a valid integer.'),
+            ("seed=x", '--set: seed: "x" does not fit; it should be a whole number.'),
             ("sed=1", '--set: sed: there is no such key. Did you mean "seed"? Known here: name, seed, model, tasks, '
              "split, data, mixture, train, generate, measures, sequence, candidates, forgetting."),
             ("split={a: 1, a: 2}", '--set split={a: 1, a: 2}:1: "a" stands here twice (first in line 1). Keep one of '
@@ -428,7 +433,7 @@ class TestOverrides:
 
     def test_what_an_override_made_on_its_way_is_its_own(self) -> None:
         (problem,) = problems(SMALL, "candidates.x.shots=many")
-        assert problem == '--set: candidates.x.shots: "many" does not fit; it should be a valid integer.'
+        assert problem == '--set: candidates.x.shots: "many" does not fit; it should be a whole number.'
         assert problems(SMALL, "candidates.Big.method=full")[0].startswith(
             '--set: candidates: "Big" cannot be the name'
         )

@@ -17,6 +17,10 @@ WORDS = {
     "a valid dictionary": "`key: value` lines",
     "a valid array": "a list",
     "a valid tuple": "a list",
+    "a valid string": "text",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
 }
 """pydantic's words for what a YAML file calls otherwise."""
 
@@ -92,6 +96,8 @@ def _hint(found: Any) -> str:
         return " Write a value, or delete the line."
     if isinstance(value, str) and isinstance(scalar(value), int | float):
         return " Write it without quotes."
+    if found["type"] == "string_type" and isinstance(value, int | float):
+        return " Write it in quotes."
     return ""
 
 
