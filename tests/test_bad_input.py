@@ -58,11 +58,11 @@ RECIPES = {
         edit=("rank: 2", "rnak: 2"),
     ),
     "a word for a number": Bad(
-        3, 'recipe.yaml:15: train.epochs: "many" does not fit; it should be a valid number.',
+        3, 'recipe.yaml:15: train.epochs: "many" does not fit; it should be a number.',
         edit=("epochs: 1", "epochs: many"),
     ),
     "a number in quotes": Bad(
-        3, 'recipe.yaml:15: train.epochs: "1e-4" does not fit; it should be a valid number. Write it without quotes.',
+        3, 'recipe.yaml:15: train.epochs: "1e-4" does not fit; it should be a number. Write it without quotes.',
         edit=("epochs: 1", 'epochs: "1e-4"'),
     ),
     "a key twice": Bad(
@@ -425,7 +425,7 @@ class TestTheMachine:
     def test_too_little_disk(self, small: Path, tunesmith: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000_000))
         assert tunesmith("run", small) == (
-            5, "", "tunesmith: runs/chats: a run folder needs 0.1 GB, the disk has 0.0 GB free. Free some, or point "
+            5, "", "tunesmith: runs/chats: a run folder needs 50 MB, the disk has 10 MB free. Free some, or point "
             "TUNESMITH_HOME (models) or --out (runs) at another disk.\n",
         )  # fmt: skip
 

@@ -54,7 +54,7 @@ def test_too_little_disk_says_where_and_what_to_change(tmp_path: Path, monkeypat
     with pytest.raises(ResourceError) as caught:
         need_space(tmp_path, 1_000_000_000, "a checkpoint")
     assert str(caught.value) == (
-        f"{tmp_path}: a checkpoint needs 1.0 GB, the disk has 0.4 GB free. "
+        f"{tmp_path}: a checkpoint needs 1 GB, the disk has 400 MB free. "
         "Free some, or point TUNESMITH_HOME (models) or --out (runs) at another disk."
     )
 

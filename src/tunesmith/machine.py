@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import ResourceError
+from tunesmith.wording import size
 
 PLACE = "TUNESMITH_DEVICE"
 """Variable of the environment that says where models compute: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
@@ -112,7 +113,7 @@ def need_space(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ResourceError(
-            f"{folder}: {what} needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free. "
+            f"{folder}: {what} needs {size(needed)}, the disk has {size(free)} free. "
             "Free some, or point TUNESMITH_HOME (models) or --out (runs) at another disk."
         )
 
@@ -162,13 +163,13 @@ def releaser() -> Release:
         lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
         advise = ctypes.CDLL(None, use_errno=True).madvise
     except (OSError, AttributeError):
-        return lambda start, size: None
+        return lambda start, length: None
     spans = [line.split(maxsplit=1)[0].split("-") for line in lines if " /" in line]
     mapped = [(int(first, 16), int(last, 16)) for first, last in spans]
 
-    def release(start: int, size: int) -> None:
+    def release(start: int, length: int) -> None:
         page = mmap.PAGESIZE
-        first, last = -(-start // page) * page, (start + size) // page * page
+        first, last = -(-start // page) * page, (start + length) // page * page
         if first < last and any(low <= first and last <= high for low, high in mapped):
             advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
 

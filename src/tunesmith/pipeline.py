@@ -30,6 +30,7 @@ from tunesmith.rundir import read_records, write_record, write_records
 from tunesmith.settings import TaskSettings
 from tunesmith.steps import SPLITS, check_tuned, examples, is_done
 from tunesmith.tuning import score_stages, score_task, train_candidate
+from tunesmith.wording import many
 
 
 def run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | str | None = None) -> Report:
@@ -135,8 +136,8 @@ def say_health(health: DataHealth) -> None:
     """Say in one line what became of the rows."""
     rows = ", ".join(f"{count} {split}" for split, count in health.rows_per_split.items())
     say(
-        f"data: {health.rows_read} rows read, {len(health.set_aside)} set aside, {len(health.leaks)} leaks; {rows}. "
-        "Every one is named in data/health.json and in the report."
+        f"data: {many(health.rows_read, 'row')} read, {len(health.set_aside)} set aside, "
+        f"{many(len(health.leaks), 'leak')}; {rows}. Every one is named in data/health.json and in the report."
     )
     for note in health.notes:
         say(f"data: {note}")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tunesmith.data.jsonfiles import read_json, read_json_lines
+from tunesmith.data.jsonfiles import fault, read_json, read_json_lines
 from tunesmith.data.rows import Table
 from tunesmith.errors import DataError
 
@@ -121,3 +121,9 @@ def test_an_array_on_one_line_gives_each_object_its_number():
     assert table.entries == (1, 3)
     assert [(row.file, row.line) for row in table.set_aside] == [("a.json[2]", 1)]
     assert array('[{"a": 1},\n{"a": 2}]').entries == ()
+
+
+def test_a_text_without_its_end_is_told_in_one_sentence() -> None:
+    with pytest.raises(ValueError, match="Unterminated") as error:
+        json.loads('{"a": "b')
+    assert fault(error.value) == "broken JSON: unterminated string starting at column 7"

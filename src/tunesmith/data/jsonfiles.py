@@ -33,7 +33,8 @@ DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 def fault(error: ValueError | RecursionError) -> str:
     """Say in plain words what stopped the parser."""
     if isinstance(error, json.JSONDecodeError):
-        return f"broken JSON: {error.msg[:1].lower()}{error.msg[1:]} at column {error.colno}"
+        said = error.msg.removesuffix(" at")  # "Unterminated string starting at"
+        return f"broken JSON: {said[:1].lower()}{said[1:]} at column {error.colno}"
     return "nested too deep" if isinstance(error, RecursionError) else f"broken JSON: {error}"
 
 

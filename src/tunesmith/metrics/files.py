@@ -14,6 +14,7 @@ from tunesmith.metrics.comparison import compare_sheets
 from tunesmith.metrics.scoring import collect_answers, expand_metrics, find_metric, score_predictions, scoring_notes
 from tunesmith.metrics.tables import Row, Table, read_table
 from tunesmith.records import Comparison, Example, Prediction, Record, ScoreSheet
+from tunesmith.wording import many
 
 # Earlier patterns win, and all columns that one of them finds are taken: columns of one kind have like names.
 _REFERENCES = (
@@ -80,7 +81,7 @@ def score_file(
     notes = [*table.notes, *columns.notes]
     if labels and not metrics:
         notes.append(
-            f"The references are {len(labels)} different texts, so they are scored as labels. Name a metric to "
+            f"The references are {many(len(labels), 'different text')}, so they are scored as labels. Name a metric to "
             "change that."
         )
     sheets = []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import DataError
+from tunesmith.wording import many
 
 KINDS = (".csv", ".tsv", ".jsonl", ".json")
 
@@ -93,8 +94,8 @@ def _delimited(text: str, delimiter: str, path: Path, problems: list[str]) -> It
                     problems.append(f"{path}:{line}: column {_quoted(twice)} is there twice. Give each its own name.")
             elif len(cells) != len(header):
                 problems.append(
-                    f"{path}:{line}: this row has {len(cells)} cells, the header has {len(header)}. Put quotes around "
-                    "cells that hold separators."
+                    f"{path}:{line}: this row has {many(len(cells), 'cell')}, the header has {len(header)}. Put quotes "
+                    "around cells that hold separators."
                 )
             else:
                 yield Row(line, dict(zip(header, cells, strict=True)))

@@ -27,6 +27,7 @@ from tunesmith.errors import ResourceError
 from tunesmith.models.fetch import sha256
 from tunesmith.progress import say
 from tunesmith.rundir import flush_folder
+from tunesmith.wording import size
 
 MANIFEST = "MANIFEST.json"
 STEPS, BESTS = "step-????????", "best-????????"
@@ -105,7 +106,7 @@ def full_disk_explained(folder: Path, what: str) -> Iterator[None]:
             raise
         free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
         raise ResourceError(
-            f"{folder}: the disk is full ({free / 1e9:.1f} GB free), {what} was not written. What was written before "
+            f"{folder}: the disk is full ({size(free)} free), {what} was not written. What was written before "
             "is untouched: free some space and run the same command again."
         ) from None
 
