@@ -71,9 +71,9 @@ def put_rows(
                 found[number] = put
         turn += 1
         left = [number for number in left if found[number].empty and turn < len(ways[number])]
-    put = [found[number] for number in range(len(rows))]
-    _check_template(template, put)
-    return put
+    done = [found[number] for number in range(len(rows))]
+    _check_template(template, done)
+    return done
 
 
 def _check_template(template: Template, found: Sequence[Put]) -> None:
