@@ -19,7 +19,7 @@ from tunesmith.models.fetch import sha256
 from tunesmith.models.load import explained, materialize, quiet
 from tunesmith.models.sizes import parameters_on_disk
 from tunesmith.naming import check_names
-from tunesmith.recipe import changes, kept_text, read_recipe, resolved, table_files
+from tunesmith.recipe import changes, kept_text, read_recipe, resolved
 from tunesmith.records import DataHealth, Record, RunRecord
 from tunesmith.rundir import RunDir, read_record, write_record, write_text
 from tunesmith.settings import Candidate, Recipe, TaskSettings
@@ -70,7 +70,7 @@ def open_run(
         raise UsageError(
             f"{folder.root}: there is no run in this folder. Give --out the folder of one, or run it first."
         )
-    with held(folder, [Path(recipe_file), *table_files(recipe.tasks, recipe, base)]):
+    with held(folder, [Path(recipe_file), *recipe.tables(recipe.tasks, base)]):
         need_space(folder.root, 50_000_000, "a run folder")
         _same_recipe(folder, recipe)
         write_text(folder.recipe, kept_text(document.text, overrides))
@@ -108,7 +108,7 @@ def same_sources(job: Run) -> bool:
 
 def changed_files(job: Run, tasks: Sequence[TaskSettings], known: Set[str]) -> list[Path]:
     """Return the files of some tasks whose sha256 is none of the known ones."""
-    return [path for path in table_files(tasks, job.recipe, job.base) if path.is_file() and sha256(path) not in known]
+    return [path for path in job.recipe.tables(tasks, job.base) if path.is_file() and sha256(path) not in known]
 
 
 def base_model(job: Run) -> Path:

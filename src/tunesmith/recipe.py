@@ -14,7 +14,7 @@ from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.findings import dotted, explain
 from tunesmith.mixtures import ROWS, mixture_problems
 from tunesmith.registry import METHODS, resolve
-from tunesmith.settings import Candidate, MixtureSettings, Recipe, TaskSettings, TrainSettings
+from tunesmith.settings import Candidate, MixtureSettings, Recipe, TrainSettings
 from tunesmith.yamlfile import Document, Key, parse_yaml, read_yaml, scalar
 
 ZERO_SHOT = "zero-shot"
@@ -297,9 +297,3 @@ def _sequence_problems(recipe: Recipe, document: Document) -> list[str]:
     if len(recipe.sequence) == 1:
         problems.append(f"{place}: sequence: one task is no sequence. Name at least two, or delete it.")
     return problems
-
-
-def table_files(tasks: Sequence[TaskSettings], recipe: Recipe, base: Path) -> list[Path]:
-    """Return where the sources of some tasks are, seen from the folder of the recipe; names of the hub among them."""
-    folder = base / Path(recipe.data.folder).expanduser()
-    return list(dict.fromkeys(folder / Path(source).expanduser() for task in tasks for source in task.paths()))

@@ -4,6 +4,8 @@ Settings of a tuning method stand in that method's own file (``methods/``); ``re
 YAML and says what is wrong with it.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -286,3 +288,8 @@ class Recipe(Settings):
     def kept(self) -> tuple[TaskSettings, ...]:
         """Return the tasks under ``forgetting``, which are asked before and after tuning."""
         return () if isinstance(self.forgetting, str) else self.forgetting
+
+    def tables(self, tasks: Sequence[TaskSettings], base: Path) -> list[Path]:
+        """Return where the sources of tasks are, seen from the folder ``base`` of the recipe; names of the hub too."""
+        folder = base / Path(self.data.folder).expanduser()
+        return list(dict.fromkeys(folder / Path(source).expanduser() for task in tasks for source in task.paths()))

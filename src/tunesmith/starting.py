@@ -10,7 +10,7 @@ from tunesmith.data.guess import task_name
 from tunesmith.data.sources import guess_task
 from tunesmith.errors import UsageError
 from tunesmith.progress import say
-from tunesmith.recipe import load_recipe, table_files
+from tunesmith.recipe import load_recipe
 from tunesmith.rundir import write_text
 from tunesmith.settings import TaskSettings
 from tunesmith.yamlfile import scalar
@@ -53,7 +53,7 @@ def recipe_for(path: Path, overrides: Sequence[str] = ()) -> Path:
 def _check_table(table: Path, file: Path, overrides: Sequence[str]) -> None:
     """Refuse a table that its recipe does not name: tables in several folders may have one name."""
     recipe, _ = load_recipe(file, overrides)
-    sources = table_files(recipe.tasks, recipe, file.resolve().parent)
+    sources = recipe.tables(recipe.tasks, file.resolve().parent)
     if table.resolve() not in {source.resolve() for source in sources}:
         raise UsageError(
             f"{table}: the recipe {file} is there already and is of another table, {sources[0]}. Write one for this "

@@ -1,9 +1,10 @@
 """What is worth saying of the rows of a task, beside their numbers."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tunesmith.data.splits import Placed
+from tunesmith.data.wording import normalised
 from tunesmith.forms import FORMS
 from tunesmith.records import Example
 from tunesmith.settings import TaskSettings
@@ -34,3 +35,14 @@ def form_notes(task: TaskSettings, examples: Sequence[Example]) -> list[str]:
     counted = Counter(example.form for example in examples if example.split == "train")
     said = ", ".join(f"{counted[form]} {form}" for form in FORMS if counted[form])
     return [f'task "{task.name}": training prompts by form: {said}']
+
+
+def repeated(examples: Sequence[Example], words: Mapping[str, str]) -> int:
+    """Return how many examples say what another one of their task and side has said.
+
+    Args:
+        examples: Of all tasks.
+        words: Of the input of each, by its id.
+    """
+    seen = {(e.task, e.split, words[e.id], normalised(e.target)) for e in examples}
+    return len(examples) - len(seen)

@@ -1,6 +1,5 @@
 """From tasks to examples: read, split, look for leaks, render. The whole way of the data on one page."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TypeVar
 
 from tunesmith.data.leakage import find_leaks
 from tunesmith.data.mixture import check_forms, family_of, held_out, in_forms, own_split
-from tunesmith.data.notes import canary_notes, form_notes
+from tunesmith.data.notes import canary_notes, form_notes, repeated
 from tunesmith.data.rendering import Put, Target, put_rows
 from tunesmith.data.rows import check_share, excerpt, set_aside
 from tunesmith.data.sandbox import Failure
@@ -16,7 +15,6 @@ from tunesmith.data.shots import Question, put_before
 from tunesmith.data.sources import read_rows
 from tunesmith.data.splits import Placed, assign_split, check_sides
 from tunesmith.data.templates import Template, draw_form, draw_phrasings, fitting_forms, load_template
-from tunesmith.data.wording import normalised
 from tunesmith.errors import DataError
 from tunesmith.forms import Form, final_answer
 from tunesmith.records import DataHealth, Example, Message, SetAside, Split
@@ -117,7 +115,7 @@ def prepare(
         groups=len({example.group for example in examples}),
         set_aside=tuple(fault for part in parts for fault in part.set_aside),
         leaks=leaks,
-        repeated_in_split=_repeated(examples, {item.id: item.words for item in placed}),
+        repeated_in_split=repeated(examples, {item.id: item.words for item in placed}),
         files=_files(read),
         notes=tuple(note for part in parts for note in part.notes),
     )
@@ -299,8 +297,3 @@ def _files(read: Sequence[_Read]) -> dict[str, str]:
         for part in read
         for name, digest in part.files.items()
     }
-
-
-def _repeated(examples: Sequence[Example], words: Mapping[str, str]) -> int:
-    seen = Counter((e.task, e.split, words[e.id], normalised(e.target)) for e in examples)
-    return len(examples) - len(seen)
