@@ -128,7 +128,7 @@ class TestOtherCandidates:
         finished.write_text(text, encoding="utf-8")
         found = json.loads(tunesmith("run", finished, "--json").out)
         assert [one["name"] for one in found["candidates"]] == ["zero-shot", "two-shot", "lora"]
-        assert found["notes"] == ["The folder candidates/full is not in the recipe and is left out."]
+        assert found["notes"][0] == "The folder candidates/full is not in the recipe and is left out."
 
 
 class TestWhatWasForgotten:

@@ -204,7 +204,7 @@ def test_what_is_wrong_with_files_is_said_for_all_tasks_at_once(folder: Path) ->
         'tasks.4.template: filter.yaml, phrasing 1, target, line 1: there is no filter "uper". Did you mean "upper"?',
         'tasks.5.template: templates.yaml: there is no prompt "were". It has is it, how, turned.',
         'tasks.6.template: filters.yaml, prompt "how", prompt, line 1: there is no filter "choice".',
-        "tasks.7.template: nothing.json, pair 1, prompt, it names no column; write a column as {{ name }}.",
+        "tasks.7.template: nothing.json, pair 1, prompt, line 1: it names no column; write a column as {{ name }}.",
         "tasks.8.template: latin.yaml: byte 6 is not UTF-8. Save the file as UTF-8.",
         "tasks.9.template: large.json: larger than 2,000,000 bytes. Keep the templates that you need.",
         'tasks.10.template: flan.py: there is no "modd" in it. Did you mean "mood"? Choose another.',

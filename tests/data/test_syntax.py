@@ -4,6 +4,8 @@ import pytest
 
 from tunesmith.data.syntax import read_syntax
 
+WRITTEN = "A column is written {{ name }}, a tag {% if name %}."
+
 
 def test_columns_are_the_names_that_a_text_does_not_make_itself():
     text = (
@@ -43,9 +45,9 @@ def test_a_text_that_only_prints_one_column_is_known(text: str, printed: str | N
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
-        ("a\n{{ b", ("line 2: unexpected end of template, expected 'end of print statement'.",)),
-        ("{% if %}", ("line 1: Expected an expression, got 'end of statement block'.",)),
-        ("a\n\n{% iff a %}", ("line 3: Encountered unknown tag 'iff'.",)),
+        ("a\n{{ b", (f"line 2: unexpected end of template, expected 'end of print statement'. {WRITTEN}",)),
+        ("{% if %}", (f"line 1: Expected an expression, got 'end of statement block'. {WRITTEN}",)),
+        ("a\n\n{% iff a %}", (f"line 3: Encountered unknown tag 'iff'. {WRITTEN}",)),
         (
             "{{ a | uper }}\n{{ b is strin }}",
             (

@@ -76,13 +76,6 @@ def test_there_is_none_where_all_tasks_are_scored_or_scores_are_missing() -> Non
     assert [row.gain for table in alone for row in table.rows] == [None, None]
 
 
-def test_a_candidate_that_learns_a_task_that_is_scored_is_left_out() -> None:
-    seen = RECIPE + "  all: {method: lora, mixture: {held_out: [out-1], tasks: 4}}\n"
-    sheets = [*SHEETS, sheet("all", "out-1", 40, 40), sheet("all", "out-2", 20, 20)]
-    (found,) = by_tasks(recipe_from_text(seen), sheets)
-    assert "all" not in [row.candidate for row in found.rows]
-
-
 def test_the_page_has_the_table_beside_the_scores(report: Report) -> None:
     assert "Number of tuning tasks" not in render(report)
     page = render(report.model_copy(update={"by_tasks": by_tasks(recipe_from_text(RECIPE), SHEETS)}))

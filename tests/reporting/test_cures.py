@@ -66,7 +66,8 @@ class TestWhatTheCuresAre:
 
     def test_a_twin_learns_from_the_same_mixture_of_tasks(self) -> None:
         several = RECIPE.partition("tasks:")[0] + (
-            "tasks:\n  - {name: a, source: chats.csv}\n  - {name: b, source: chats.csv}\ncandidates:\n"
+            "tasks:\n  - {name: a, source: chats.csv}\n  - {name: b, source: chats.csv}\n"
+            "  - {name: c, source: chats.csv}\ncandidates:\n"
             "  one: {method: lora, mixture: {tasks: 1}}\n"
             "  two: {method: lora, mixture: {tasks: 2}}\n"
             "  two-replay: {method: lora, mixture: {tasks: 2}, train: {replay: 0.1}}\n"
