@@ -16,6 +16,7 @@ from tunesmith.probe_records import Probe, Skill
 from tunesmith.records import Example, Leak
 from tunesmith.registry import METRICS
 from tunesmith.settings import DataSettings, Forgetting, SplitSettings, TaskSettings
+from tunesmith.wording import many
 
 WRITTEN_TOKENS = 24  # longest answer to a shipped item without choices
 
@@ -81,10 +82,10 @@ def wanted(forgetting: Forgetting) -> str:
 def leaks_in_words(probe: Probe) -> str:
     """Return how many items of own tasks training has, and what became of them."""
     count, asked = len(probe.leaks), {item.id for item in probe.items}
-    many = f"{count} item{'' if count == 1 else 's'} of own tasks {'is' if count == 1 else 'are'}"
+    found = f"{many(count, 'item')} of own tasks {'is' if count == 1 else 'are'}"
     kept = any(leak.moved_id in asked for leak in probe.leaks)
     fate = "asked all the same" if kept else "left out"
-    return f"{many} like rows that candidates are trained or chosen by, and {fate}. data/probe.json names them."
+    return f"{found} like rows that candidates are trained or chosen by, and {fate}. data/probe.json names them."
 
 
 def _check_names(names: Sequence[str], skills: Collection[str]) -> None:

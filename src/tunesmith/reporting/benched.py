@@ -11,7 +11,7 @@ from tunesmith.errors import UserError
 from tunesmith.metrics.statistics import Interval, unanimous_interval
 from tunesmith.reporting.terminal import print_rows
 from tunesmith.rundir import RunDir, read_record
-from tunesmith.wording import NONE, fixed, signed
+from tunesmith.wording import NONE, fixed, many, signed
 
 DECIMALS = 1
 NO_SPREAD = 1e-9  # standard errors below this come from items that all changed alike, or not at all
@@ -171,7 +171,7 @@ def _facts(result: BenchResult) -> str:
     drawn = f", drawn by seed {result.seed}" if result.limit is not None else ""
     parts = [
         result.model,
-        f"{len(result.tasks)} task{'' if len(result.tasks) == 1 else 's'}, {asked} items{drawn}, from {source}",
+        f"{many(len(result.tasks), 'task')}, {asked} items{drawn}, from {source}",
         f"{' or '.join(map(str, shots))} shot{'' if shots == [1] else 's'}",
         "in the chat template" if result.chat_template else "no chat template",
         f"lm-evaluation-harness {result.versions.get('lm_eval', '')}".strip(),

@@ -39,7 +39,7 @@ def by_tasks(recipe: Recipe, sheets: Sequence[ScoreSheet]) -> tuple[ByTasks, ...
         if (mean := _means([found.get((name, task)) for task in out], seed=recipe.seed)) is not None
     }
     tables = []
-    for names in _ways(recipe, out):
+    for names in _ways(recipe):
         numbers = {name: len(tuned_tasks(recipe, name)) for name in names if name in means}
         if len(set(numbers.values())) > 1:
             base = {ZERO_SHOT: 0} if ZERO_SHOT in means else {}
@@ -47,12 +47,12 @@ def by_tasks(recipe: Recipe, sheets: Sequence[ScoreSheet]) -> tuple[ByTasks, ...
     return tuple(tables)
 
 
-def _ways(recipe: Recipe, out: Sequence[str]) -> list[list[str]]:
-    """Return the names of candidates, tuned on no held-out task, that differ only in their number of tasks."""
+def _ways(recipe: Recipe) -> list[list[str]]:
+    """Return the names of candidates that differ only in their number of tasks; none learns what is held out."""
     ways: dict[str, list[str]] = {}
     for name, candidate in recipe.candidates.items():
         mixture = mixture_settings(recipe, name)
-        if candidate.method != "none" and mixture is not None and not set(out) & set(tuned_tasks(recipe, name)):
+        if candidate.method != "none" and mixture is not None:
             same = mixture.model_copy(update={"tasks": None})
             key = repr((candidate.method, candidate.settings, train_settings(recipe, name), same))
             ways.setdefault(key, []).append(name)

@@ -8,7 +8,7 @@ from tunesmith.probe_records import Probe, ProbeResult
 from tunesmith.records import Comparison, Score
 from tunesmith.reporting.contents import ZERO_SHOT, ForgettingReport, TaskReport
 from tunesmith.reporting.side_by_side import columns, compared
-from tunesmith.wording import fixed, probability
+from tunesmith.wording import fixed, many, probability
 
 
 def forgetting_report(
@@ -88,12 +88,12 @@ def _lost(change: Forgotten) -> str:
     if sure:
         worst = min(sure, key=lambda skill: skill.change)
         more = len(sure) - 1
-        others = f", and some in {more} more skill{'' if more == 1 else 's'}" if more else ""
+        others = f", and some in {many(more, 'more skill')}" if more else ""
         return f"lost {_amount(worst)} ({_corrected(worst, len(change.shipped), 'skills')}){others}"
     every, left = change.all, len(change.shipped) - len(not_had(change.shipped))
     items = f"the {every.n} probe items"
     if left < len(change.shipped):
-        items += f" of the {left} skill{'' if left == 1 else 's'} that the base has"
+        items += f" of the {many(left, 'skill')} that the base has"
     flips = f"{every.lost} lost, {every.won} won, {probability(every.p_value)}"
     if every.p_value < SURE and every.change < 0:
         return f"lost some of {items} ({flips}), though in no skill by itself that can be shown"

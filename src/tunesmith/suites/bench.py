@@ -25,6 +25,7 @@ from tunesmith.suites.kept import Kept
 from tunesmith.suites.local import missing, read_rows, source_of
 from tunesmith.suites.scores import FEWSHOT_SEED, ask, finishing, shares
 from tunesmith.suites.tasks import Asking, Ready, asked_split, definition, from_hub, prepare, shots_split
+from tunesmith.wording import many
 
 BASE = "base"
 SHOWN = 5  # tasks without a file that are named
@@ -245,7 +246,7 @@ def _check_room(answering: Any, suites: Mapping[str, Sequence[Ready]]) -> None:
 def _run(answering: Any, candidate: Candidate, suite: Suite, tasks: Sequence[Ready], asking: Asking) -> BenchRun:
     start = monotonic()
     items = sum(len(one.record.items) for one in tasks)
-    say(f"{candidate.name}: {suite.name}, {items} items of {len(tasks)} task{'' if len(tasks) == 1 else 's'}")
+    say(f"{candidate.name}: {suite.name}, {items} items of {many(len(tasks), 'task')}")
     if answering.kept.answers:
         say(f"{len(answering.kept.answers)} answers are there from before")
     answering.title = f"{candidate.name} answers {suite.name}"
