@@ -1,6 +1,7 @@
 """What is around every command: libraries that stay calm, and an end that is said in words."""
 
 import errno
+import logging
 import os
 import sys
 import warnings
@@ -38,6 +39,8 @@ def calm() -> None:
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if not sys.warnoptions:  # `python -W` and PYTHONWARNINGS ask to see them
         warnings.simplefilter("ignore")
+    # It warns, wherever peft is imported, of a kernel that is not installed and that nothing here would call.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter shows its number
             stream.reconfigure(errors="backslashreplace")

@@ -52,3 +52,17 @@ def test_the_weights_are_those_of_the_definition_but_for_the_second_quantisation
         expected = rounded(plain.get_submodule(layer).weight.detach())
         # the divisors are rounded to 8 bits, which is at most a few hundredths of one of them
         assert (found - expected).abs().max() < 0.03 * expected.abs().max()
+
+
+def test_an_answer_leaves_the_weights_as_they_are_whatever_the_processor_can(
+    tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    loaded = load(tiny_causal, quantize=True)
+    weight = loaded.model.get_submodule("model.layers.0.self_attn.k_proj").weight
+    before, divisors = weight.data.clone(), weight.quant_state.absmax.clone()
+    with torch.no_grad():
+        loaded.model(input_ids=torch.tensor([[1, 2, 3]]))
+    assert torch.equal(weight.data, before)
+    assert torch.equal(weight.quant_state.absmax, divisors)
+    assert weight.quant_state.nested

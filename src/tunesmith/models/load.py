@@ -13,7 +13,7 @@ from tunesmith.machine import compute_device, need_space
 from tunesmith.models.catalog import CATALOG, PICKLES, Wheel, check_folder, check_name, home, read_json_object
 from tunesmith.models.fetch import fetch_gguf, one_at_a_time
 from tunesmith.models.gguf import convert, first_line
-from tunesmith.models.quantize import nf4
+from tunesmith.models.quantize import keep_as_loaded, nf4
 
 Kind = Literal["causal", "seq2seq"]
 HEAD, WORDS = "lm_head.weight", ("shared.weight", "model.embed_tokens.weight")
@@ -185,6 +185,8 @@ def load(folder: Path, *, dtype: Any = None, quantize: bool = False) -> Loaded:
             f"model: {folder} lacks {len(missing)} of its weights, {missing[0]} among them. Is it complete, and is "
             "it a language model?"
         )
+    if quantize:
+        keep_as_loaded(model)
     context = int(getattr(model.config, "max_position_embeddings", 0) or 0)
     return Loaded(model.eval() if quantize else model.eval().to(device), tokenizer, kind, folder, context)
 

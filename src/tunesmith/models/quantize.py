@@ -31,3 +31,14 @@ def nf4(dtype: Any) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def keep_as_loaded(model: Any) -> None:
+    """Keep the first answer from changing the weights.
+
+    Where the processor multiplies bfloat16, bitsandbytes 0.50 would turn every layer into another layout when it first
+    answers, with divisors rounded to 8 bits of mantissa: it is another model then, and cannot be trained on.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
