@@ -176,6 +176,17 @@ def releaser() -> Release:
     return release
 
 
+def give_back() -> None:
+    """Return memory that this process has freed to the system, where its allocator can be asked to.
+
+    glibc keeps what lies between blocks in use: after the weights of SmolLM2-135M were moved, 205 MB.
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return
+
+
 @cache
 def fastest_dtype() -> Any:
     """Return torch.bfloat16 if models are multiplied faster with it than with float32, else torch.float32.

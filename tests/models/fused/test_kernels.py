@@ -14,22 +14,6 @@ ROWS, WIDTH = 7, 40
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 
 
-@pytest.fixture(params=["compiled", "torch"])
-def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "torch":
-        monkeypatch.setattr(calling, "library", lambda: None)
-    elif library() is None:
-        pytest.skip("there is no C++ compiler")
-    given: str = request.param
-    return given
-
-
-@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def dtype(request: pytest.FixtureRequest) -> torch.dtype:
-    given: torch.dtype = request.param
-    return given
-
-
 def numbers(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 

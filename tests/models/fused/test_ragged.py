@@ -5,36 +5,62 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from tunesmith.models.fused.ragged import Heads, Segments, attend, attend_backward
 
-HEADS = Heads(queries=4, keys=2, size=8, scale=0.3)
 LENGTHS = (5, 1, 9)
+TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 2e-2}
 
 
-def reference(whole: Tensor) -> Tensor:
+def reference(whole: Tensor, heads: Heads) -> Tensor:
     """Attention of one example, (T, width) -> (T, H * D)."""
-    parts = whole.unflatten(1, (-1, HEADS.size)).transpose(0, 1)[None]
-    q, k, v = parts.split((4, 2, 2), 1)
-    out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=HEADS.scale, enable_gqa=True)
+    parts = whole.unflatten(1, (-1, heads.size)).transpose(0, 1)[None]
+    q, k, v = parts.split((heads.queries, heads.keys, heads.keys), 1)
+    out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=heads.scale, enable_gqa=True)
     return out[0].transpose(0, 1).flatten(1)
 
 
-@pytest.mark.parametrize("shared", [0, 6])
-def test_each_example_attends_to_itself_and_to_what_all_begin_with(shared: int) -> None:
+@pytest.mark.parametrize("size", [8, 16, 80])
+@pytest.mark.parametrize(("shared", "lengths"), [(0, LENGTHS), (6, LENGTHS), (17, (33, 48)), (0, (97, 49, 2))])
+@pytest.mark.usefixtures("form")
+def test_each_example_attends_to_itself_and_to_what_all_begin_with(
+    shared: int, lengths: tuple[int, ...], size: int, dtype: torch.dtype
+) -> None:
+    heads = Heads(queries=4, keys=2, size=size, scale=0.3)
     torch.manual_seed(0)
-    segments = Segments(LENGTHS, shared)
-    row = torch.randn(shared + sum(LENGTHS), HEADS.width, requires_grad=True)
-    weights = torch.randn(len(row), 32)
+    segments = Segments(lengths, shared)
+    given = torch.randn(shared + sum(lengths), heads.width).to(dtype)
+    weights = torch.randn(len(given), 4 * size).to(dtype)
+    row = given.double().requires_grad_()
     examples = [torch.cat((row[:shared], row[rows])) for rows in segments.spans()]
-    answers = [reference(example) for example in examples]
+    answers = [reference(example, heads) for example in examples]
     expected = torch.cat([answers[0][:shared], *(answer[shared:] for answer in answers)])
     (expected * weights).sum().backward()
 
-    wide = torch.full((len(row), 35), 99.0)
-    out = wide[:, :32]
-    sums = attend(row.detach(), segments, HEADS, out=out)
-    torch.testing.assert_close(out, expected.detach())
-    assert (wide[:, 32:] == 99).all()
-    found = attend_backward(weights, row.detach(), out, sums, segments=segments, heads=HEADS)
-    torch.testing.assert_close(found, row.grad)
+    wide = torch.full((len(row), 4 * size + 3), 99.0, dtype=dtype)
+    out = wide[:, : 4 * size]
+    sums = attend(given, segments, heads, out=out)
+    assert row.grad is not None
+    assert away(out, expected.detach()) < TOLERANCE[dtype]
+    assert (wide[:, 4 * size :] == 99).all()
+    found = attend_backward(weights, given, out, sums, segments=segments, heads=heads)
+    assert away(found, row.grad) < TOLERANCE[dtype]
+
+
+def away(found: Tensor, expected: Tensor) -> float:
+    """Return the largest error as a share of the largest number."""
+    return float((found.double() - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.usefixtures("form")
+def test_large_scores_and_that_what_is_not_a_number_stays_in_its_example() -> None:
+    heads, segments = Heads(1, 1, 16, 1.0), Segments((3, 2))
+    row = torch.zeros(5, 48)
+    row[:, :16], row[1, 16:32], row[1, 32:] = 30.0, 30.0, 1.0  # all but certain to look at the second token
+    row[4, 32:] = torch.nan
+    out = torch.empty(5, 16)
+    sums = attend(row, segments, heads, out=out)
+    torch.testing.assert_close(out[:3], torch.tensor([0.0, 1.0, 1.0])[:, None].expand(3, 16))
+    assert out[4].isnan().all()
+    found = attend_backward(torch.ones(5, 16), row, out, sums, segments=segments, heads=heads)
+    assert found[:3].isfinite().all()
 
 
 def test_spans_follow_each_other() -> None:

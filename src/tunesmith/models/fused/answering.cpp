@@ -7,30 +7,6 @@
 
 namespace {
 
-// As many numbers as a register holds.
-#if defined(__AVX512F__)
-constexpr long LANES = 16;
-#else
-constexpr long LANES = 8;
-#endif
-typedef float lanes __attribute__((vector_size(4 * LANES)));
-typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
-typedef uint32_t words __attribute__((vector_size(4 * LANES)));
-
-inline lanes load(const float* at) {
-    lanes v;
-    std::memcpy(&v, at, sizeof v);
-    return v;
-}
-inline lanes load(const bf16* at) {
-    halves h;
-    std::memcpy(&h, at, sizeof h);
-    words bits = __builtin_convertvector(h, words) << 16;
-    lanes v;
-    std::memcpy(&v, &bits, sizeof v);
-    return v;
-}
-
 // Keep a loaded register: a compiler would rather load it again for each product, and loads are what these wait for.
 #if defined(__x86_64__) && defined(__AVX__)
 #define HELD(v) asm("" : "+v"(v))

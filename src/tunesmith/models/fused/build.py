@@ -1,4 +1,4 @@
-"""Compile kernels.cpp and answering.cpp once for this processor, and keep them.
+"""Compile the C++ files of this folder once for this processor, and keep them.
 
 There is no build step to fail: without a compiler, or where anything goes wrong, ``library`` returns None after one
 line, and torch's own functions do the work.
@@ -17,7 +17,7 @@ from pathlib import Path
 from tunesmith.models.catalog import home
 from tunesmith.progress import say
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.cpp", "answering.cpp"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.cpp", "attending.cpp", "answering.cpp"))
 HEADER = Path(__file__).with_name("numbers.h")
 # No -ffast-math: it would also switch off denormal numbers in the whole process.
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")

@@ -16,8 +16,8 @@ def compiled(name: str, *tensors: Tensor) -> Any:
     first = tensors[0]
     if first.device.type != "cpu" or first.dtype not in SUFFIX or any(t.dtype != first.dtype for t in tensors):
         return None
-    found = library()
-    return getattr(found, f"{name}_{SUFFIX[first.dtype]}") if found else None
+    found = library()  # may be None, and leaves out what would not be faster on this processor
+    return getattr(found, f"{name}_{SUFFIX[first.dtype]}", None)
 
 
 def rows_at(tensor: Tensor) -> tuple[c_void_p, c_long]:

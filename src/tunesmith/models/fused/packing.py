@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tunesmith.machine import compute_device, fastest_dtype, releaser
+from tunesmith.machine import compute_device, fastest_dtype, give_back, releaser
 from tunesmith.models.fused.flash import takes_flash
 from tunesmith.models.fused.projection import same_weights
 from tunesmith.models.fused.stack import Packed, hooked, read_stack
@@ -76,6 +76,7 @@ def keep_fused(model: Any, *, dtype: torch.dtype) -> Packed | None:
         release = [releaser()] if stack.device.type == "cpu" else []  # only main memory has files mapped into it
         for projection in stack.projections:
             projection.pack(*release)
+        give_back()
         setattr(model, MARK, stack)
     return stack
 

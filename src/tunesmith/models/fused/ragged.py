@@ -4,11 +4,14 @@ All examples may begin with the same tokens. Those stand in the row once: at its
 """
 
 from collections.abc import Iterator, Sequence
+from ctypes import c_float, c_long
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from tunesmith.models.fused.calling import compiled, rows_at, start
 from tunesmith.models.fused.flash import Ends, flash, flash_backward
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -64,6 +67,25 @@ def _split(x: Tensor, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
+LANES = 16  # what the compiled form wants a head's size to be a multiple of
+
+
+def _compiled(name: str, segments: Segments, heads: Heads, *tensors: Tensor) -> Any:
+    """Return the compiled form of ``name`` as a function of the matrices and of the sums, if there is one."""
+    run = compiled(name, *tensors) if heads.size % LANES == 0 else None
+    if run is None:
+        return None
+    lengths = torch.tensor(segments.lengths)
+
+    def call(*matrices: Tensor, sums: Tensor) -> None:
+        given = [part for matrix in matrices for part in rows_at(matrix)]
+        sizes = map(c_long, (heads.queries, heads.keys, heads.size))
+        told = (start(lengths), c_long(len(lengths)), c_long(segments.shared), start(sums), c_float(heads.scale))
+        run(*given, *told, *sizes)
+
+    return call
+
+
 def attend(qkv: Tensor, segments: Segments, heads: Heads, *, out: Tensor) -> list[Tensor]:
     """Write each token's attention over the tokens of its example up to itself into ``out``.
 
@@ -74,13 +96,19 @@ def attend(qkv: Tensor, segments: Segments, heads: Heads, *, out: Tensor) -> lis
         out: (T, H * D).
 
     Returns:
-        What the backward pass wants: for each example the log of the sum of exponentials, or what ``flash`` keeps.
+        What the backward pass wants: the logs of the sums of exponentials, or what ``flash`` keeps.
     """
     if segments.ends is not None:
         answer, kept = flash(*_heads(qkv, heads), segments.ends, scale=heads.scale)
         out.copy_(answer.flatten(1))
         return kept
-    sums, shared = [], segments.shared
+    shared = segments.shared
+    if run := _compiled("attend", segments, heads, qkv, out):
+        places = sum(segments.lengths) + shared * len(segments.lengths)
+        found = torch.empty(heads.queries * places, dtype=torch.float32)
+        run(qkv, out, sums=found)
+        return [found]
+    sums = []
     for number, rows in enumerate(segments.spans()):
         q, k, v = _split(_with_shared(qkv, rows, shared), heads)
         answer, everything = _forward(q, k, v, 0.0, True, scale=heads.scale)
@@ -111,6 +139,9 @@ def attend_backward(
         return torch.cat(flash_backward(gradient, given, answer, sums, segments.ends, scale=scale), 1).flatten(1)
     shared = segments.shared
     dqkv = torch.empty_like(qkv)
+    if run := _compiled("attend_backward", segments, heads, dout, qkv, out):
+        run(dout, qkv, out, dqkv, sums=sums[0])
+        return dqkv
     dqkv[:shared] = 0
     for number, (rows, everything) in enumerate(zip(segments.spans(), sums, strict=True)):
         q, k, v = _split(_with_shared(qkv, rows, shared), heads)
