@@ -21,7 +21,7 @@ from tunesmith.inference.repeats import Repeats
 from tunesmith.machine import out_of_memory
 from tunesmith.models.attention import attending
 from tunesmith.models.fused.encoder_decoder import EncoderDecoder
-from tunesmith.models.fused.packing import fused
+from tunesmith.models.fused.packing import fused, laid_out
 from tunesmith.models.fused.stack import Stack
 from tunesmith.models.load import Loaded
 from tunesmith.progress import say
@@ -142,10 +142,12 @@ def _reader(loaded: Loaded, order: _Order, tokens_in_memory: int, *, most: int) 
         slots = min(most, slots_for(rooms, tokens_in_memory, alike=not isinstance(stack, Stack), shared=shared))
         if isinstance(stack, Stack):
             rooms = rooms[:slots]
-            yield CardReader(stack, rooms) if stack.flashes else FusedReader(stack, rooms, shared)
+            with laid_out(stack):
+                yield CardReader(stack, rooms) if stack.flashes else FusedReader(stack, rooms, shared)
             return
         if isinstance(stack, EncoderDecoder):
-            yield EncodedReader(stack, slots, 1 + max(order.limits), max(map(len, order.prompts)))
+            with laid_out(stack):
+                yield EncodedReader(stack, slots, 1 + max(order.limits), max(map(len, order.prompts)))
             return
     with attending(loaded.model, NAME):
         yield ModelReader(loaded.model, slots, rooms[0])

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from tunesmith.inference.reading import Prompt, Reading, Writing, tokens_of
-from tunesmith.models.fused.answering import product
+from tunesmith.models.fused.answering import laid_out, product
 from tunesmith.models.fused.biased import Dropout, make_bias, spans
 from tunesmith.models.fused.encoder_decoder import Block, EncoderDecoder
 from tunesmith.models.fused.projection import Projection
@@ -35,6 +35,7 @@ class EncodedReader:
     def __init__(self, stack: EncoderDecoder, slots: int, room: int, longest: int) -> None:
         attention = stack.decoder.blocks[0].attention
         self.stack, self.slots, self.prefix, self.size = stack, slots, 0, attention.size
+        self.head = laid_out(stack.head.to(stack.dtype))
         heads = attention.qkv.rows[0] // attention.size
         of_answers, of_prompts = (
             (len(stack.decoder.blocks), slots, heads, positions, attention.size) for positions in (room, longest)
@@ -106,7 +107,7 @@ class EncodedReader:
             x, _ = block.mlp.forward(x, NONE)
         out = torch.empty_like(x)
         self.stack.decoder.norm(x, out=out)
-        return product(out.mul_(self.stack.scale), self.stack.head.detach().to(out.dtype)).argmax(-1)
+        return product(out.mul_(self.stack.scale), self.head).argmax(-1)
 
     def _look(self, number: int, block: Block, x: Tensor, mask: Tensor, *, rows: Tensor | None) -> Tensor:
         """Return ``x`` after it has looked at the prompts."""

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from tunesmith.inference.reading import Causal, Reading, Writing, row_of, tokens_of
-from tunesmith.models.fused.answering import Remembered, product, remember
+from tunesmith.models.fused.answering import Remembered, laid_out, product, remember
 from tunesmith.models.fused.flash import Ends, Filled, ends_of, flash_remember
-from tunesmith.models.fused.ragged import Heads, Segments
+from tunesmith.models.fused.ragged import Heads, Segments, attend
 from tunesmith.models.fused.recording import Work, recorded
 from tunesmith.models.fused.stack import Stack
 
@@ -39,6 +38,7 @@ class FusedReader(Causal):
         own = [room - shared for room in rooms]
         shape = (len(stack.layers), heads.keys, shared + sum(own), heads.size)
         self.stack, self.prefix, self.device = stack, 0, device
+        self.head = laid_out(stack.head.to(stack.dtype))
         self.keys, self.values = (torch.zeros(shape, dtype=stack.dtype, device=device) for _ in range(2))
         # how much further on the positions of a slot are than those of the first, the shared ones excepted
         self.starts = torch.tensor([0, *own[:-1]], device=device).cumsum(0)
@@ -97,15 +97,24 @@ class FusedReader(Causal):
 
     def looking(self, reading: Reading) -> Attend:
         """Return how prompts that are read now write into their slots, and look at these and at themselves."""
-        segments = Segments(tuple(len(tokens) for _, tokens in reading))
-        starts = self.starts.tolist()
-        masks = [_mask(length, self.prefix) for length in segments.lengths]
+        lengths = tuple(len(tokens) for _, tokens in reading)
+        segments, starts = Segments(lengths, self.prefix, known=True), self.starts.tolist()
+        places = [
+            slice(starts[slot] + self.prefix, starts[slot] + self.prefix + n)
+            for (slot, _), n in zip(reading, lengths, strict=True)
+        ]
 
-        def attend(number: int, heads: Heads, qkv: Tensor, out: Tensor) -> None:
-            for (slot, _), rows, mask in zip(reading, segments.spans(), masks, strict=True):
-                out[rows] = self._read_one(number, heads, qkv[rows], starts[slot], mask)
+        def attend_all(number: int, heads: Heads, qkv: Tensor, out: Tensor) -> None:
+            _, k, v = parts(heads, qkv)
+            for kept, made in ((self.keys[number], k), (self.values[number], v)):
+                for place, one in zip(places, made.split(lengths), strict=True):
+                    kept[:, place] = one.transpose(0, 1)
+            whole = torch.cat((self._prefix_of(number, heads), qkv)) if self.prefix else qkv
+            found = torch.empty(len(whole), out.shape[1], dtype=out.dtype)
+            attend(whole, segments, heads, out=found)
+            out.copy_(found[self.prefix :])
 
-        return attend
+        return attend_all
 
     def remembering(self, starts: Tensor, lengths: Tensor) -> Attend:
         """Return how new tokens look at so many positions of the slots that begin at ``starts``, (tokens,) both."""
@@ -117,28 +126,17 @@ class FusedReader(Causal):
 
         return attend
 
-    def _read_one(self, number: int, heads: Heads, qkv: Tensor, start: int, mask: Tensor | None) -> Tensor:
-        """Write a prompt's keys and values into the slot that begins at ``start``; return its attention, (T, H * D)."""
-        q, k, v = parts(heads, qkv)
-        first, kept = start + self.prefix, (self.keys[number], self.values[number])
-        keys, values = (part[:, first : first + len(qkv)] for part in kept)
-        keys[:], values[:] = k.transpose(0, 1), v.transpose(0, 1)
-        if self.prefix:
-            keys, values = (
-                torch.cat((part[:, : self.prefix], own), 1) for part, own in zip(kept, (keys, values), strict=True)
-            )
-        query = q.unflatten(1, (-1, heads.size)).transpose(0, 1)
-        found = scaled_dot_product_attention(
-            query[None], keys[None], values[None], attn_mask=mask, is_causal=mask is None,
-            scale=heads.scale, enable_gqa=heads.queries != heads.keys,
-        )  # fmt: skip
-        return found[0].transpose(0, 1).flatten(1)
+    def _prefix_of(self, number: int, heads: Heads) -> Tensor:
+        """Return what a layer remembers of the shared tokens, (prefix, width) without queries."""
+        found = torch.zeros(self.prefix, heads.width, dtype=self.keys.dtype)
+        for kept, made in zip((self.keys[number], self.values[number]), parts(heads, found)[1:], strict=True):
+            made.copy_(kept[:, : self.prefix].transpose(0, 1))
+        return found
 
     def _likeliest(self, x: Tensor) -> Tensor:
         out = torch.empty_like(x)
         self.stack.norm(x, out=out)
-        head = self.stack.head.detach().to(out.dtype)
-        return torch.cat([product(rows, head).argmax(-1) for rows in out.split(LOGITS)])
+        return torch.cat([product(rows, self.head).argmax(-1) for rows in out.split(LOGITS)])
 
 
 class CardReader(FusedReader):
@@ -206,11 +204,6 @@ class CardReader(FusedReader):
             out.copy_(found.flatten(1))
 
         return attend
-
-
-def _mask(length: int, prefix: int) -> Tensor | None:
-    """Return which of prefix and prompt each token of a prompt sees; None = the usual triangle."""
-    return torch.ones(length, prefix + length, dtype=torch.bool).tril(prefix) if prefix else None
 
 
 def parts(heads: Heads, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,7 @@
-// What answers are written with: a few rows at a time against every weight, and against all that was remembered.
+// What answers are written with: a few rows at a time against all that was remembered.
 //
-// Both wait for memory if nothing is done about it: every weight, key and value is read once, and the sums of a tile of
-// rows stay in registers meanwhile.
+// It waits for memory if nothing is done about it: every key and value is read once, and the sums of a tile of rows
+// stay in registers meanwhile.
 
 #include "numbers.h"
 
@@ -22,9 +22,9 @@ inline float total(const lanes& v) {
     return part[0];
 }
 
-// R rows of x by C rows of w: y = x w^T, plus ``add`` where there is one. R * C sums stay in registers.
+// R rows of x by C rows of w: y = x w^T. R * C sums stay in registers.
 template <int R, int C, class T>
-inline void tile(const T* x, long xs, const T* w, long ws, long width, const float* add, long as, float* y, long ys) {
+inline void tile(const T* x, long xs, const T* w, long ws, long width, float* y, long ys) {
     lanes sum[R][C] = {};
     long t = 0;
     for (; t + LANES <= width; t += LANES) {
@@ -43,44 +43,32 @@ inline void tile(const T* x, long xs, const T* w, long ws, long width, const flo
         for (int c = 0; c < C; c++) {
             float all = total(sum[r][c]);
             for (long u = t; u < width; u++) all += wide(x[r * xs + u]) * wide(w[c * ws + u]);
-            y[r * ys + c] = add ? all + add[r * as + c] : all;
+            y[r * ys + c] = all;
         }
     }
 }
 
 template <int R, class T>
-inline void strip(const T* x, long xs, const T* w, long ws, long columns, long width, const float* add, long as,
-                  float* y, long ys) {
+inline void strip(const T* x, long xs, const T* w, long ws, long columns, long width, float* y,
+                  long ys) {
     long c = 0;
-    for (; c + 4 <= columns; c += 4) tile<R, 4>(x, xs, w + c * ws, ws, width, add ? add + c : add, as, y + c, ys);
-    for (; c < columns; c++) tile<R, 1>(x, xs, w + c * ws, ws, width, add ? add + c : add, as, y + c, ys);
+    for (; c + 4 <= columns; c += 4) tile<R, 4>(x, xs, w + c * ws, ws, width, y + c, ys);
+    for (; c < columns; c++) tile<R, 1>(x, xs, w + c * ws, ws, width, y + c, ys);
 }
 
-// y = x w^T + add for a few rows of w, which stay in the nearest cache while all rows of x pass by.
+// y = x w^T for a few rows of w, which stay in the nearest cache while all rows of x pass by.
 template <class T>
-void product(const T* x, long xs, const T* w, long ws, const float* add, long as, float* y, long ys, long rows,
-             long columns, long width) {
+void product(const T* x, long xs, const T* w, long ws, float* y, long ys, long rows, long columns,
+             long width) {
     for (long i = 0; i < rows; i += 3) {
         const T* from = x + i * xs;
-        const float* more = add ? add + i * as : add;
         float* to = y + i * ys;
         if (rows - i >= 3)
-            strip<3>(from, xs, w, ws, columns, width, more, as, to, ys);
+            strip<3>(from, xs, w, ws, columns, width, to, ys);
         else if (rows - i == 2)
-            strip<2>(from, xs, w, ws, columns, width, more, as, to, ys);
+            strip<2>(from, xs, w, ws, columns, width, to, ys);
         else
-            strip<1>(from, xs, w, ws, columns, width, more, as, to, ys);
-    }
-}
-
-// A product of a few rows with a large matrix: every row of w comes from memory once.
-void few_rows(const float* x, long xs, const float* w, long ws, const float* add, long as, float* y, long ys,
-              long rows, long out, long width) {
-    constexpr long AT_ONCE = 8;
-#pragma omp parallel for
-    for (long c = 0; c < out; c += AT_ONCE) {
-        long columns = out - c < AT_ONCE ? out - c : AT_ONCE;
-        product(x, xs, w + c * ws, ws, add ? add + c : add, as, y + c, ys, rows, columns, width);
+            strip<1>(from, xs, w, ws, columns, width, to, ys);
     }
 }
 
@@ -127,8 +115,7 @@ void remember(const T* query, long qs, const T* keys, const T* values, const int
             long first = (k * positions + starts[i]) * size, length = lengths[i];
             const T *key = keys + first, *value = values + first;
             std::vector<float> weight(group * length), sum(group * size);
-            product(query + i * qs + k * group * size, size, key, size, static_cast<const float*>(nullptr), 0,
-                    weight.data(), length, group, length, size);
+            product(query + i * qs + k * group * size, size, key, size, weight.data(), length, group, length, size);
             for (long h = 0; h < group; h++) {
                 float *w = weight.data() + h * length, top = -std::numeric_limits<float>::infinity(), all = 0;
                 for (long t = 0; t < length; t++) top = w[t] > top ? w[t] : top;
@@ -164,11 +151,6 @@ void remember(const T* query, long qs, const T* keys, const T* values, const int
                                     long positions, long size) {                                                                      \
         remember(q, qs, k, v, s, n, y, ys, sums, scale, slots, heads, shared, positions, size);                       \
     }
-
-extern "C" void few_rows_float(const float* x, long xs, const float* w, long ws, const float* add, long as, float* y,
-                               long ys, long rows, long out, long width) {
-    few_rows(x, xs, w, ws, add, as, y, ys, rows, out, width);
-}
 
 EXPORT_REMEMBER(float, float)
 EXPORT_REMEMBER(bf16, bf16)

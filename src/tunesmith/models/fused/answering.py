@@ -1,6 +1,7 @@
 """What answers are written with: products of few rows, attention of one new token to what was remembered.
 
-As in ``kernels.py`` each has two forms with equal results up to rounding: compiled C++ (``answering.cpp``), and torch.
+As in ``kernels.py``, attention has two forms with equal results up to rounding: compiled C++ (``answering.cpp``), and
+torch.
 """
 
 from ctypes import c_float, c_long, c_void_p
@@ -11,28 +12,36 @@ from torch import Tensor
 
 from tunesmith.models.fused.calling import compiled, rows_at, start
 
-FEW = 64  # rows up to which ``product`` is faster than a library's
-
 _attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+def laid_out(weight: Tensor) -> Tensor:
+    """Return a matrix in the order in which oneDNN multiplies by it, for ``product``; as it is where that fails.
+
+    Few rows, as when answers are written, are multiplied up to twice as fast: a library for large products spends its
+    time on preparing the matrix, again for each token.
+
+    Args:
+        weight: (n, k).
+    """
+    try:
+        found: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+    except (AttributeError, RuntimeError, NotImplementedError):  # no oneDNN, not on this device, not for this format
+        return weight
+    return found
 
 
 def product(x: Tensor, weight: Tensor, add: Tensor | None = None) -> Tensor:
     """Return ``x weight^T``, plus ``add`` where there is one, (rows, n).
 
-    Compiled where rows are few, as when answers are written: there a library for large products spends its time on
-    preparing the weight.
-
     Args:
         x: (rows, k).
-        weight: (n, k).
+        weight: (n, k), as it is or ``laid_out``.
         add: (rows, n).
     """
-    given = (x, weight) if add is None else (x, weight, add)
-    if len(x) <= FEW and x.dtype == torch.float32 and (run := compiled("few_rows", *given)):
-        y = torch.empty(len(x), len(weight), dtype=x.dtype)
-        more = (c_void_p(0), c_long(0)) if add is None else rows_at(add)
-        run(*rows_at(x), *rows_at(weight), *more, *rows_at(y), *map(c_long, (len(x), *weight.shape)))
-        return y
+    if weight.is_mkldnn:
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+        return y if add is None else y.add_(add)
     return torch.mm(x, weight.T) if add is None else torch.addmm(add, x, weight.T)
 
 

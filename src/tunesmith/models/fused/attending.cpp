@@ -118,16 +118,16 @@ struct Room {
 
 // Where an example's rows are: first those that all share, then its own.
 struct Example {
-    long rows, shared, start, first;  // first: of its queries; shared ones are answered once, by the first example
+    long rows, shared, start, first;  // first: of its queries; shared ones are answered once at most, by the first
     long sums;                        // where what it keeps begins
     long at(long row) const { return row < shared ? row : start + row - shared; }
 };
 
-std::vector<Example> examples(const int64_t* lengths, long count, long shared, long heads) {
+std::vector<Example> examples(const int64_t* lengths, long count, long shared, bool known, long heads) {
     std::vector<Example> found;
     long start = shared, sums = 0;
     for (long e = 0; e < count; e++) {
-        found.push_back({shared + lengths[e], shared, start, e ? shared : 0, sums});
+        found.push_back({shared + lengths[e], shared, start, e || known ? shared : 0, sums});
         start += lengths[e];
         sums += heads * (shared + lengths[e]);
     }
@@ -216,11 +216,11 @@ const typename Units<T>::type* upright(const float* s, long rows, long columns, 
 }
 
 template <class T>
-void attend(const T* qkv, long qs, T* out, long os, const int64_t* lengths, long count, long shared, float* sums,
-            float scale, long heads, long keys, long size) {
+void attend(const T* qkv, long qs, T* out, long os, const int64_t* lengths, long count, long shared, long known,
+            float* sums, float scale, long heads, long keys, long size) {
     using U = typename Units<T>::type;
     constexpr long in_one = Units<T>::in_one;
-    auto all = examples(lengths, count, shared, heads);
+    auto all = examples(lengths, count, shared, known, heads);
 #pragma omp parallel for schedule(dynamic)
     for (long task = 0; task < count * heads; task++) {
         static thread_local Packed<T> key_room, value_room, query_room;
@@ -264,7 +264,7 @@ void attend_backward(const T* dout, long dos, const T* qkv, long qs, const T* ou
                      const int64_t* lengths, long count, long shared, const float* sums, float scale, long heads,
                      long keys, long size) {
     constexpr long in_one = Units<T>::in_one;
-    auto all = examples(lengths, count, shared, heads);
+    auto all = examples(lengths, count, shared, false, heads);
     std::vector<float> d_shared(count * keys * shared * 2 * size);
 #pragma omp parallel for schedule(dynamic)
     for (long task = 0; task < count * keys; task++) {
@@ -346,8 +346,8 @@ void attend_backward(const T* dout, long dos, const T* qkv, long qs, const T* ou
 
 #define EXPORT(NAME, T)                                                                                               \
     extern "C" void attend_##NAME(const T* qkv, long qs, T* y, long ys, const int64_t* lengths, long n, long shared,  \
-                                  float* sums, float scale, long h, long k, long d) {                                 \
-        attend(qkv, qs, y, ys, lengths, n, shared, sums, scale, h, k, d);                                             \
+                                  long known, float* sums, float scale, long h, long k, long d) {                     \
+        attend(qkv, qs, y, ys, lengths, n, shared, known, sums, scale, h, k, d);                                      \
     }                                                                                                                 \
     extern "C" void attend_backward_##NAME(const T* dy, long dys, const T* qkv, long qs, const T* y, long ys,         \
                                            T* dqkv, long ds, const int64_t* lengths, long n, long shared,             \

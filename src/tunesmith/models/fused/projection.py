@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.machine import Release
-from tunesmith.models.fused.answering import product
+from tunesmith.models.fused.answering import laid_out, product
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ class Projection:
         self.rows = [part.weight.shape[0] for part in parts]
         self.single = len(parts) == 1 and not self.rank and parts[0].weight.dtype == dtype
         self.weight: Tensor = parts[0].weight  # (n, k + r) once packed
+        self.laid_out: Tensor | None = None  # the same once more, for answering
         self.a: Tensor = parts[0].weight[:0]  # (r, k)
         self.bias: Tensor | None = None  # (n,)
 
@@ -136,6 +137,10 @@ class Projection:
                 self.a[columns.start - self.k : columns.stop - self.k] = part.a.to(self.dtype)
                 column += part.rank
 
+    def lay_out(self) -> None:
+        """Have the weights once more in the order in which answering reads them, until ``laid_out`` is None again."""
+        self.laid_out = laid_out(self.weight)
+
     def room(self, tokens: int) -> Tensor:
         """Return an empty input, (tokens, k + r); its first k columns are to be filled."""
         return torch.empty(tokens, self.k + self.rank, dtype=self.dtype, device=self.weight.device)
@@ -148,7 +153,7 @@ class Projection:
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """Return the outputs of all parts side by side, (tokens, n), plus ``add`` of the same shape."""
         self.reduce(x)
-        y = product(x, self.weight.detach(), add)
+        y = product(x, self.weight.detach() if self.laid_out is None else self.laid_out, add)
         return y if self.bias is None else y.add_(self.bias)
 
     def input_gradient(self, dy: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,6 +39,7 @@ class Segments:
 
     lengths: tuple[int, ...]  # tokens of each example, without the shared ones
     shared: int = 0  # tokens at the start of the row that every example begins with
+    known: bool = False  # whether nobody asks what the shared tokens attend to
     ends: Ends | None = None  # where FlashAttention is what attends; then nothing is shared
 
     def spans(self) -> Iterator[slice]:
@@ -77,11 +78,11 @@ def _compiled(name: str, segments: Segments, heads: Heads, *tensors: Tensor) -> 
         return None
     lengths = torch.tensor(segments.lengths)
 
-    def call(*matrices: Tensor, sums: Tensor) -> None:
+    def call(*matrices: Tensor, sums: Tensor, known: tuple[bool, ...] = ()) -> None:
         given = [part for matrix in matrices for part in rows_at(matrix)]
+        examples = start(lengths), *map(c_long, (len(lengths), segments.shared, *known))
         sizes = map(c_long, (heads.queries, heads.keys, heads.size))
-        told = (start(lengths), c_long(len(lengths)), c_long(segments.shared), start(sums), c_float(heads.scale))
-        run(*given, *told, *sizes)
+        run(*given, *examples, start(sums), c_float(heads.scale), *sizes)
 
     return call
 
@@ -93,7 +94,7 @@ def attend(qkv: Tensor, segments: Segments, heads: Heads, *, out: Tensor) -> lis
         qkv: (T, width): queries, keys, values, already rotated.
         segments: The examples.
         heads: Shape of the layer.
-        out: (T, H * D).
+        out: (T, H * D); rows of shared tokens are left alone where they are ``known``.
 
     Returns:
         What the backward pass wants: the logs of the sums of exponentials, or what ``flash`` keeps.
@@ -106,7 +107,7 @@ def attend(qkv: Tensor, segments: Segments, heads: Heads, *, out: Tensor) -> lis
     if run := _compiled("attend", segments, heads, qkv, out):
         places = sum(segments.lengths) + shared * len(segments.lengths)
         found = torch.empty(heads.queries * places, dtype=torch.float32)
-        run(qkv, out, sums=found)
+        run(qkv, out, sums=found, known=(segments.known,))
         return [found]
     sums = []
     for number, rows in enumerate(segments.spans()):
@@ -114,7 +115,7 @@ def attend(qkv: Tensor, segments: Segments, heads: Heads, *, out: Tensor) -> lis
         answer, everything = _forward(q, k, v, 0.0, True, scale=heads.scale)
         answer = answer[0].transpose(0, 1).flatten(1)
         out[rows] = answer[shared:]
-        if shared and number == 0:
+        if shared and number == 0 and not segments.known:
             out[:shared] = answer[:shared]
         sums.append(everything)
     return sums
