@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith import __version__
-from tunesmith.machine import compute_device, device_name
+from tunesmith.machine import compute_device, device_name, fastest_dtype
 from tunesmith.recipe import ZERO_SHOT
 from tunesmith.reporting.contents import CandidateReport, Report
 from tunesmith.reporting.side_by_side import compared
@@ -32,8 +32,13 @@ def keep(
 
 
 def named(script: str) -> str:
-    """Return the name of a script's result here: that of a graphics card stands beside that of the processor."""
-    return script if compute_device().type == "cpu" else f"{script}_card"
+    """Return the name of a script's result here; those of three kinds of machine stand beside each other.
+
+    They are a graphics card, a processor that multiplies bfloat16 faster than float32, and one that does not.
+    """
+    if compute_device().type != "cpu":
+        return f"{script}_card"
+    return script if str(fastest_dtype()) == "torch.bfloat16" else f"{script}_float32"
 
 
 def version_of(package: str) -> str:

@@ -51,7 +51,8 @@ FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
     "metric_speed": lambda r: (
         f"{r['found']['1, 2, L and Lsum, stemmed']['times faster']} times, all four kinds, stemmed"
     ),
-    **{f"{what}_speed{where}": speeds.headline for what in ("train", "predict") for where in ("", speeds.CARD)},
+    **{f"{what}_speed{where}": speeds.headline for what in ("train", "predict") for where in ("", *speeds.WHERE)},
+    f"predict_speed{speeds.SHOTS}": speeds.headline,
     "scaling": lambda r: "; ".join(
         f"{series} {cells[0]['value']} to {cells[-1]['value']}: a token at {cells[-1].get('at cost', 0):.2f}"
         for series, cells in r["series"].items()

@@ -10,7 +10,9 @@ from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 TIE = 0.05  # a difference of speed below this share is a tie
-CARD = "_card"  # end of the name of a result from a graphics card
+CARD, FLOAT32 = "_card", "_float32"  # ends of the names of results from a card, and from a processor without bfloat16
+WHERE = {CARD: "a machine whose card PyTorch sees", FLOAT32: "a processor that is no faster in bfloat16"}
+SHOTS = "_shots"  # of answers after worked examples
 
 Result = dict[str, Any]
 Table = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
@@ -20,9 +22,10 @@ def part(name: str, make: Callable[[Result, Table], str], table: Table) -> str:
     """Return a generated part from the result of a benchmark, or that it was not run yet."""
     path = RESULTS / f"{name}.json"
     if not path.is_file():
-        script = f"`python benchmarks/{name.removesuffix(CARD)}.py`"
-        if name.endswith(CARD):
-            return f"Nobody has measured this yet: {script} does it on a machine whose card PyTorch sees."
+        end = next((end for end in WHERE if name.endswith(end)), "")
+        script = f"`python benchmarks/{name.removesuffix(end).removesuffix(SHOTS)}.py`"
+        if end:
+            return f"Nobody has measured this yet: {script} does it on {WHERE[end]}."
         return f"Not run yet: {script}."
     result = json.loads(path.read_text(encoding="utf-8"))
     link = f"[{path.name}](../benchmarks/results/{path.name})"
@@ -41,10 +44,11 @@ def training(result: Result, table: Table) -> str:
         header = ("program", "tokens a second", "lowest to highest", "tunesmith is", "of the ceiling", "highest memory",
                   "largest difference of a step's loss")  # fmt: skip
         products = task["matrix products in 1e12 a second"]
+        fastest = max(products, key=lambda name: products[name])
         parts.append(
             f"**{name}**: {task['model']}; {task['rows']} rows, {task['tokens']:,} tokens, "
             f"{task['counted tokens']:,} of them counted by the loss. The ceiling, a product of two large matrices, is "
-            f"{max(products.values()):.3g} TFLOP/s here.{goals(task)}"
+            f"{products[fastest]:.3g} TFLOP/s here, in {fastest}.{goals(task)}"
         )
         parts.append(table(header, rows))
     return "\n\n".join(parts)
@@ -167,8 +171,9 @@ MAKERS: Mapping[str, Callable[[Result, Table], str]] = {
     "predict_speed": answering,
     "scaling": scaling,
     "plan_accuracy": planned,
-    f"train_speed{CARD}": training,
-    f"predict_speed{CARD}": answering,
+    f"predict_speed{SHOTS}": answering,
+    **{f"train_speed{end}": training for end in WHERE},
+    **{f"predict_speed{end}": answering for end in WHERE},
 }
 """Name of a result -> what makes its part of the page."""
 

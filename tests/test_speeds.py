@@ -101,13 +101,23 @@ def test_the_first_steps_of_a_turn_are_not_counted(turns: ModuleType) -> None:
     assert turns.counted({"seconds": [9.0, 5.0, 3.0, 1.0], "uncounted": 3}) == [1.0]
 
 
-@pytest.mark.parametrize(("place", "name"), [("cpu", "train_speed"), ("cuda", "train_speed_card")])
-def test_a_result_of_a_card_has_a_name_of_its_own(place: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("place", "fastest", "name"),
+    [
+        ("cpu", "bfloat16", "train_speed"),
+        ("cpu", "float32", "train_speed_float32"),
+        ("cuda", "bfloat16", "train_speed_card"),
+    ],
+)
+def test_a_result_of_each_kind_of_machine_has_a_name_of_its_own(
+    place: str, fastest: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import keeping
     import torch
 
     monkeypatch.setattr(keeping, "compute_device", lambda: torch.device(place))
+    monkeypatch.setattr(keeping, "fastest_dtype", lambda: getattr(torch, fastest))
     assert keeping.named("train_speed") == name
 
 
@@ -174,7 +184,7 @@ def test_a_result_of_a_card_is_told_without_goals_and_with_the_steps_that_do_not
     (tmp_path / "train_speed_card.json").write_text(json.dumps(found), encoding="utf-8")
     told = speeds.part("train_speed_card", speeds.training, lambda header, rows: "")
     assert "2 threads, one round; the first 3 of 13 steps of a turn are not counted. Allocator" in told
-    assert "is 798 TFLOP/s here.\n" in told
+    assert "is 798 TFLOP/s here, in x.\n" in told
     assert "Goals" not in told
 
 
