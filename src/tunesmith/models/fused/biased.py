@@ -1,10 +1,12 @@
 """Attention with a learned bias for each distance between two tokens, and its backward pass (Raffel and others 2020).
 
 Examples lie end to end. The weights of one example and layer are small enough to stay in the cache, so they are
-computed as a matrix, and again on the way back. T5 does not scale the products.
+computed as a matrix, and again on the way back. T5 does not scale the products. As in ``kernels.py`` there are two forms
+with equal results up to rounding: compiled C++ (``biased.cpp``), and torch.
 """
 
 from collections.abc import Sequence
+from ctypes import c_float, c_long, c_uint, c_void_p
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -12,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.models.fused.kernels import drop
+from tunesmith.models.fused.calling import compiled, rows_at, start
+from tunesmith.models.fused.kernels import drop, dropped
+from tunesmith.models.fused.ragged import LANES
 
 
 @dataclass(slots=True)
@@ -23,6 +27,7 @@ class Bias:
     buckets: Tensor  # (T, T) int64, for the longest example
     matrix: Tensor  # (H, T, T); -inf where a token may not look
     gradient: Tensor | None  # (H, T, T), summed over examples and layers; None: the table does not learn
+    causal: bool  # whether a token may not look at later ones
 
     def table_gradient(self) -> Tensor | None:
         """Return the gradient of the table, (buckets, H)."""
@@ -53,7 +58,7 @@ def make_bias(attention: Any, longest: int, *, causal: bool, dtype: torch.dtype)
         matrix.masked_fill_(torch.ones(longest, longest, dtype=torch.bool, device=table.device).triu(1), -torch.inf)
     wide = torch.promote_types(dtype, torch.float32)
     gradient = torch.zeros(matrix.shape, dtype=wide, device=table.device) if table.requires_grad else None
-    return Bias(table, buckets, matrix, gradient)
+    return Bias(table, buckets, matrix, gradient, causal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,12 @@ class Dropout:
             place: What tells this mask from the others of its place.
         """
         if self.rate:
-            seed = hash((self.seed, *self.place, *place))
-            drop(x if x.ndim == 2 else x.view(-1, x.shape[-1]), self.rate, seed & (2**64 - 1))
+            drop(x if x.ndim == 2 else x.view(-1, x.shape[-1]), self.rate, self.seed_of(*place))
         return x
+
+    def seed_of(self, *place: int) -> int:
+        """Return the 64 bits that a mask of this place is drawn from."""
+        return hash((self.seed, *self.place, *place)) & (2**64 - 1)
 
     def applied(self, x: Tensor, *place: int) -> Tensor:
         """Return ``x`` masked as ``apply`` does, and leave it as it is."""
@@ -125,6 +133,29 @@ def _weights(q: Tensor, k: Tensor, bias: Bias | None) -> Tensor:
     return weights
 
 
+def _compiled(name: str, looking: Looking, dropout: Dropout, *tensors: Tensor) -> Any:
+    """Return the compiled form of ``name`` as a function of the matrices and of what stands before the bias."""
+    run = compiled(name, *tensors) if looking.size % LANES == 0 else None
+    if run is None:
+        return None
+    bias, count = looking.bias, len(looking.queries)
+    lengths = torch.tensor([looking.queries, looking.keys])
+    added = (c_void_p(0), c_long(0), c_long(0))
+    if bias is not None:
+        added = (start(bias.matrix), c_long(bias.matrix.shape[-1]), c_long(bias.causal))
+    seeds = torch.tensor([dropout.seed_of(n) for n in range(count) if dropout.rate], dtype=torch.uint64)
+    heads = tensors[0].shape[1] // looking.size
+
+    def call(*matrices: Tensor, before: tuple[c_void_p, ...] = ()) -> None:
+        given = [part for matrix in matrices for part in rows_at(matrix)]
+        rows = start(lengths[0]), start(lengths[1]), c_long(count)
+        limit, scale = dropped(dropout.rate)
+        sizes = c_uint(limit), c_float(scale), c_long(heads), c_long(looking.size)
+        run(*given, *rows, *before, *added, start(seeds) if dropout.rate else c_void_p(0), *sizes)
+
+    return call
+
+
 def attend_biased(q: Tensor, kv: tuple[Tensor, Tensor], looking: Looking, *, dropout: Dropout, out: Tensor) -> None:
     """Write each query's attention over the keys of its example into ``out``, (T, H * D).
 
@@ -135,6 +166,9 @@ def attend_biased(q: Tensor, kv: tuple[Tensor, Tensor], looking: Looking, *, dro
         dropout: Of the weights of this layer.
         out: Is written.
     """
+    if run := _compiled("attend_biased", looking, dropout, q, *kv, out):
+        run(q, *kv, out)
+        return
     size = looking.size
     for number, (rows, others) in enumerate(looking.pairs()):
         weights = _weights(_by_head(q[rows], size), _by_head(kv[0][others], size), looking.bias)
@@ -157,12 +191,16 @@ def attend_biased_backward(
         into: (T, H * D), (S, H * D), (S, H * D).
     """
     size, bias = looking.size, looking.bias
+    if run := _compiled("attend_biased_backward", looking, dropout, q, *kv, dout, *into):
+        gradient = None if bias is None else bias.gradient
+        run(dout, q, *kv, *into, before=(c_void_p(0) if gradient is None else start(gradient),))
+        return
     for number, (rows, others) in enumerate(looking.pairs()):
         parts = (q[rows], kv[0][others], kv[1][others], dout[rows])
-        query, key, value, gradient = (_by_head(x, size) for x in parts)
+        query, key, value, d_out = (_by_head(x, size) for x in parts)
         weights = _weights(query, key, bias)
-        d_value = torch.bmm(dropout.applied(weights, number).transpose(1, 2), gradient)
-        d_weights = dropout.apply(torch.bmm(gradient, value.transpose(1, 2)), number)
+        d_value = torch.bmm(dropout.applied(weights, number).transpose(1, 2), d_out)
+        d_weights = dropout.apply(torch.bmm(d_out, value.transpose(1, 2)), number)
         d_products = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
         if bias is not None and bias.gradient is not None:
             bias.gradient[:, : weights.shape[1], : weights.shape[2]] += d_products

@@ -17,8 +17,10 @@ from pathlib import Path
 from tunesmith.models.catalog import home
 from tunesmith.progress import say
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.cpp", "attending.cpp", "answering.cpp"))
-HEADER = Path(__file__).with_name("numbers.h")
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("kernels.cpp", "attending.cpp", "biased.cpp", "answering.cpp")
+)
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("numbers.h", "multiply.h"))
 # No -ffast-math: it would also switch off denormal numbers in the whole process.
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
 COMPILERS = ("c++", "g++", "clang++")
@@ -49,7 +51,7 @@ def library() -> ctypes.CDLL | None:
 def _identity(compiler: str) -> str:
     """Return a name that changes with the source, the flags, the compiler, the processor and torch's OpenMP."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=PATIENCE)
-    texts = [path.read_text("utf-8") for path in (*SOURCES, HEADER)]
+    texts = [path.read_text("utf-8") for path in (*SOURCES, *HEADERS)]
     parts = (texts, FLAGS, version.stdout, _processor(), str(_openmp()))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 

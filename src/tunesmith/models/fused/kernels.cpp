@@ -156,16 +156,6 @@ void cross_entropy(T* x, const int64_t* labels, float* loss, long rows, long wid
     }
 }
 
-// A well mixed number for each number (Wellons 2018, "Prospecting for Hash Functions": lowbias32).
-inline uint32_t mixed(uint32_t x) {
-    x ^= x >> 16;
-    x *= 0x7feb352du;
-    x ^= x >> 15;
-    x *= 0x846ca68bu;
-    x ^= x >> 16;
-    return x;
-}
-
 // Dropout: x is multiplied by 0 where the number of its place is below the limit, and elsewhere by scale. Numbers are
 // those of seed, row and column, so that the same call draws the same mask again.
 template <class T>

@@ -179,7 +179,7 @@ def drop(x: Tensor, rate: float, seed: int) -> None:
         rate: Share of zeros; above 0 and below 1.
         seed: 64 bits. The same one, and the same shape, draw the same mask in every format and on every machine.
     """
-    limit, scale = round(rate * 2**32), 1 / (1 - rate)
+    limit, scale = dropped(rate)
     low, high = seed & _BITS, seed >> 32 & _BITS
     if run := compiled("drop", x):
         run(*rows_at(x), *map(c_uint, (low, high, limit)), c_float(scale), *map(c_long, x.shape))
@@ -187,6 +187,11 @@ def drop(x: Tensor, rate: float, seed: int) -> None:
     row = _mixed(_mixed(torch.arange(x.shape[0], device=x.device) + low & _BITS) ^ high)
     number = _mixed(torch.arange(x.shape[1], device=x.device) + row[:, None] & _BITS)
     x.mul_((number >= limit).to(x.dtype).mul_(scale))
+
+
+def dropped(rate: float) -> tuple[int, float]:
+    """Return below which number, of 2**32, a place is masked, and by what all others are multiplied."""
+    return round(rate * 2**32), 1 / (1 - rate)
 
 
 _BITS = 0xFFFFFFFF

@@ -73,4 +73,14 @@ inline lanes load(const bf16* at) {
     return v;
 }
 
+// A well mixed number for each number (Wellons 2018, "Prospecting for Hash Functions": lowbias32).
+inline uint32_t mixed(uint32_t x) {
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    x ^= x >> 16;
+    return x;
+}
+
 }  // namespace
