@@ -1,8 +1,8 @@
 """Attention with a learned bias for each distance between two tokens, and its backward pass (Raffel and others 2020).
 
 Examples lie end to end. The weights of one example and layer are small enough to stay in the cache, so they are
-computed as a matrix, and again on the way back. T5 does not scale the products. As in ``kernels.py`` there are two forms
-with equal results up to rounding: compiled C++ (``biased.cpp``), and torch.
+computed as a matrix, and again on the way back. T5 does not scale the products. As in ``kernels.py`` there are two
+forms with equal results up to rounding: compiled C++ (``biased.cpp``), and torch.
 """
 
 from collections.abc import Sequence
