@@ -15,6 +15,7 @@ Table = Callable[[Sequence[str], Iterator[Sequence[str]]], str]
 COSTS = ("learns", "on disk", "training", "highest memory")
 SCORES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
 NEARLY = 0.9  # of the largest gain
+NOTED = 0.05  # a difference of ROUGE-1 that is said
 STEPPED = {"rank": ("rank",), "prompt_length": ("tokens",), "examples": ("lora", "lora-long", "full")}
 """Name of a result -> beginnings of the names of candidates that differ in one number."""
 WORDS = {
@@ -163,7 +164,19 @@ def apart(found: dict[str, Any]) -> str:
     """Return how times and memory are to be read where a result comes from several machines; else nothing."""
     if len(devices(found)) == 1:
         return ""
-    return "Where a row names another machine, its time and memory cannot be compared with those of the other rows."
+    said = "Where a row names another machine, its time and memory cannot be compared with those of the other rows."
+    off = max(
+        map(abs, (base_of(one) - base_of(found["cells"]["zero-shot"]) for one in found["cells"].values())), default=0
+    )
+    if off < NOTED:
+        return said
+    return f"{said} Gains are over the base's answers on the same machine, whose ROUGE-1 differs by up to {off:.1f}."
+
+
+def base_of(one: dict[str, Any]) -> float:
+    """Return the ROUGE-1 of the base that a cell was set beside; of the base itself its own."""
+    value: float = one["scores"]["rouge1"]["value"]
+    return value - (one["gain"]["rouge1"]["value"] if one["gain"] else 0.0)
 
 
 def header() -> tuple[str, ...]:

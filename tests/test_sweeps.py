@@ -9,6 +9,7 @@ import pytest
 from pages import ROOT
 
 SCORE = {"value": 40.04, "low": 38.96, "high": 41.2}
+BASE = {"value": 24.14, "low": 23.0, "high": 25.3}
 GAIN = {"value": 15.9, "low": 14.7, "high": 17.12}
 
 
@@ -147,7 +148,8 @@ def test_a_method_that_learns_far_fewer_weights_is_set_beside_lora(sweeps: Any, 
 def test_a_cell_that_was_measured_elsewhere_says_where(sweeps: Any, tmp_path: Path) -> None:
     known = {"lora": cell(device="a card"), "ia3": cell(device="a card"), "full": cell(device="a processor")}
     candidates = {name: {"method": name} for name in known}
-    write(tmp_path, "methods", candidates, cells={"zero-shot": cell(gain={}, device="a card"), **known})
+    base = cell(gain={}, device="a card", scores=dict.fromkeys(("rouge1", "rouge2", "rougeL"), BASE))
+    write(tmp_path, "methods", candidates, cells={"zero-shot": base, **known})
     said, *_ = lines(sweeps, "measured-methods")
     assert "measured, on a card," in said
     assert said.endswith(
@@ -155,6 +157,20 @@ def test_a_cell_that_was_measured_elsewhere_says_where(sweeps: Any, tmp_path: Pa
     )
     assert "28 min 41 s (on a processor) | 2.53 GB (on a processor)" in lines(sweeps, "measured-full")[1]
     assert "(on" not in lines(sweeps, "measured-lora")[1]
+
+
+@pytest.mark.parametrize(("score", "said"), [(0.6, "whose ROUGE-1 differs by up to 0.6."), (0.02, "other rows.")])
+def test_where_the_base_answers_otherwise_elsewhere_the_page_says_so(
+    score: float, said: str, sweeps: Any, tmp_path: Path
+) -> None:
+    there, here = cell(device="a card"), cell(device="a processor")
+    value = there["scores"]["rouge1"]["value"] - there["gain"]["rouge1"]["value"]
+    base = cell(gain={}, device="a card")
+    base["scores"] = {metric: {**one, "value": value - score} for metric, one in base["scores"].items()}
+    there["gain"] = {metric: {**one, "value": one["value"] + score} for metric, one in there["gain"].items()}
+    candidates = {"lora": {"method": "lora"}, "ia3": {"method": "ia3"}}
+    write(tmp_path, "methods", candidates, cells={"zero-shot": base, "lora": there, "ia3": here})
+    assert lines(sweeps, "measured-methods")[0].endswith(said)
 
 
 def test_on_one_machine_nothing_is_said_of_another(sweeps: Any, tmp_path: Path) -> None:
