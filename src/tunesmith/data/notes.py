@@ -4,7 +4,10 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from tunesmith.data.splits import Placed
+from tunesmith.data.syntax import CHOICES
+from tunesmith.data.templates import Template
 from tunesmith.data.wording import normalised
+from tunesmith.errors import did_you_mean
 from tunesmith.forms import FORMS
 from tunesmith.records import Example
 from tunesmith.settings import TaskSettings
@@ -48,6 +51,23 @@ def missing_notes(task: TaskSettings, examples: Sequence[Example]) -> list[str]:
     return [
         f'task "{task.name}": {many(len(found), "row")} with the answer {words}, the first {found[0][1]}. It is '
         "learned as it stands; where it means that there is no answer, empty the field or delete the row."
+    ]
+
+
+def unused_notes(task: TaskSettings, template: Template, others: Collection[str | None]) -> list[str]:
+    """Say which names that a task gives to columns nobody asks for.
+
+    Args:
+        task: Whose rows do not bring their own prompt.
+        template: Its own.
+        others: Columns that are asked for by something else.
+    """
+    asked = {*template.columns, *template.inputs, *task.references, *others, CHOICES}
+    return [
+        f'task "{task.name}": `columns` gives "{column}" the name "{name}", and {template.label} asks for no '
+        f"{{{{ {name} }}}}.{did_you_mean(name, template.columns)}"
+        for name, column in task.columns.items()
+        if task.template is not None and name not in asked
     ]
 
 
