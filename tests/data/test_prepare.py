@@ -174,6 +174,14 @@ def test_answers_that_stand_for_none_are_counted_and_kept(tmp_path: Path):
     ]
 
 
+def test_a_name_of_a_column_that_nobody_asks_for_is_noted(tmp_path: Path):
+    source = given(tmp_path, sentences(9), sentences(2, 100), sentences(2, 200))
+    assert run(tmp_path, task(source, columns={"txt": "text", "who": "label"}), group="who").health.notes[:-1] == (
+        'task "t": `columns` gives "text" the name "txt", and template of task "t" asks for no {{ txt }}. Did you mean '
+        '"text"?',
+    )
+
+
 def test_exact_repeats_within_a_side_are_kept_and_counted(tmp_path: Path):
     rows = sentences(4)
     loud = {**rows[0], "text": rows[0]["text"].upper()}
