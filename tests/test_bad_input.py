@@ -215,17 +215,17 @@ DATA = {
         sets=("split.group=who",),
     ),
     "more shots than rows": Bad(
-        4, [f'candidates.two-shot.shots: 99 worked examples are asked for, and task "{task}" has 22 training rows. '
-            "Lower it or add rows." for task in ("summarize", "mood")],
+        4, [f'recipe.yaml:17: candidates.two-shot.shots: 99 worked examples are asked for, and task "{task}" has 22 '
+            "training rows. Lower it or add rows." for task in ("summarize", "mood")],
         edit=("shots: 2", "shots: 99"),
     ),
     "a metric to keep the best by, and no validation rows": Bad(
-        4, ["candidates.lora: train.keep_best: rouge1 is taken on validation rows, and there are none. Give "
-            "split.validation a share, or keep the best by loss."],
+        4, ["recipe.yaml:18: candidates.lora: train.keep_best: rouge1 is taken on validation rows, and there are none. "
+            "Give split.validation a share, or keep the best by loss."],
         sets=("split.validation=0", "candidates.lora.train={keep_best: rouge1}"),
     ),
     "no test rows": Bad(
-        4, "there are no test examples for summarize, mood. Give split.test a share of the rows.",
+        4, "--set: split.test: there are no test examples for summarize, mood. Give it a share of rows.",
         sets=("split.test=0",), command=("check", "recipe.yaml"),
     ),
     "a table whose columns do not tell": Bad(
@@ -261,12 +261,12 @@ MODELS = {
         sets=("tasks.0.max_new_tokens=2000",),
     ),
     "a rank larger than a layer": Bad(
-        3, "candidates.lora: lora: rank 100 is larger than the layer model.layers.0.self_attn.q_proj (64 x 64), "
-        "and 13 more. Take a rank of at most 32.",
+        3, "recipe.yaml:18: candidates.lora: lora: rank 100 is larger than the layer model.layers.0.self_attn.q_proj "
+        "(64 x 64), and 13 more. Take a rank of at most 32.",
         edit=("rank: 2", "rank: 100"), command=("train", "recipe.yaml"),
     ),
     "an unknown target": Bad(
-        3, 'candidates.lora: lora: no linear layer is called "query"; this model has '
+        3, 'recipe.yaml:18: candidates.lora: lora: no linear layer is called "query"; this model has '
         "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj.",
         edit=("rank: 2", "rank: 2, targets: [query]"), command=("train", "recipe.yaml"),
     ),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tunesmith import environment
-from tunesmith.checking import check_cures, check_methods, check_rows
+from tunesmith.checking import check_methods, check_rows, check_settings
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example
@@ -91,7 +91,7 @@ def test_every_method_that_can_be_had_passes(tiny_causal: Path, tiny_seq2seq: Pa
 
 def refused(candidate: str) -> tuple[str, ...]:
     with pytest.raises(RecipeError) as error:
-        check_cures(recipe_from_text(f"name: a\ntasks: [{{source: a.csv}}]\ncandidates: {{x: {candidate}}}\n"))
+        check_settings(recipe_from_text(f"name: a\ntasks: [{{source: a.csv}}]\ncandidates: {{x: {candidate}}}\n"))
     return error.value.problems
 
 
@@ -108,6 +108,27 @@ def test_settings_against_forgetting_that_a_method_cannot_have_are_refused() -> 
         "candidates.x: train.replay and train.kl: general instructions belong to no task, and per_task has a prompt "
         "for tasks only. Delete one of the two.",
     )
+
+
+def test_settings_that_go_by_validations_need_some() -> None:
+    assert refused("{method: lora, train: {validations: 0, patience: 2, keep_best: rouge1}}") == (
+        "candidates.x: train.patience: 2 goes by validations, and train.validations is 0. Raise that, or delete "
+        "patience.",
+        "candidates.x: train.keep_best: rouge1 goes by validations, and train.validations is 0. Raise that, or delete "
+        "keep_best.",
+    )
+
+
+def test_a_choice_that_stands_twice_is_refused() -> None:
+    with pytest.raises(RecipeError) as error:
+        check_settings(recipe_from_text("name: a\ntasks: [{source: a.csv, choices: [a, b, ' a']}]\n"))
+    assert error.value.problems == ('tasks.0.choices: "a" stands there 2 times. Write it once.',)
+
+
+def test_top_p_without_sampling_is_remarked(capsys: pytest.CaptureFixture[str]) -> None:
+    for more, said in (("top_p: 0.5", True), ("top_p: 0.5, temperature: 1", False)):
+        check_settings(recipe_from_text(f"name: a\ntasks: [{{source: a.csv}}]\ngenerate: {{{more}}}\n"))
+        assert ("generate.top_p: it changes nothing at temperature 0" in capsys.readouterr().err) is said
 
 
 def test_a_share_is_searched_on_validation_rows_or_not_at_all() -> None:
@@ -133,14 +154,14 @@ def test_a_share_is_above_0_and_at_most_1(share: str) -> None:
     [
         (
             "{limit: {train: 0}}", [], TEST,
-            "there are no training examples: split.limit.train is 0. Raise it, or delete the candidates that are "
-            "tuned.",
+            "split.limit.train: there are no training examples, as it is 0. Raise it, or delete the candidates that "
+            "are tuned.",
         ),
         (
             "{train: 1, validation: 0, test: 0}", TRAINING, [],
-            "there are no test examples for task. Give split.test a share of the rows.",
+            "split.test: there are no test examples for task. Give it a share of rows.",
         ),
-        ("{limit: {test: 0}}", TRAINING, [], "there are no test examples for task. Raise split.limit.test."),
+        ("{limit: {test: 0}}", TRAINING, [], "split.limit.test: there are no test examples for task. Raise it."),
     ],
 )  # fmt: skip
 def test_what_is_tuned_needs_training_rows_and_all_need_test_rows(

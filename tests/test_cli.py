@@ -51,7 +51,10 @@ class TestUsage:
             (("run",), "Missing argument 'RECIPE or TABLE'."),
             (("check",), "Missing argument 'RECIPE'."),
             (("run", "a.yaml", "b.yaml"), "Got unexpected extra argument(s) (b.yaml)"),
-            (("show", "a.yaml", "-n", "0"), "Invalid value for '-n'"),
+            (
+                ("show", "a.yaml", "-n", "abc"),
+                "Invalid value for '-n': \"abc\" is no whole number. Write it in digits.",
+            ),
             (("train", "a.yaml", "--json"), "No such option: --json"),
         ],
     )

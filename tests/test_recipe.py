@@ -257,6 +257,13 @@ class TestWhatIsWrong:
             ["r.yaml:6", "forgetting.1.sorce"],
         ]
 
+    def test_a_suite_in_place_of_the_list_of_tasks_is_told_too(self) -> None:
+        (said,) = problems(SMALL + "forgetting: mmlu\n")
+        assert said.startswith(
+            'r.yaml:4: forgetting: "mmlu" is neither default nor off, nor a list of tasks, which begin with `- `. '
+            "A benchmark suite is asked by a command of its own"
+        )
+
     def test_a_key_without_a_value(self) -> None:
         assert problems(SMALL + "train:\nseed:\n") == (
             "r.yaml:4: train: null does not fit; it should be `key: value` lines. Write a value, or delete the line.",

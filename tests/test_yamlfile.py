@@ -164,3 +164,12 @@ class TestReadingAFile:
 
         monkeypatch.setattr(Path, "read_text", denied)
         assert self.refused(path) == f"{path}: the file cannot be read: Permission denied."
+
+
+def test_a_problem_that_begins_with_a_key_gets_its_line_and_a_file_is_no_key() -> None:
+    document = parse_yaml("name: a\ndata: {folder: x}\ncandidates:\n  a.b: {method: lora}\n", "r.yaml")
+    assert (
+        document.placed("candidates.a.b.shots: 9 are asked for.") == "r.yaml:4: candidates.a.b.shots: 9 are asked for."
+    )
+    for other in ("data.csv:3: a bad row.", "split.test: it is not in the file.", "r.yaml:1: name: said already."):
+        assert document.placed(other) == other

@@ -20,20 +20,58 @@ from tunesmith.training.averaging import averaging_problems, no_rows
 from tunesmith.training.optimizer import optimizer_problems
 
 
-def check_cures(recipe: Recipe) -> None:
-    """Refuse settings against forgetting that a candidate's method cannot have; neither rows nor a model are needed.
+def check_settings(recipe: Recipe) -> None:
+    """Refuse settings that a method cannot have, or that cannot hold together; neither rows nor a model are needed.
 
     Raises:
-        RecipeError: With the problems of all candidates.
+        RecipeError: With the problems of all tasks and candidates.
     """
-    problems = [
+    problems = _repeated_choices(recipe) + [
         f"candidates.{name}: {problem}"
         for name, candidate in recipe.candidates.items()
         if candidate.method != "none"
-        for problem in _cure_problems(candidate, train_settings(recipe, name), sequence=bool(recipe.sequence))
+        for settings in [train_settings(recipe, name)]
+        for problem in (
+            *_cure_problems(candidate, settings, sequence=bool(recipe.sequence)),
+            *_never_validated(settings),
+        )
     ]
     if problems:
         raise RecipeError(problems)
+    if recipe.generate.top_p < 1 and recipe.generate.temperature == 0:
+        say(
+            "generate.top_p: it changes nothing at temperature 0, where the likeliest token is taken. To sample, raise "
+            "generate.temperature."
+        )
+
+
+def _repeated_choices(recipe: Recipe) -> list[str]:
+    """Return which choices stand twice: the answer would be looked for at both places."""
+    tasks = [(f"tasks.{number}", task) for number, task in enumerate(recipe.tasks)]
+    tasks += [(f"forgetting.{number}", task) for number, task in enumerate(recipe.kept())]
+    counted = [
+        (key, Counter(choice.strip() for choice in task.choices))
+        for key, task in tasks
+        if isinstance(task.choices, tuple)
+    ]
+    return [
+        f'{key}.choices: "{choice}" stands there {times} times. Write it once.'
+        for key, choices in counted
+        for choice, times in choices.items()
+        if times > 1
+    ]
+
+
+def _never_validated(settings: TrainSettings) -> list[str]:
+    """Return which settings go by validations that are never taken."""
+    if settings.validations:
+        return []
+    asked = {"patience": settings.patience, "keep_best": settings.keep_best != "loss" and settings.keep_best}
+    return [
+        f"train.{name}: {value} goes by validations, and train.validations is 0. Raise that, or delete {name}."
+        for name, value in asked.items()
+        if value
+    ]
 
 
 def check_rows(recipe: Recipe, examples: Mapping[Split, Sequence[Example]]) -> None:
@@ -77,14 +115,17 @@ def _side_problems(recipe: Recipe, counts: Mapping[Split, Mapping[str, int]]) ->
     """Return which sides have no rows that something needs."""
     problems = []
     if not counts["train"] and any(candidate.method != "none" for candidate in recipe.candidates.values()):
-        why = "split.limit.train is 0" if recipe.split.limit.get("train") == 0 else "split.train gives them no share"
-        problems.append(f"there are no training examples: {why}. Raise it, or delete the candidates that are tuned.")
+        key, why = ("limit.train", "is 0") if recipe.split.limit.get("train") == 0 else ("train", "gives them no share")
+        problems.append(
+            f"split.{key}: there are no training examples, as it {why}. Raise it, or delete the candidates that are "
+            "tuned."
+        )
     unasked = [task for task in scored(recipe.tasks, recipe.mixture) if not counts["test"].get(task)]
     if unasked:
-        why = (
-            "Raise split.limit.test." if recipe.split.limit.get("test") == 0 else "Give split.test a share of the rows."
+        key, mend = (
+            ("limit.test", "Raise it.") if recipe.split.limit.get("test") == 0 else ("test", "Give it a share of rows.")
         )
-        problems.append(f"there are no test examples for {', '.join(unasked)}. {why}")
+        problems.append(f"split.{key}: there are no test examples for {', '.join(unasked)}. {mend}")
     return problems
 
 

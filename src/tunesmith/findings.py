@@ -1,7 +1,7 @@
 """What pydantic finds wrong with a file, as lines that say where, what, and how to mend it."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -67,6 +67,41 @@ def unknown_key(document: Document, key: Key, allowed: Iterable[str]) -> str:
         f"{document.place(key)}: {dotted(key)}: there is no such key.{did_you_mean(str(key[-1]), names)} "
         f"Known here: {', '.join(names)}."
     )
+
+
+def suites_among_tasks(values: dict[str, Any], document: Document) -> list[str]:
+    """Put tasks in the places of benchmark suites, so that only this is said of them: how suites are asked."""
+    kept = values.get("forgetting")
+    if isinstance(kept, str) and kept not in ("default", "off"):
+        values["forgetting"] = "off"
+        return [
+            f'{document.place(("forgetting",))}: forgetting: "{kept}" is neither default nor off, nor a list of tasks, '
+            f"which begin with `- `. {_by_itself('SUITE', values)}"
+        ]
+    if not isinstance(kept, list):
+        return []
+    named = {number: _suite(entry) for number, entry in enumerate(kept)}
+    values["forgetting"] = [{"source": "any"} if named[number] else entry for number, entry in enumerate(kept)]
+    return [
+        f'{document.place(("forgetting", number))}: forgetting.{number}: "{name}" is no task: these are `key: value` '
+        f"lines, as under tasks. {_by_itself(name, values)}"
+        for number, name in named.items()
+        if name
+    ]
+
+
+def _by_itself(suite: str, values: Mapping[str, Any]) -> str:
+    folder = f"runs/{values.get('name', 'NAME')}"
+    return (
+        "A benchmark suite is asked by a command of its own after tuning, and enters the same report: `tunesmith bench "
+        f"{suite} --adapter {folder}/candidates/CANDIDATE/adapter --out {folder}`."
+    )
+
+
+def _suite(entry: Any) -> str:
+    """Return what an entry calls a suite: the entry itself, or its ``suite``; empty where it is like a task."""
+    name = entry.get("suite", "") if isinstance(entry, dict) else entry
+    return name if isinstance(name, str) else ""
 
 
 def dotted(key: Key) -> str:

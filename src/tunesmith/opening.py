@@ -23,6 +23,7 @@ from tunesmith.recipe import changes, kept_text, read_recipe, resolved
 from tunesmith.records import DataHealth, Record, RunRecord
 from tunesmith.rundir import RunDir, read_record, write_record, write_text
 from tunesmith.settings import Candidate, Recipe, TaskSettings
+from tunesmith.yamlfile import Document
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "sacrebleu")
 MADE = "candidate.json"  # beside a candidate's files: what it was made from
@@ -77,7 +78,17 @@ def open_run(
         write_text(folder.resolved, json.dumps(resolved(recipe), indent=1) + "\n")
         job = Run(recipe, base, folder)
         _keep_record(job)
-        yield job
+        with _placed(document):
+            yield job
+
+
+@contextmanager
+def _placed(document: Document) -> Iterator[None]:
+    """Put file and line before what is refused of a key of the recipe."""
+    try:
+        yield
+    except (RecipeError, DataError) as error:
+        raise type(error)(document.in_order(map(document.placed, error.problems))) from None
 
 
 def _keep_record(job: Run) -> None:

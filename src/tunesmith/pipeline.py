@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tunesmith.checking import check_cures, check_methods, check_rows
+from tunesmith.checking import check_methods, check_rows, check_settings
 from tunesmith.data.mixture import scored
 from tunesmith.data.prepare import prepare
 from tunesmith.data.templates import load_template
@@ -55,7 +55,7 @@ def prepare_data(job: Run) -> Run:
         The run with its tasks filled in: guessed columns, and the choices and metrics of their templates.
     """
     recipe = job.recipe
-    check_cures(recipe)
+    check_settings(recipe)
     files = (job.dir.health, job.dir.tasks, *map(job.dir.examples, SPLITS))
     if not all(path.exists() for path in files) or not same_sources(job):
         with timed(job, "data"):

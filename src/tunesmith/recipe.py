@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunesmith.errors import RecipeError, did_you_mean
-from tunesmith.findings import dotted, explain
+from tunesmith.findings import dotted, explain, suites_among_tasks
 from tunesmith.mixtures import ROWS, mixture_problems
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Candidate, MixtureSettings, Recipe, TrainSettings
@@ -64,7 +64,7 @@ def build_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
 def _build(document: Document, problems: list[str]) -> Recipe:
     values = deepcopy(document.values)
     candidates = _with_own_defaults(_candidates(values, document, problems), values.get("train"))
-    problems += _suites_among_tasks(values, document)
+    problems += suites_among_tasks(values, document)
     try:
         recipe = Recipe.model_validate_json(json.dumps(values))
     except ValidationError as error:
@@ -245,29 +245,6 @@ def _candidate(key: Key, body: dict[str, Any], document: Document) -> tuple[Cand
         if word in candidate.mixture
     ]
     return candidate.model_copy(update={"settings": settings}), problems
-
-
-def _suites_among_tasks(values: dict[str, Any], document: Document) -> list[str]:
-    """Put tasks in the places of benchmark suites, so that only this is said of them: how suites are asked."""
-    kept = values.get("forgetting")
-    if not isinstance(kept, list):
-        return []
-    named = {number: _suite(entry) for number, entry in enumerate(kept)}
-    values["forgetting"] = [{"source": "any"} if named[number] else entry for number, entry in enumerate(kept)]
-    folder = f"runs/{values.get('name', 'NAME')}"
-    return [
-        f'{document.place(("forgetting", number))}: forgetting.{number}: "{name}" is no task: these are `key: value` '
-        f"lines, as under tasks. A benchmark suite is asked by a command of its own after tuning, and enters "
-        f"the same report: `tunesmith bench {name} --adapter {folder}/candidates/CANDIDATE/adapter --out {folder}`."
-        for number, name in named.items()
-        if name
-    ]
-
-
-def _suite(entry: Any) -> str:
-    """Return what an entry calls a suite: the entry itself, or its ``suite``; empty where it is like a task."""
-    name = entry.get("suite", "") if isinstance(entry, dict) else entry
-    return name if isinstance(name, str) else ""
 
 
 def _repeated_names(recipe: Recipe, document: Document) -> list[str]:

@@ -48,6 +48,16 @@ class Document:
             key = key[:-1]
         return f"{self.name}:{self.lines.get(key, 1)}"
 
+    def placed(self, problem: str) -> str:
+        """Return a problem with file and line before it, if it begins with a key that the file has or ``--set`` gave.
+
+        What begins with a key of the top and goes on is taken for one only if that is there: ``data.csv`` is a file.
+        """
+        said = problem.partition(":")[0]
+        keys = {".".join(map(str, key)): key for key in (*self.lines, *self.overridden) if key}
+        fit = [name for name in keys if said == name or (len(keys[name]) > 1 and said.startswith(f"{name}."))]
+        return f"{self.place(keys[max(fit, key=len)])}: {problem}" if fit else problem
+
     def in_order(self, problems: Iterable[str]) -> list[str]:
         """Return problems in the order of the lines that they begin with; those that name no line come first."""
         at = re.compile(re.escape(self.name) + r":([0-9]+):")

@@ -43,6 +43,14 @@ def test_tsv_means_tabs_whatever_else_is_in_the_line():
     table = read("a,b\tc\n1,2\t3\n", name="a.TSV")
     assert table.rows == ((2, {"a,b": "1,2", "c": "3"}),)
     assert table.notes == ()
+    assert read("a,b,c\td\n1,2,3\t4\n", name="a.tsv").rows == ((2, {"a,b,c": "1,2,3", "d": "4"}),)
+    assert read("text\none, two\n", name="a.tsv").rows == ((2, {"text": "one, two"}),)
+
+
+def test_a_tsv_without_a_tab_in_its_header_is_read_by_what_separates_it_and_that_is_said():
+    table = read("text,label\nhi,x\n", name="a.tsv")
+    assert table.rows == ((2, {"text": "hi", "label": "x"}),)
+    assert table.notes == ("a.tsv: columns are separated by commas",)
 
 
 def test_rows_with_too_many_or_too_few_fields_are_set_aside():
@@ -71,7 +79,7 @@ def test_text_after_a_closing_quote_is_set_aside():
 
 def test_a_carriage_return_inside_a_plain_field_is_set_aside():
     table = read("a,b\n1\r,2\n3,4\n")
-    assert reasons(table) == [(2, "carriage return inside a field without quotes")]
+    assert reasons(table) == [(2, "a carriage return stands outside quotes; let every line end in a line feed")]
 
 
 def test_many_stray_quotes_are_read_in_one_go():

@@ -85,10 +85,6 @@ def test_json_lines_called_json_are_read_as_lines():
         ('[\n{"a": 1, "a": 2}]', 'a.json:2: broken JSON: key "a" stands in it twice at column 1.'),
         ('[\n{"a": Infinity}]', "a.json:2: broken JSON: the word Infinity is not JSON; write null at column 1."),
         ('{"a": 1, "a": 2}', 'a.json: broken JSON: key "a" stands in it twice.'),
-        (
-            '{"rows": [1]}',
-            'a.json:1: broken JSON: this is neither an array of objects, [...], nor {"data": [...]} at column 13.',
-        ),
         ("7", 'a.json:1: broken JSON: this is neither an array of objects, [...], nor {"data": [...]} at column 1.'),
         ("[" + "[" * 100_000, "a.json:1: broken JSON: nested too deep at column 2."),
     ],
@@ -97,6 +93,24 @@ def test_a_broken_array_stops_with_its_line(text: str, problem: str):
     with pytest.raises(DataError) as error:
         array(text)
     assert str(error.value) == problem + MEND
+
+
+def test_an_object_without_rows_is_told_what_it_is():
+    wanted = "and rows are wanted: "
+    by_column = f"this is a table column by column (a, b), {wanted}[{{...}}, {{...}}]. Of pandas, " + (
+        '`to_json(FILE, orient="records")` writes them.'
+    )
+    one = f'{wanted}an array of objects, [...], or {{"data": [...]}}.'
+    for text, says in (
+        ('{"a": [1, 2], "b": [3, 4]}', f"a.json:1: {by_column}"),
+        ('\n{"a": {"0": 1, "1": 2}, "b": {"0": 3, "1": 4}}', f"a.json:2: {by_column}"),
+        ('{"rows": [1]}', f"a.json:1: this is one object (rows), {one}"),
+        ('{"data": {"a": 1}}', f"a.json:1: this is one object (data), {one}"),
+        ('{"a": "hi", "b": "x"}', f"a.json:1: this is one object (a, b), {one}"),
+    ):
+        with pytest.raises(DataError) as error:
+            array(text)
+        assert str(error.value) == says
 
 
 def test_bad_bytes_and_large_elements_of_an_array_are_set_aside():

@@ -84,6 +84,19 @@ def test_what_cannot_be_read_in_parts_is_read_whole(tmp_path: Path, monkeypatch:
         assert isinstance(rows_of(tmp_path, name).rows, tuple)
 
 
+def test_another_encoding_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_parts(monkeypatch)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_bytes(b"text,label\n" + b"tea,x\n" * 5 + b"caf\xe9,x\n" * 30)
+    with pytest.raises(DataError) as error:
+        rows_of(tmp_path, ("a.csv", "b.csv"))
+    says = 'this file is not UTF-8; 30 of its rows have other bytes. Save it as UTF-8 (in Excel: "CSV UTF-8").'
+    assert error.value.problems == (f"a.csv:7: {says}", f"b.csv:7: {says}")
+    (tmp_path / "c.csv").write_bytes(NASTY["good.csv"].encode("utf-16-le"))
+    with pytest.raises(DataError, match="UTF-16 without the mark"):
+        rows_of(tmp_path, "c.csv")
+
+
 def test_rows_whose_columns_are_guessed_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.jsonl").write_text(NASTY["good.jsonl"])
     whole = rows_of(tmp_path, "a.jsonl", template=None)

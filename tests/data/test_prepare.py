@@ -154,6 +154,34 @@ def test_every_row_is_accounted_for(tmp_path: Path):
     assert made.health.rows_read == in_use + len(made.health.set_aside) + len(made.health.leaks) + dropped == 201
 
 
+def test_answers_that_stand_for_none_are_counted_and_kept(tmp_path: Path):
+    answers = ["NaN", "nan", " None", "null", "N/A", "a", "nanny"]
+    rows = [{**row, "label": answers[n % 7]} for n, row in enumerate(sentences(70))]
+    source = given(tmp_path, rows, sentences(2, 100), [{"text": "z", "label": "null"}])
+    made = run(tmp_path, task(source))
+    assert made.health.rows_per_split == {"train": 70, "validation": 2, "test": 1}
+    assert made.health.notes == (
+        'task "t": 51 rows with the answer "N/A", "NaN", "None", "nan", "null", the first t/train/train.jsonl:1. It is '
+        "learned as it stands; where it means that there is no answer, empty the field or delete the row.",
+    )
+    listed = run(tmp_path, task(source, choices=(*answers, "b")))
+    assert not listed.health.notes
+    write(tmp_path / "a.jsonl", *({**row, "label": ("none", "b")[n % 2]} for n, row in enumerate(sentences(80))))
+    guessed = run(tmp_path, task("a.jsonl", template=None))  # what is guessed nobody meant
+    assert [note[:36] for note in guessed.health.notes] == [
+        'task "t": guessed template text-labe',
+        'task "t": 40 rows with the answer "n',
+    ]
+
+
+def test_a_name_of_a_column_that_nobody_asks_for_is_noted(tmp_path: Path):
+    source = given(tmp_path, sentences(9), sentences(2, 100), sentences(2, 200))
+    assert run(tmp_path, task(source, columns={"txt": "text", "who": "label"}), group="who").health.notes[:-1] == (
+        'task "t": `columns` gives "text" the name "txt", and template of task "t" asks for no {{ txt }}. Did you mean '
+        '"text"?',
+    )
+
+
 def test_exact_repeats_within_a_side_are_kept_and_counted(tmp_path: Path):
     rows = sentences(4)
     loud = {**rows[0], "text": rows[0]["text"].upper()}

@@ -101,6 +101,36 @@ def test_what_is_wrong_with_the_files_is_said_at_once(tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize("source", ["https://example.org/a.csv", "https:/example.org/a", "s3://rows/a.jsonl"])
+def test_an_address_is_not_fetched_and_that_is_said(tmp_path: Path, source: str):
+    assert problems(tmp_path, source) == (
+        f"{source}: this is an address, and a source is a file: nothing is fetched from there. Download it first and "
+        "name the file. A data set of the Hugging Face hub is written hub:org/name.",
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
+def test_utf_16_without_its_mark_is_named(tmp_path: Path, encoding: str, name: str):
+    text = "\u95ee\u9898,\u7b54\u6848\n" if name == "a.csv" else '[{"text": "hi", "label": "x"}]'
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    assert problems(tmp_path, name) == (
+        f'{name}: this is UTF-16 without the mark that says so at its beginning. Save it as UTF-8 (in Excel: "CSV '
+        'UTF-8").',
+    )
+
+
+def test_a_table_of_one_column_is_told_how_columns_are_separated(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("text : label\nhi : x\n")
+    where = "Columns are separated by commas, semicolons, tabs or bars: look at its first line."
+    assert problems(tmp_path, "a.csv") == (
+        f'a.csv: it has one column, "text : label", and template of task "t" needs 2. {where}',
+    )
+    assert problems(tmp_path, "a.csv", template=None) == (
+        'task "t": there is one column, text : label, and a prompt and an answer are needed. ' + where,
+    )
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_that_may_not_be_read_is_named(tmp_path: Path):
     (tmp_path / "a.csv").write_text("text,label\nhi,x\n")
@@ -165,6 +195,26 @@ def test_the_side_of_a_hub_part_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
     assert problems(tmp_path, SourceSettings(train="hub:org/name", validation="hub:org/name")) == (
         "hub:org/name: it has no validation part; it has train, test. Name the source without splitting it.",
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ({"x": "y"}, "an object"),
+        ([{"x": "y"}], "a list with an object or a list in it"),
+        ([["x"], "y"], "a list with an object or a list in it"),
+        ([], "an empty list"),
+        (["", None], "an empty list"),
+    ],
+)
+def test_an_answer_that_is_no_text_sets_its_row_aside(tmp_path: Path, value: Any, kind: str):
+    write_json_lines(tmp_path / "a.jsonl", {"text": "hi", "mark": value}, {"text": {"n": 1}, "mark": ["x", 5]})
+    rows = read(tmp_path, "a.jsonl", columns={"label": "mark"}, allow_bad=0.5)
+    reason = f'column "mark" is the answer, and is {kind}, not text'
+    assert [(row.line, row.reason) for row in rows.set_aside] == [(1, reason)]
+    assert len(rows.rows) == 1
+    part = TemplateSettings(prompt="{{ text }}", target="{{ label | length }}")
+    assert len(read(tmp_path, "a.jsonl", columns={"label": "mark"}, template=part).rows) == 2
 
 
 FAULTS: list[tuple[bytes, str]] = [

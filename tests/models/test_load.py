@@ -160,3 +160,10 @@ class TestAdapters:
 def test_a_skeleton_has_a_head_of_its_own_where_the_weights_have_one(tiny_causal: Path, tiny_seq2seq: Path) -> None:
     for folder in (tiny_causal, tiny_seq2seq):
         assert skeleton(folder).num_parameters() == load(folder).model.num_parameters()
+
+
+def test_what_the_hub_says_is_told_without_the_names_of_its_errors() -> None:
+    from tunesmith.models.load import _said_by_hub
+
+    said = _said_by_hub(OSError("Got: ConnectError: [Errno -2] Name or service not known"))
+    assert said == "it cannot be reached: Name or service not known."

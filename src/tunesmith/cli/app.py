@@ -29,6 +29,14 @@ def a_folder(text: str) -> Path:
     return Path(text)
 
 
+def a_number(text: str) -> int:
+    """Return a whole number; a usage error in our own words where it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f'"{text}" is no whole number. Write it in digits.') from None
+
+
 RecipeArg = Annotated[Path, typer.Argument(metavar="RECIPE", help="The YAML file of the run.")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one field of the recipe.")]
 Out = Annotated[

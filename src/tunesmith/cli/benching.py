@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tunesmith.cli.app import AsJson, Quiet, app, console, explained, print_json
+from tunesmith.cli.app import AsJson, Quiet, a_number, app, console, explained, print_json
 
 
 @app.command()
@@ -18,10 +18,17 @@ def bench(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="FOLDER", help="Local files; default: the hub.")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Items of each task, drawn by the seed.")] = None,
-    shots: Annotated[int | None, typer.Option("--shots", help="Worked examples; default: as the suite has it.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", parser=a_number, help="Items of each task, drawn by the seed.")
+    ] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option("--shots", metavar="N", parser=a_number, help="Worked examples; default: as the suite has it."),
+    ] = None,
     chat_template: Annotated[bool, typer.Option("--chat-template", help="Ask in the model's chat template.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Decides which items are drawn.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", parser=a_number, help="Decides which items are drawn.")
+    ] = 0,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where bench/ goes, as a run folder.")] = Path(),
     as_json: AsJson = False,
     quiet: Quiet = False,

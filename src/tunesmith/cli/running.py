@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tunesmith.cli.app import AsJson, Out, Quiet, RecipeArg, Sets, app, console, explained, print_json
+from tunesmith.cli.app import AsJson, Out, Quiet, RecipeArg, Sets, a_number, app, console, explained, print_json
 from tunesmith.errors import UsageError, did_you_mean
 
 
@@ -72,7 +72,9 @@ def check(
 @explained
 def show(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE or TEMPLATE", help="A recipe, or a name of the catalog.")],
-    count: Annotated[int | None, typer.Option("-n", help="Default: 3 examples, or all phrasings.", min=1)] = None,
+    count: Annotated[
+        int | None, typer.Option("-n", metavar="N", parser=a_number, help="Default: 3 examples, or all phrasings.")
+    ] = None,
     sets: Sets = [],  # noqa: B006
     out: Out = None,
     quiet: Quiet = False,
@@ -80,6 +82,8 @@ def show(
     """Rendered examples, with the tokens that are trained on in colour; or the phrasings of a template."""
     from tunesmith.data.templates import catalog
 
+    if count is not None and count < 1:
+        raise UsageError(f"-n {count}: ask for at least one.")
     if str(recipe) in catalog() and not recipe.exists():
         from tunesmith.listing import show_template
 

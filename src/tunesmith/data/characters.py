@@ -7,6 +7,7 @@ NOT_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 NOT_UTF8 = re.compile(r"[\udc80-\udcff]")  # what decoding with surrogateescape leaves of bytes that are not UTF-8
 NOT_UTF8_REASON = "bytes that are not UTF-8; save the file as UTF-8"
 SAVE_UTF8 = 'Save it as UTF-8 (in Excel: "CSV UTF-8").'
+BEGINNING = 64  # bytes that are looked at for UTF-16
 
 
 def texts(value: object) -> Iterator[str]:
@@ -38,6 +39,25 @@ def fault_in_text(value: object) -> str | None:
             kind = "control character" if found[0].isascii() else "lone surrogate"
             return f"{kind} U+{ord(found[0]):04X}"
     return None
+
+
+def seems_utf16(data: bytes) -> bool:
+    r"""Tell whether bytes begin as UTF-16 does where no byte order mark says so: with a NUL in many pairs of bytes.
+
+    >>> seems_utf16("text,label".encode("utf-16-le")), seems_utf16(b"text,label")
+    (True, False)
+    """
+    begin = data[:BEGINNING]
+    return 8 * max(begin[::2].count(0), begin[1::2].count(0)) > len(begin)
+
+
+def not_text(value: object) -> str | None:
+    """Say what a value is that cannot be printed as an answer; None for text, numbers, and lists of them."""
+    if not isinstance(value, list):
+        return "an object" if isinstance(value, dict) else None
+    if any(isinstance(item, dict | list) for item in value):
+        return "a list with an object or a list in it"
+    return "an empty list" if all(map(is_empty, value)) else None
 
 
 def is_empty(value: object) -> bool:

@@ -19,6 +19,7 @@ SAMPLE_RECORDS = 50
 SAMPLE_LINES = 500
 MIN_COLUMNS = 2
 
+BARE_RETURN = "a carriage return stands outside quotes; let every line end in a line feed"
 OPEN_QUOTE = "a quote opens in this row and never closes"
 
 
@@ -46,7 +47,7 @@ def read_delimited(name: str, data: bytes, *, max_row_bytes: int) -> Table:
     """Read UTF-8 text with a header line.
 
     Args:
-        name: What errors call the file; ``.tsv`` means tabs, otherwise the delimiter is found from the text.
+        name: What errors call the file; ``.tsv`` means tabs where its header has some.
         data: The file, lines ended by line feeds, without byte order mark.
         max_row_bytes: A larger row is set aside.
 
@@ -75,11 +76,11 @@ def delimited_tables(
     """
     limit = csv.field_size_limit(sys.maxsize)  # the module's own limit would stop at 131,072 characters
     try:
-        delimiter = "\t" if name.lower().endswith(".tsv") else _delimiter(lines)
+        usual = "\t" if name.lower().endswith(".tsv") else ","
+        delimiter = _delimiter(lines, usual)
         pieces = (piece for piece in _pieces(lines, delimiter) if piece.fields != [])
         columns = _header(name, next(pieces, None))
-        found = delimiter != "," and not name.lower().endswith(".tsv")
-        notes = (f"{name}: columns are separated by {SPOKEN[delimiter]}",) if found else ()
+        notes = () if delimiter == usual else (f"{name}: columns are separated by {SPOKEN[delimiter]}",)
         rows: list[tuple[int, dict[str, Any]]] = []
         bad: list[SetAside] = []
         for piece in pieces:
@@ -131,7 +132,7 @@ def _pieces(lines: Iterable[str], delimiter: str, start: int = 0) -> Iterator[_P
 def _spoken(error: str) -> str:
     if "expected after" in error:
         return "text follows a closing quote; a quote inside a quoted field is written twice"
-    return "carriage return inside a field without quotes" if "new-line" in error else error
+    return BARE_RETURN if "new-line" in error else error
 
 
 def _fault(piece: _Piece, columns: int) -> str | None:
@@ -147,8 +148,11 @@ def _fields(count: int) -> str:
     return "1 field" if count == 1 else f"{count} fields"
 
 
-def _delimiter(lines: Iterable[str]) -> str:
-    """Return the delimiter that cuts most records into as many fields as the header, and most fields."""
+def _delimiter(lines: Iterable[str], usual: str) -> str:
+    """Return the delimiter that cuts most records into as many fields as the header, and most fields.
+
+    Where that is none, and where a file whose ending promises tabs has some in its header, it is the usual one.
+    """
     sample = list(islice(lines, SAMPLE_LINES))
 
     def fit(delimiter: str) -> tuple[float, int]:
@@ -158,7 +162,9 @@ def _delimiter(lines: Iterable[str]) -> str:
         same = sum(len(fields) == width for fields in found)
         return (same / len(found), width) if width >= MIN_COLUMNS else (0.0, width)
 
-    return max(DELIMITERS, key=fit)  # the first of equals: the comma
+    if usual == "\t" and fit(usual)[1] >= MIN_COLUMNS:
+        return usual
+    return max((usual, *DELIMITERS), key=fit)  # the first of equals
 
 
 def _header(name: str, head: _Piece | None) -> list[str]:

@@ -1,5 +1,6 @@
 """From what a recipe names to tables: paths, the hub, the shipped chats; endings, encodings, hashes."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 
 from tunesmith.data.canary import file_has_canary, has_canary, table_has_canary
-from tunesmith.data.characters import NOT_UTF8_REASON, SAVE_UTF8
+from tunesmith.data.characters import SAVE_UTF8, seems_utf16
 from tunesmith.data.delimited import read_delimited
 from tunesmith.data.fetched import read_hub, read_parquet
 from tunesmith.data.jsonfiles import read_json, read_json_lines
@@ -30,6 +31,7 @@ READERS: dict[str, Callable[..., Table]] = {
 
 SHIPPED = "support"
 HUB = "hub:"
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a path of the command line has one slash left of two
 
 Source = tuple[str, Split | None]  # as the recipe writes it, and the side it was given for
 
@@ -123,6 +125,11 @@ def _packed(name: str, split: Split | None, table: Table, digest: str) -> Loaded
 
 def _load_file(source: Source, name: str, data: DataSettings, base: Path) -> Loaded:
     text, split = source
+    if ADDRESS.match(text):
+        raise DataError(
+            f"{text}: this is an address, and a source is a file: nothing is fetched from there. Download it first and "
+            f"name the file. A data set of the Hugging Face hub is written {HUB}org/name."
+        )
     if text == SHIPPED:
         content, reader = SUPPORT.read_bytes(), READERS[".jsonl"]
     else:
@@ -136,17 +143,7 @@ def _load_file(source: Source, name: str, data: DataSettings, base: Path) -> Loa
         return _packed(name, split, reader(name, content, max_row_bytes=data.max_row_bytes), digest)
     decoded, notes = _decode(name, content)
     table = reader(name, decoded, max_row_bytes=data.max_row_bytes)
-    _check_encoding(name, table)
     return Loaded(name, split, replace(table, notes=notes + table.notes), digest, canary=has_canary(decoded))
-
-
-def _check_encoding(name: str, table: Table) -> None:
-    """Refuse a file of another encoding, which would otherwise lose a row for each letter with an accent."""
-    other = [fault for fault in table.set_aside if fault.reason == NOT_UTF8_REASON]
-    if 2 * len(other) > len(table.rows) + len(table.set_aside):
-        raise DataError(
-            f"{name}:{other[0].line}: this file is not UTF-8; {len(other)} of its rows have other bytes. {SAVE_UTF8}"
-        )
 
 
 def _large(source: Source, name: str, path: Path, data: DataSettings) -> Loaded:
@@ -195,5 +192,7 @@ def _decode(name: str, data: bytes) -> tuple[bytes, tuple[str, ...]]:
         except UnicodeDecodeError as error:
             raise DataError(f"{name}: begins as UTF-16, but byte {error.start} is not. Save it as UTF-8.") from None
         notes = (f"{name}: read as UTF-16",)
+    elif seems_utf16(data):
+        raise DataError(f"{name}: this is UTF-16 without the mark that says so at its beginning. {SAVE_UTF8}")
     data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
     return (data if b"\n" in data else data.replace(b"\r", b"\n")), notes

@@ -38,6 +38,11 @@ def guess_columns(task: TaskSettings, rows: Sequence[Row]) -> tuple[TaskSettings
         DataError: The names of the columns do not tell.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row.values))
+    if len(columns) == 1:
+        raise DataError(
+            f'task "{task.name}": there is one column, {columns[0]}, and a prompt and an answer are needed. '
+            "Columns are separated by commas, semicolons, tabs or bars: look at its first line."
+        )
     question, answer = _first(INPUTS, columns), _first(TARGETS, columns)
     if question is None or answer is None:
         raise DataError(

@@ -99,10 +99,12 @@ def read_json(name: str, data: bytes, *, max_row_bytes: int) -> Table:
     try:
         at = _skip(text, 0)
         if text[at : at + 1] == "{":
-            _, end = DECODER.raw_decode(text, at)
+            whole, end = DECODER.raw_decode(text, at)
             if _skip(text, end) < len(text):
                 lines = read_json_lines(name, data, max_row_bytes=max_row_bytes)
                 return Table(lines.rows, lines.set_aside, (f"{name}: an object a line, read as JSON lines",))
+            if not isinstance(whole.get("data"), list):
+                raise DataError(f"{name}:{1 + text.count(chr(10), 0, at)}: {_no_rows(whole)}")
             at, others = _find_data(text, at)
             notes = (f"{name}: beside data it has {', '.join(others)}; not read",) if others else ()
             parsed, _ = _elements(text, at)
@@ -115,6 +117,18 @@ def read_json(name: str, data: bytes, *, max_row_bytes: int) -> Table:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: {fault(error)}. {MEND}") from None
     return table(name, parsed, max_row_bytes=max_row_bytes, notes=notes)
+
+
+def _no_rows(whole: dict[str, Any]) -> str:
+    """Say what an object is that holds no list of rows: often a table written column by column."""
+    parts, names = list(whole.values()), ", ".join(whole)
+    kinds = {type(part) for part in parts}
+    if len(parts) > 1 and kinds in ({list}, {dict}) and len({len(part) for part in parts}) == 1:
+        return (
+            f"this is a table column by column ({names}), and rows are wanted: [{{...}}, {{...}}]. Of pandas, "
+            '`to_json(FILE, orient="records")` writes them.'
+        )
+    return f'this is one object ({names}), and rows are wanted: an array of objects, [...], or {{"data": [...]}}.'
 
 
 def table(name: str, parsed: Sequence[Parsed], *, max_row_bytes: int, notes: tuple[str, ...] = ()) -> Table:
@@ -148,9 +162,9 @@ def _expect(text: str, at: int, mark: str) -> int:
 
 
 def _find_data(text: str, at: int) -> tuple[int, list[str]]:
-    """Return where the value of ``data`` begins (the end of the object if there is none) and the other keys."""
+    """Return where the value of ``data`` begins, which is there, and the other keys."""
     others: list[str] = []
-    found, at = None, _expect(text, at, "{")
+    found, at = at, _expect(text, at, "{")
     while text[at] != "}":
         key, at = DECODER.raw_decode(text, at)
         at = _expect(text, at, ":")
@@ -162,7 +176,7 @@ def _find_data(text: str, at: int) -> tuple[int, list[str]]:
         at = _skip(text, at)
         if text[at] == ",":
             at = _skip(text, at + 1)
-    return (at if found is None else found), others
+    return found, others
 
 
 def _elements(text: str, at: int) -> tuple[list[Parsed], int]:

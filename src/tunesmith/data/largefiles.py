@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from tunesmith.data.characters import seems_utf16
 from tunesmith.data.delimited import delimited_tables
 from tunesmith.data.jsonfiles import read_json_lines
 from tunesmith.data.rows import Table
@@ -24,7 +25,7 @@ def fits_parts(path: Path) -> bool:
             begin = file.read(BEGINNING)
     except OSError:
         return False  # the reader of whole files says it
-    return b"\n" in begin and not begin.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return b"\n" in begin and not begin.startswith((b"\xff\xfe", b"\xfe\xff")) and not seems_utf16(begin)
 
 
 def tables_of(name: str, path: Path, *, max_row_bytes: int) -> Iterator[Table]:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from tunesmith.data.leakage import find_leaks
 from tunesmith.data.mixture import check_forms, family_of, held_out, in_forms, own_split
-from tunesmith.data.notes import canary_notes, form_notes, repeated
+from tunesmith.data.notes import canary_notes, form_notes, missing_notes, repeated, unused_notes
 from tunesmith.data.rendering import Put, Target, put_rows
 from tunesmith.data.rows import check_share, excerpt, set_aside
 from tunesmith.data.sandbox import Failure
@@ -149,7 +149,8 @@ def _read(order: _Order, data: DataSettings, *, seed: int, base: Path) -> _Read:
     count = len(rows.rows) + len(rows.set_aside)
     guessed = rows.task.model_copy(update={"family": family_of(order.task)})
     warnings = () if order.held_out else canary_notes(rows.task.name, rows.marked, placed)
-    said = (*warnings, *rows.notes, *notes)
+    unused = unused_notes(rows.task, template, (*order.spare, order.split.group, order.split.column))
+    said = (*warnings, *unused, *rows.notes, *notes)
     return _Read(order, guessed, template, placed, count, rows.set_aside, said, rows.files)
 
 
@@ -189,7 +190,7 @@ def _rendered(read: _Read, moved: Collection[str], *, seed: int, forms: Mapping[
         for item, target, prompt in asked
     )
     filled = task.model_copy(update={"choices": choices, "metrics": task.metrics or template.metrics})
-    notes = [] if read.order.held_out else form_notes(task, examples)
+    notes = missing_notes(read.order.task, examples) + ([] if read.order.held_out else form_notes(task, examples))
     if others := sum(put.phrasing != way[0] for put, way in zip(found, ways, strict=True)):
         notes.append(
             f'task "{task.name}": the phrasing that was drawn is empty for {many(others, "row")}; another is taken'

@@ -1,12 +1,12 @@
 """Files to rows: read them, give columns their names, set aside what cannot be used and say why."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.characters import fault_in_text, is_empty
+from tunesmith.data.characters import NOT_UTF8_REASON, SAVE_UTF8, fault_in_text, is_empty, not_text
 from tunesmith.data.files import Loaded, load_tables
 from tunesmith.data.guess import guess_columns, task_name
 from tunesmith.data.rows import Row, Rows, Streamed, check_share, set_aside
@@ -22,7 +22,7 @@ class _Part:
     """The rows of one file, with the names that the task gives their columns."""
 
     name: str
-    rows: Iterable[Row]  # can be gone through again and again
+    rows: Sequence[Row] | Streamed  # can be gone through again and again
     columns: tuple[str, ...]
     faults: tuple[SetAside, ...]
     notes: tuple[str, ...] = ()
@@ -46,6 +46,7 @@ def read_rows(task: TaskSettings, data: DataSettings, *, base: Path, spare: Coll
     """
     loaded = load_tables(task, data, base=base / Path(data.folder).expanduser())
     parts = [_renamed(part, task) for part in loaded]
+    _check_encodings(parts)
     notes = [note for part in parts for note in part.notes]
     large = any(part.table is None for part in loaded)
     if task.template is None:
@@ -116,6 +117,20 @@ def _renamed(loaded: Loaded, task: TaskSettings) -> _Part:
     return _Part(loaded.name, held, tuple(columns), tuple(faults), tuple(notes))
 
 
+def _check_encodings(parts: Sequence[_Part]) -> None:
+    """Refuse files of another encoding, which would otherwise lose a row for each letter with an accent."""
+    problems: list[str] = []
+    for part in parts:
+        other = [fault for fault in part.faults if fault.reason == NOT_UTF8_REASON]
+        if 2 * len(other) > len(part.rows) + len(part.faults):
+            problems.append(
+                f"{part.name}:{other[0].line}: this file is not UTF-8; {len(other)} of its rows have other bytes. "
+                f"{SAVE_UTF8}"
+            )
+    if problems:
+        raise DataError(problems)
+
+
 def _row(loaded: Loaded, line: int, values: dict[str, Any], task: TaskSettings) -> Row:
     second = {name: values[column] for name, column in task.columns.items() if column in values}
     return Row({**values, **second}, loaded.name, line, loaded.split)
@@ -169,9 +184,21 @@ def _check_columns(
             ]
         renamed_away = {name for name, column in task.columns.items() if column not in columns}
         known = {*columns, *renamed_away, *spare}
-        problems += missing_columns(template, known, file=part.name, has_choices=has_choices)
+        lacking = missing_columns(template, known, file=part.name, has_choices=has_choices)
+        problems += (lacking and _one_column(part, task, template)) or lacking
     if problems:
         raise DataError(problems)
+
+
+def _one_column(part: _Part, task: TaskSettings, template: Template) -> list[str]:
+    """Say so where a table that should have several columns has one, most likely for its separator is another."""
+    own = [column for column in part.columns if column not in task.columns]
+    if len(own) > 1 or len(template.columns) < 2 or not part.name.lower().endswith((".csv", ".tsv")):
+        return []
+    return [
+        f'{part.name}: it has one column, "{own[0]}", and {template.label} needs {len(template.columns)}. Columns '
+        "are separated by commas, semicolons, tabs or bars: look at its first line."
+    ]
 
 
 def _fault(row: Row, task: TaskSettings, template: Template) -> str | None:
@@ -185,6 +212,10 @@ def _fault(row: Row, task: TaskSettings, template: Template) -> str | None:
             return f'column "{column}" has a {fault}'
         if name not in template.optional and is_empty(row.values[name]):
             return f'column "{column}" is empty'
+    for name in template.printed:
+        kind = not_text(row.values.get(name))
+        if kind:
+            return f'column "{task.columns.get(name, name)}" is the answer, and is {kind}, not text'
     fault = fault_in_text([row.values.get(name) for name in task.references])
     if fault:
         return f"a column of references has a {fault}"

@@ -55,6 +55,7 @@ class Template:
     optional: frozenset[str]  # those that they test, or that only some forms need, so that they may be empty
     inputs: tuple[str, ...]  # by default those of the first plain phrasing's prompt that its target does not name
     answer: str | None  # the column that the target of the first plain phrasing prints, if it prints just one
+    printed: frozenset[str]  # every column that a target in use only prints
     uses_choices: bool
 
     def place(self, phrasing: int, part: str) -> str:
@@ -159,6 +160,7 @@ def ready(label: str, entry: CatalogTemplate, *, forms: Sequence[Form], trusted:
         optional=columns - needs[asked],
         inputs=entry.inputs or tuple(sorted(prompt.columns - target.columns or prompt.columns)),
         answer=target.printed,
+        printed=frozenset(name for texts in in_use if (name := texts["target"].printed)),
         uses_choices=any(syntax.uses_choices for texts in in_use for syntax in texts.values()),
     )
     problems = [

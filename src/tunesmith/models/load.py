@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,11 +144,23 @@ def _from_hub(name: str) -> Path:
         folder = Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ResourceError(
-            f'model: "{name}" could not be fetched from the hub: {first_line(error)} Check the name and the '
+            f'model: "{name}" could not be fetched from the hub: {_said_by_hub(error)} Check the name and the '
             "network, download it elsewhere and give its folder, or use the built-in smollm2-135m-instruct."
         ) from None
     check_folder(folder)
     return folder
+
+
+def _said_by_hub(error: Exception) -> str:
+    """Return why the hub gave nothing, in words: the kinds of errors of its library are no news to anybody."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return "it is open only to those who have accepted its terms and have logged in, with `hf auth login`."
+    if isinstance(error, RepositoryNotFoundError):
+        return "there is no such model, or it is not open to you."
+    said = re.sub(r"^(Got: )?(\w+(Error|Exception|Timeout): )?", "", first_line(error))
+    return re.sub(r"^\[Errno -?\d+\] ", "it cannot be reached: ", said)
 
 
 def load(folder: Path, *, dtype: Any = None, quantize: bool = False) -> Loaded:
