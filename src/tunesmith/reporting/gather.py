@@ -41,7 +41,7 @@ from tunesmith.reporting.cures import cure_effects, cures_of, effect_sentence
 from tunesmith.reporting.forgotten import forgetting_report, headline_sentence
 from tunesmith.reporting.in_turn import answered_in_all, trained_in_all, turns
 from tunesmith.reporting.pairs import compare_pairs, tuned_pairs
-from tunesmith.reporting.task import Answers, split_summary, task_report
+from tunesmith.reporting.task import Answers, cut_off_sentence, split_summary, task_report
 from tunesmith.rundir import CandidateDir, R, RunDir, read_record, read_records
 from tunesmith.settings import Recipe
 
@@ -87,6 +87,7 @@ def gather(run: RunDir) -> Report:
             *headline(sheets, comparisons),
             *headline_sentence(forgetting, reports),
             *effect_sentence(forgetting.effects if forgetting else ()),
+            *cut_off_sentence(reports),
         ),
         candidates=tuple(one.report for one in found),
         tasks=reports,
