@@ -62,10 +62,7 @@ def gather(run: RunDir) -> Report:
     examples = {split: _examples(run, split) for split in SPLITS}
     tasks = tuple(dict.fromkeys(example.task for example in examples["test"]))
     plans, unread = _plans(run)
-    probed = recipe.forgetting != "off"
-    found = [
-        _candidate(run, recipe, name, tasks=tasks, plan=plans.get(name), probed=probed) for name in recipe.candidates
-    ]
+    found = [_candidate(run, recipe, name, tasks=tasks, plan=plans.get(name)) for name in recipe.candidates]
     sheets = [sheet for one in found for sheet in one.sheets]
     comparisons = compare_sheets(sheets, seed=recipe.seed)
     reports = tuple(
@@ -144,9 +141,7 @@ def _forgetting(
     return report.model_copy(update={"effects": effects, "pairs": beside})
 
 
-def _candidate(
-    run: RunDir, recipe: Recipe, name: str, *, tasks: Sequence[str], plan: CandidatePlan | None, probed: bool
-) -> _Found:
+def _candidate(run: RunDir, recipe: Recipe, name: str, *, tasks: Sequence[str], plan: CandidatePlan | None) -> _Found:
     files, planned = run.candidate(name), recipe.candidates[name]
     missing: list[str] = []
     points: list[TrainPoint] = []
@@ -169,7 +164,7 @@ def _candidate(
             measures.extend([measured] if measured else [])
     virtual = _virtual(files, missing)
     probe = None
-    if probed and (planned.method != "none" or name == ZERO_SHOT):
+    if recipe.forgetting != "off" and (planned.method != "none" or name == ZERO_SHOT):
         probe = _read_one(files.probe_result, ProbeResult, absent=NOT_PROBED, missing=missing)
     report = CandidateReport(
         name=name,
