@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -50,7 +50,7 @@ def explain(
         place = f"{document.place(key)}: {dotted(key)}"
         if found["type"] == "extra_forbidden":
             top = also if len(inside) == 1 else ()
-            lines[key] = unknown_key(document, key, [*top, *_fields_at(model, inside[:-1])])
+            lines[key] = unknown_key(document, key, [*top, *_fields_at(model, inside[:-1], found["loc"])])
         elif found["type"] == "missing":
             lines[key] = f"{place}: this key is missing. Add it."
         else:
@@ -108,18 +108,20 @@ def _is_branch(part: str | int) -> bool:
     )
 
 
-def _fields_at(model: type[BaseModel], way: Sequence[str | int]) -> list[str]:
-    """Return the field names of the settings that ``way`` leads to."""
+def _fields_at(model: type[BaseModel], way: Sequence[str | int], branches: Sequence[str | int]) -> list[str]:
+    """Return the field names of the settings that ``way`` leads to, where there are several by those that are named."""
     for part in way:
         if isinstance(part, int) or part not in model.model_fields:
             continue
         inner = [kind for kind in _flat(model.model_fields[part].annotation) if _is_settings(kind)]
         if inner:
-            model = inner[0]
+            model = next((kind for kind in inner if kind.__name__ in branches), inner[0])
     return list(model.model_fields)
 
 
 def _flat(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Annotated:
+        return _flat(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType, tuple, dict, list):
         return [leaf for part in get_args(annotation) for leaf in _flat(part)]
     return [annotation]

@@ -64,7 +64,7 @@ def build_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
 def _build(document: Document, problems: list[str]) -> Recipe:
     values = deepcopy(document.values)
     candidates = _with_own_defaults(_candidates(values, document, problems), values.get("train"))
-    problems += _suites_among_tasks(values, document)
+    problems += _names_to_keep(values, document)
     try:
         recipe = Recipe.model_validate_json(json.dumps(values))
     except ValidationError as error:
@@ -247,27 +247,22 @@ def _candidate(key: Key, body: dict[str, Any], document: Document) -> tuple[Cand
     return candidate.model_copy(update={"settings": settings}), problems
 
 
-def _suites_among_tasks(values: dict[str, Any], document: Document) -> list[str]:
-    """Put tasks in the places of benchmark suites, so that only this is said of them: how suites are asked."""
+def _names_to_keep(values: dict[str, Any], document: Document) -> list[str]:
+    """Say how a suite is written where only its name stands; an entry that fits takes its place."""
     kept = values.get("forgetting")
     if not isinstance(kept, list):
         return []
-    named = {number: _suite(entry) for number, entry in enumerate(kept)}
-    values["forgetting"] = [{"source": "any"} if named[number] else entry for number, entry in enumerate(kept)]
-    folder = f"runs/{values.get('name', 'NAME')}"
+    names = {number: entry for number, entry in enumerate(kept) if isinstance(entry, str)}
+    values["forgetting"] = [{"source": "any"} if number in names else entry for number, entry in enumerate(kept)]
     return [
-        f'{document.place(("forgetting", number))}: forgetting.{number}: "{name}" is no task: these are `key: value` '
-        f"lines, as under tasks. A benchmark suite is asked by a command of its own after tuning, and enters "
-        f"the same report: `tunesmith bench {name} --adapter {folder}/candidates/CANDIDATE/adapter --out {folder}`."
-        for number, name in named.items()
-        if name
+        f'{document.place(("forgetting", number))}: forgetting.{number}: "{name}" is not `key: value` lines. '
+        + (
+            "The shipped probe is asked beside every list: delete the entry."
+            if name == "default"
+            else f"A benchmark suite is written as {{suite: {name}, data: FOLDER}}, and a task as under tasks."
+        )
+        for number, name in names.items()
     ]
-
-
-def _suite(entry: Any) -> str:
-    """Return what an entry calls a suite: the entry itself, or its ``suite``; empty where it is like a task."""
-    name = entry.get("suite", "") if isinstance(entry, dict) else entry
-    return name if isinstance(name, str) else ""
 
 
 def _repeated_names(recipe: Recipe, document: Document) -> list[str]:
