@@ -89,10 +89,9 @@ def test_candidates_of_which_a_fifth_or_more_is_cut_off_are_named_with_the_mend(
         "t", examples, answers=[given("none", 0), given("few", 1), given("all", 5)], sheets=[scored], comparisons=[]
     )
     assert cut_off_sentence([found]) == (
-        "Cut off at max_new_tokens: 20 % of the answers of few, 100 % of the answers of all. "
-        "Raise max_new_tokens in the recipe.",
+        "Answers were cut off at max_new_tokens: few 20 %, all 100 %. Raise it in the recipe.",
     )
-    assert "of the answers of few to t, 100 %" in cut_off_sentence([found, found.model_copy(update={"lengths": ()})])[0]
+    assert ": in t few 20 %, all 100 %. " in cut_off_sentence([found, found.model_copy(update={"lengths": ()})])[0]
     assert cut_off_sentence([found.model_copy(update={"lengths": found.lengths[:1]})]) == ()
     assert cut_off_sentence([found.model_copy(update={"scores": {}})]) == ()
 

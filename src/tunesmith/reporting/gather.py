@@ -253,6 +253,8 @@ def _notes(run: RunDir, recipe: Recipe) -> tuple[str, ...]:
     notes.extend(f"The folder candidates/{name} is not in the recipe and is left out." for name in others)
     if recipe.forgetting != "off" and run.probe.exists() and (probe := read_record(run.probe, Probe)).leaks:
         notes.append(f"What it forgot: {leaks_in_words(probe)}")
+    suites = dict.fromkeys(one.suite.partition("/")[0] for one in recipe.suites().values())
+    notes.extend(f"The benchmark suite {name} is not asked yet." for name in suites if not run.bench(name).exists())
     return tuple(notes)
 
 

@@ -57,15 +57,12 @@ def task_report(
 
 def cut_off_sentence(tasks: Sequence[TaskReport]) -> tuple[str, ...]:
     """Say of which candidates so many answers reached the token limit that it decides their scores."""
-    found = [
-        f"{share(one.cut_off, one.n)} of the answers of {one.candidate}"
-        + (f" to {task.task}" if len(tasks) > 1 else "")
-        for task in tasks
-        if task.scores
-        for one in task.lengths
-        if one.cut_off >= MANY_CUT * one.n > 0
-    ]
-    return (f"Cut off at max_new_tokens: {', '.join(found)}. Raise max_new_tokens in the recipe.",) if found else ()
+    found = []
+    for task in (task for task in tasks if task.scores):
+        many = [one for one in task.lengths if one.cut_off >= MANY_CUT * one.n > 0]
+        named = ", ".join(f"{one.candidate} {share(one.cut_off, one.n)}" for one in many)
+        found += [f"in {task.task} {named}" if len(tasks) > 1 else named] if many else []
+    return (f"Answers were cut off at max_new_tokens: {'; '.join(found)}. Raise it in the recipe.",) if found else ()
 
 
 def split_summary(recipe: Recipe, task: str, split: Split, examples: Sequence[Example]) -> SplitSummary:
