@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -41,6 +41,7 @@ SECTIONS = {
     "TaskSettings": "task", "TemplateSettings": "template", "Phrasing": "phrasing", "SourceSettings": "source",
     "SplitSettings": "split", "DataSettings": "data", "TrainSettings": "train", "GenerateSettings": "generate",
     "MeasureSettings": "measures", "MixtureSettings": "mixture", "Candidate": "candidate",
+    "SuiteSettings": "suite",
 }  # fmt: skip
 """Class of settings -> its section in recipe.md."""
 
@@ -87,6 +88,8 @@ def fields(model: type[BaseModel]) -> str:
 def kind(annotation: Any) -> str:
     """Return in words what a value may be."""
     origin, inner = get_origin(annotation), [one for one in get_args(annotation) if one not in (type(None), ...)]
+    if origin is Annotated:
+        return kind(inner[0])
     if origin in (Union, UnionType):
         return " or ".join(dict.fromkeys(map(kind, inner)))
     if origin is Literal:

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from small_run import Command, Outcome, chats, write_table
 
 from tunesmith.errors import RecipeError, UserError
 from tunesmith.models.fetch import sha256
-from tunesmith.opening import open_run, package_versions
+from tunesmith.opening import open_run, package_versions, timed
 from tunesmith.records import RunRecord
-from tunesmith.rundir import RunDir, read_record
+from tunesmith.rundir import RunDir, read_record, write_record
 
 RUN = Path("runs/chats")
 MADE = "runs/chats: this run folder was made by another recipe: "
@@ -276,6 +277,16 @@ def test_the_hash_of_the_recipe_is_that_of_the_recipe_that_is_kept(small: Path) 
         with open_run(small, overrides=[f"tasks.0.metrics=[{metric}]"]):
             record = read_record(RunDir(RUN).record, RunRecord)
         assert record.recipe_hash == sha256(RunDir(RUN).resolved)
+
+
+def test_the_record_has_the_threads_that_were_used(small: Path) -> None:
+    with open_run(small) as job:
+        record = read_record(job.dir.record, RunRecord)
+        assert record.threads == torch.get_num_threads()
+        write_record(job.dir.record, record.model_copy(update={"threads": 64}))  # by a check with other settings
+        with timed(job, "predict zero-shot"):
+            pass
+        assert read_record(job.dir.record, RunRecord).threads == torch.get_num_threads()
 
 
 def test_metrics_are_checked_before_the_folder_is_made(small: Path) -> None:

@@ -113,7 +113,9 @@ candidates:
     train: {epochs: 2}
     mixture: {examples: 20}
 sequence: [label, summarize]
-forgetting: [{name: kept, source: k.csv}]
+forgetting:
+  - {name: kept, source: k.csv}
+  - {suite: mmlu, data: d, limit: 50, shots: 0, chat_template: true}
 """
 
 
@@ -143,7 +145,8 @@ def test_every_field_of_every_settings_class_takes_a_value_that_is_not_its_defau
     assert {kind: names for kind, names in untouched.items() if names} == {}
     seen = set(touched)
     assert {SourceSettings, TemplateSettings, Phrasing, lora.Settings} <= seen
-    ours = [kind for kind in Settings.__subclasses__() if kind.__module__ == "tunesmith.settings"]
+    homes = ("tunesmith.settings", "tunesmith.task_settings")
+    ours = [kind for kind in Settings.__subclasses__() if kind.__module__ in homes]
     assert len(ours) >= 10
     assert set(ours) <= seen
 
@@ -242,26 +245,34 @@ class TestWhatIsWrong:
             "r.yaml:1: tasks: this key is missing. Add it.",
         )
 
-    def test_benchmark_suites_among_tasks_to_keep_are_told_their_command(self) -> None:
-        kept = "forgetting:\n  - mmlu\n  - {sorce: a.csv}\n  - {suite: glue/rte, limit: 50}\n"
-        mmlu, *others, glue = problems(SMALL + kept)
-        said = (
-            "is no task: these are `key: value` lines, as under tasks. A benchmark suite is asked by a command of its "
-            "own after tuning, and enters the same report: `tunesmith bench"
+    def test_tasks_and_suites_to_keep_are_told_apart_and_what_is_wrong_with_each(self) -> None:
+        kept = "forgetting:\n  - mmlu\n  - {sorce: a.csv}\n  - {suite: glue/rte, limt: 50}\n  - default\n"
+        mmlu, *tasks, glue, default = problems(SMALL + kept + "  - {suite: mmlu, shots: -1}\n")[:-1]
+        assert mmlu == (
+            'r.yaml:5: forgetting.0: "mmlu" is not `key: value` lines. A benchmark suite is written as '
+            "{suite: mmlu, data: FOLDER}, and a task as under tasks."
         )
-        where = "--adapter runs/a/candidates/CANDIDATE/adapter --out runs/a`."
-        assert mmlu == f'r.yaml:5: forgetting.0: "mmlu" {said} mmlu {where}'
-        assert glue == f'r.yaml:7: forgetting.2: "glue/rte" {said} glue/rte {where}'
-        assert [one.split(": ")[:2] for one in others] == [
+        assert [one.split(": ")[:2] for one in tasks] == [
             ["r.yaml:6", "forgetting.1.source"],
             ["r.yaml:6", "forgetting.1.sorce"],
         ]
+        assert glue == (
+            'r.yaml:7: forgetting.2.limt: there is no such key. Did you mean "limit"? '
+            "Known here: suite, data, limit, shots, chat_template."
+        )
+        assert default == (
+            'r.yaml:8: forgetting.3: "default" is not `key: value` lines. The shipped probe is asked beside every '
+            "list: delete the entry."
+        )
+        assert problems(SMALL + "forgetting: [{suite: mmlu, shots: -1}]\n") == (
+            "r.yaml:4: forgetting.0.shots: -1 does not fit; it should be greater than or equal to 0.",
+        )
 
     def test_a_suite_in_place_of_the_list_of_tasks_is_told_too(self) -> None:
         (said,) = problems(SMALL + "forgetting: mmlu\n")
-        assert said.startswith(
-            'r.yaml:4: forgetting: "mmlu" is neither default nor off, nor a list of tasks, which begin with `- `. '
-            "A benchmark suite is asked by a command of its own"
+        assert said == (
+            'r.yaml:4: forgetting: "mmlu" is neither default nor off, nor a list. A benchmark suite stands in one: '
+            "- {suite: mmlu, data: FOLDER}."
         )
 
     def test_a_key_without_a_value(self) -> None:

@@ -53,6 +53,7 @@ class BenchRun(Record):
     method: str  # "none" for the base
     seconds: float
     scores: tuple[BenchScore, ...]
+    model_hash: str = ""  # of the weights: the base, or the adapter's folder
 
 
 class BenchDelta(Record):
@@ -76,6 +77,7 @@ class BenchResult(Record):
 
     schema_version: Literal[1] = Field(1, alias="schema")
     suite: str
+    asked: tuple[str, ...] = ()  # what was named: the suite, or tasks of it
     model: str
     chat_template: bool  # whether prompts were put into the model's chat template
     shots: int | None  # as asked; None = as the harness has it for each task

@@ -48,7 +48,7 @@ def check_settings(recipe: Recipe) -> None:
 def _repeated_choices(recipe: Recipe) -> list[str]:
     """Return which choices stand twice: the answer would be looked for at both places."""
     tasks = [(f"tasks.{number}", task) for number, task in enumerate(recipe.tasks)]
-    tasks += [(f"forgetting.{number}", task) for number, task in enumerate(recipe.kept())]
+    tasks += [(f"forgetting.{number}", task) for number, task in recipe.kept().items()]
     counted = [
         (key, Counter(choice.strip() for choice in task.choices))
         for key, task in tasks

@@ -1,9 +1,9 @@
 """What pydantic finds wrong with a file, as lines that say where, what, and how to mend it."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -50,7 +50,7 @@ def explain(
         place = f"{document.place(key)}: {dotted(key)}"
         if found["type"] == "extra_forbidden":
             top = also if len(inside) == 1 else ()
-            lines[key] = unknown_key(document, key, [*top, *_fields_at(model, inside[:-1])])
+            lines[key] = unknown_key(document, key, [*top, *_fields_at(model, inside[:-1], found["loc"])])
         elif found["type"] == "missing":
             lines[key] = f"{place}: this key is missing. Add it."
         else:
@@ -69,39 +69,28 @@ def unknown_key(document: Document, key: Key, allowed: Iterable[str]) -> str:
     )
 
 
-def suites_among_tasks(values: dict[str, Any], document: Document) -> list[str]:
-    """Put tasks in the places of benchmark suites, so that only this is said of them: how suites are asked."""
+def names_to_keep(values: dict[str, Any], document: Document) -> list[str]:
+    """Say how a suite is written where only its name stands; an entry that fits takes its place."""
     kept = values.get("forgetting")
     if isinstance(kept, str) and kept not in ("default", "off"):
         values["forgetting"] = "off"
         return [
-            f'{document.place(("forgetting",))}: forgetting: "{kept}" is neither default nor off, nor a list of tasks, '
-            f"which begin with `- `. {_by_itself('SUITE', values)}"
+            f'{document.place(("forgetting",))}: forgetting: "{kept}" is neither default nor off, nor a list. A '
+            f"benchmark suite stands in one: - {{suite: {kept}, data: FOLDER}}."
         ]
     if not isinstance(kept, list):
         return []
-    named = {number: _suite(entry) for number, entry in enumerate(kept)}
-    values["forgetting"] = [{"source": "any"} if named[number] else entry for number, entry in enumerate(kept)]
+    names = {number: entry for number, entry in enumerate(kept) if isinstance(entry, str)}
+    values["forgetting"] = [{"source": "any"} if number in names else entry for number, entry in enumerate(kept)]
     return [
-        f'{document.place(("forgetting", number))}: forgetting.{number}: "{name}" is no task: these are `key: value` '
-        f"lines, as under tasks. {_by_itself(name, values)}"
-        for number, name in named.items()
-        if name
+        f'{document.place(("forgetting", number))}: forgetting.{number}: "{name}" is not `key: value` lines. '
+        + (
+            "The shipped probe is asked beside every list: delete the entry."
+            if name == "default"
+            else f"A benchmark suite is written as {{suite: {name}, data: FOLDER}}, and a task as under tasks."
+        )
+        for number, name in names.items()
     ]
-
-
-def _by_itself(suite: str, values: Mapping[str, Any]) -> str:
-    folder = f"runs/{values.get('name', 'NAME')}"
-    return (
-        "A benchmark suite is asked by a command of its own after tuning, and enters the same report: `tunesmith bench "
-        f"{suite} --adapter {folder}/candidates/CANDIDATE/adapter --out {folder}`."
-    )
-
-
-def _suite(entry: Any) -> str:
-    """Return what an entry calls a suite: the entry itself, or its ``suite``; empty where it is like a task."""
-    name = entry.get("suite", "") if isinstance(entry, dict) else entry
-    return name if isinstance(name, str) else ""
 
 
 def dotted(key: Key) -> str:
@@ -143,18 +132,20 @@ def _is_branch(part: str | int) -> bool:
     )
 
 
-def _fields_at(model: type[BaseModel], way: Sequence[str | int]) -> list[str]:
-    """Return the field names of the settings that ``way`` leads to."""
+def _fields_at(model: type[BaseModel], way: Sequence[str | int], branches: Sequence[str | int]) -> list[str]:
+    """Return the field names of the settings that ``way`` leads to, where there are several by those that are named."""
     for part in way:
         if isinstance(part, int) or part not in model.model_fields:
             continue
         inner = [kind for kind in _flat(model.model_fields[part].annotation) if _is_settings(kind)]
         if inner:
-            model = inner[0]
+            model = next((kind for kind in inner if kind.__name__ in branches), inner[0])
     return list(model.model_fields)
 
 
 def _flat(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Annotated:
+        return _flat(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType, tuple, dict, list):
         return [leaf for part in get_args(annotation) for leaf in _flat(part)]
     return [annotation]

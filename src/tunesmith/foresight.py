@@ -14,7 +14,7 @@ def plan_ahead(job: Run) -> None:
     left = [name for name in job.recipe.candidates if not is_over(job, name)]
     if all(job.recipe.candidates[name].method == "none" or is_tuned(job.dir.candidate(name)) for name in left):
         return  # answering alone is soon done
-    from tunesmith.planning.plan import make_plan
+    from tunesmith.planning.plan import NOT_SUITES, make_plan
 
     try:
         found = make_plan(job.recipe, base_model(job), {split: examples(job, split) for split in SPLITS}, names=left)
@@ -22,6 +22,8 @@ def plan_ahead(job: Run) -> None:
         say(f"{error} The run goes on without a plan.")
         return
     say(outlook(found))
+    if job.recipe.suites():
+        say(f"plan: {NOT_SUITES}")
     known = planned(job)
     kept = [one for one in known.candidates if one.name not in left] if known else []
     write_record(job.dir.plan, found.model_copy(update={"candidates": (*kept, *found.candidates)}))

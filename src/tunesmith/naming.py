@@ -42,7 +42,7 @@ def check_names(recipe: Recipe, document: Document, base: Path) -> Recipe:
     except RecipeError as error:
         problems += [f"{_place_of(document, problem)}: {problem}" for problem in error.problems]
     tasks: list[tuple[Key, TaskSettings]] = [(("tasks", number), task) for number, task in enumerate(recipe.tasks)]
-    tasks += [(("forgetting", number), task) for number, task in enumerate(recipe.kept())]
+    tasks += [(("forgetting", number), task) for number, task in recipe.kept().items()]
     for key, task in tasks:
         if isinstance(task.template, str) and is_file(task.template):
             continue  # it could not be read, as is said already

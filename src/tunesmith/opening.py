@@ -13,7 +13,7 @@ from typing import Any
 from tunesmith import __version__
 from tunesmith.errors import DataError, RecipeError, RefusedError, UsageError
 from tunesmith.holding import held
-from tunesmith.machine import device_name, need_space, usable_cores
+from tunesmith.machine import device_name, need_space
 from tunesmith.models.catalog import fingerprint
 from tunesmith.models.fetch import sha256
 from tunesmith.models.load import explained, materialize, quiet
@@ -239,15 +239,23 @@ def _with_model(job: Run, record: RunRecord) -> RunRecord:
         )
     with explained(folder):
         size = parameters_on_disk(folder)
-    return record.model_copy(update={"model_hash": found, "parameters": size})
+    now = {"device": device_name(), "threads": _threads()}  # a check may have been made with others
+    return record.model_copy(update={"model_hash": found, "parameters": size, **now})
 
 
 def _new_record(job: Run) -> RunRecord:
     return RunRecord(
         name=job.recipe.name, recipe_hash=sha256(job.dir.resolved), model=job.recipe.model, model_hash="", parameters=0,
-        versions=package_versions(), device=device_name(), threads=usable_cores(),
+        versions=package_versions(), device=device_name(), threads=_threads(),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
+
+
+def _threads() -> int:
+    """Return with how many threads a processor multiplies: what OMP_NUM_THREADS or a script says, else all cores."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def package_versions() -> dict[str, str]:

@@ -38,6 +38,7 @@ def run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | s
     with open_run(recipe_file, overrides=overrides, out=out) as job:
         job = prepare_data(job)
         check_methods(job.recipe, base_model(job))
+        check_named_suites(job, fetch=True)
         plan_ahead(job)
         for name in job.recipe.candidates:
             train_candidate(job, name)
@@ -45,7 +46,8 @@ def run(recipe_file: Path | str, *, overrides: Sequence[str] = (), out: Path | s
             predict_perturbed(job, name)
             score_candidate(job, name)
             probe_candidate(job, name)
-        return report(job)
+        found = report(job)  # before benchmark suites, which may take long
+        return report(job) if bench_named_suites(job) else found
 
 
 def prepare_data(job: Run) -> Run:
@@ -125,6 +127,28 @@ def score_candidate(job: Run, name: str) -> None:
         metrics = expand_metrics(task.metrics, has_choices=bool(task.choices))
         write_record(where.measures(task.name), measure_candidate(job, name, task.name, metrics=metrics))
     score_stages(job, name)
+
+
+def check_named_suites(job: Run, *, fetch: bool) -> None:
+    """Refuse benchmark suites of the recipe that could not be asked, before anything heavy has begun.
+
+    Args:
+        job: Prepared.
+        fetch: Whether their data sets may be fetched from the hub for it.
+    """
+    if job.recipe.suites():
+        from tunesmith.suites.named import check_suites
+
+        check_suites(job, fetch=fetch)
+
+
+def bench_named_suites(job: Run) -> bool:
+    """Put the benchmark suites of the recipe to the base and to all that was tuned; return whether any was asked."""
+    if not job.recipe.suites():
+        return False
+    from tunesmith.suites.named import bench_suites
+
+    return bench_suites(job)
 
 
 def report(job: Run) -> Report:

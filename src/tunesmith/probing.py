@@ -47,7 +47,7 @@ def prepare_probe(job: Run) -> None:
         return
     if job.dir.probe.exists():
         made = read_record(job.dir.probe, Probe)
-        changed = changed_files(job, recipe.kept(), set(made.files.values()))
+        changed = changed_files(job, tuple(recipe.kept().values()), set(made.files.values()))
         if made.wanted == wanted(recipe.forgetting) and not changed:
             return
         for path in changed:

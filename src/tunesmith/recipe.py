@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunesmith.errors import RecipeError, did_you_mean
-from tunesmith.findings import dotted, explain, suites_among_tasks
+from tunesmith.findings import dotted, explain, names_to_keep
 from tunesmith.mixtures import ROWS, mixture_problems
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Candidate, MixtureSettings, Recipe, TrainSettings
@@ -64,7 +64,7 @@ def build_recipe(document: Document, overrides: Sequence[str] = ()) -> Recipe:
 def _build(document: Document, problems: list[str]) -> Recipe:
     values = deepcopy(document.values)
     candidates = _with_own_defaults(_candidates(values, document, problems), values.get("train"))
-    problems += suites_among_tasks(values, document)
+    problems += names_to_keep(values, document)
     try:
         recipe = Recipe.model_validate_json(json.dumps(values))
     except ValidationError as error:

@@ -5,7 +5,7 @@ like that of a recipe and no more trusted: it is rendered in the sandbox, and re
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +35,24 @@ def with_template_files(recipe: Recipe, base: Path) -> Recipe:
             tasks at once, those under ``forgetting`` too.
     """
     problems: list[str] = []
-    written = {"tasks": _with_files("tasks", recipe.tasks, base, problems)}
-    if recipe.kept():
-        written["forgetting"] = _with_files("forgetting", recipe.kept(), base, problems)
+    written: dict[str, Any] = {
+        "tasks": tuple(_with_files("tasks", dict(enumerate(recipe.tasks)), base, problems).values())
+    }
+    if not isinstance(recipe.forgetting, str):
+        kept = {**dict(enumerate(recipe.forgetting)), **_with_files("forgetting", recipe.kept(), base, problems)}
+        written["forgetting"] = tuple(kept.values())
     if problems:
         raise RecipeError(problems)
     return recipe.model_copy(update=written)
 
 
-def _with_files(key: str, tasks: Sequence[TaskSettings], base: Path, problems: list[str]) -> tuple[TaskSettings, ...]:
+def _with_files(
+    key: str, tasks: Mapping[int, TaskSettings], base: Path, problems: list[str]
+) -> dict[int, TaskSettings]:
     """Return the tasks that stand under one key of the recipe with their files written out, and add what is wrong."""
-    found: list[TaskSettings] = []
-    for number, task in enumerate(tasks):
+    found = dict(tasks)
+    for number, task in tasks.items():
         if not isinstance(task.template, str) or not is_file(task.template):
-            found.append(task)
             continue
         try:
             read = read_template_file(task.template, base)
@@ -57,8 +61,8 @@ def _with_files(key: str, tasks: Sequence[TaskSettings], base: Path, problems: l
             continue
         inline = TemplateSettings(phrasings=read.phrasings, system=read.system, inputs=read.inputs)
         said = {"choices": task.choices or read.choices, "metrics": task.metrics or read.metrics}
-        found.append(task.model_copy(update={"template": inline, **said}))
-    return tuple(found)
+        found[number] = task.model_copy(update={"template": inline, **said})
+    return found
 
 
 def is_file(template: str) -> bool:

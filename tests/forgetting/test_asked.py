@@ -12,7 +12,7 @@ from tunesmith.data.splits import Placed
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.forgetting.asked import Rows, leaks_in_words, make_probe, wanted
 from tunesmith.probe_records import Probe
-from tunesmith.settings import DataSettings, Forgetting, SplitSettings, TaskSettings
+from tunesmith.settings import DataSettings, Forgetting, SplitSettings, SuiteSettings, TaskSettings
 
 
 def made(
@@ -92,6 +92,13 @@ class TestWhatIsAsked:
         one, other = (TaskSettings(name=name, source="chats.csv") for name in ("one", "other"))
         assert len({wanted("default"), wanted("off"), wanted((one,)), wanted((other,)), wanted((one, other))}) == 5
         assert wanted((one,)) == wanted((one.model_copy(),))
+
+    def test_benchmark_suites_beside_tasks_change_nothing_of_what_is_asked(self, tmp_path: Path) -> None:
+        suite, task = SuiteSettings(suite="mmlu"), TaskSettings(name="facts", source="chats.csv")
+        assert wanted((suite,)) == wanted("default")
+        assert wanted((suite, task)) == wanted((task,))
+        with pytest.raises(RecipeError, match=r"^forgetting\.1\.name: "):
+            made((suite, task), tmp_path)
 
 
 class TestItemsThatTrainingHas:

@@ -71,7 +71,7 @@ def test_no_difference_is_not_called_one() -> None:
     assert (found.test, found.p_value) == ("McNemar", 1.0)
     assert found.sentence == (
         f"No difference between full and lora can be shown: +{found.difference:.1f} percentage points of accuracy "
-        f"(95 % CI {found.low:.1f} to {found.high:.1f}, n = 60)."
+        f"(95 % CI \N{MINUS SIGN}{-found.low:.1f} to {found.high:.1f}, n = 60)."
     )
     assert found.low < 0 < found.high
 

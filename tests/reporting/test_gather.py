@@ -127,6 +127,14 @@ def test_a_folder_that_the_recipe_does_not_name_is_noted(run: RunDir) -> None:
     assert gather(run).notes == ("The folder candidates/old is not in the recipe and is left out.",)
 
 
+def test_a_benchmark_suite_that_is_not_asked_yet_is_noted(run: RunDir) -> None:
+    write_recipe(run, run.recipe.read_text(encoding="utf-8") + "forgetting: [{suite: mmlu}, {suite: glue/rte}]\n")
+    assert gather(run).notes == (
+        "The benchmark suite mmlu is not asked yet.",
+        "The benchmark suite glue is not asked yet.",
+    )
+
+
 def test_a_run_that_has_only_begun_is_reported(run: RunDir) -> None:
     run.examples("test").unlink()
     run.health.unlink()

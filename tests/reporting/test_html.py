@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from run_folder import HOSTILE, RECIPE, SCRIPT
 
-from tunesmith.records import Leak
+from tunesmith.records import Leak, Score
+from tunesmith.reporting.browser import browser_json
 from tunesmith.reporting.contents import ExampleRow, Report
 from tunesmith.reporting.gather import gather
 from tunesmith.reporting.html import LIST_LIMIT, TEMPLATES, render, write_html
@@ -174,6 +175,17 @@ def test_the_data_of_the_browser_is_what_the_report_holds(page: str, report: Rep
     assert scores == [round(value, 2) for value in answer.scores.values()]
 
 
+def test_counts_of_single_answers_are_whole_in_the_browser(report: Report) -> None:
+    def counting(score: Score) -> Score:
+        return score.model_copy(update={"unit": "words"}) if score.metric == "rouge1" else score
+
+    task = report.tasks[0]
+    scores = {name: tuple(map(counting, own)) for name, own in task.scores.items()}
+    shown = report.model_copy(update={"tasks": (task.model_copy(update={"scores": scores}),)})
+    metrics = json.loads(browser_json(shown))["tasks"][0]["metrics"]
+    assert {one["name"]: one["decimals"] for one in metrics} == {"ROUGE-1": 0, "ROUGE-2": 1}
+
+
 def test_the_browser_opens_with_the_best_candidate(page: str, report: Report) -> None:
     (task,) = embedded(page)["tasks"]
     assert isinstance(task, dict)
@@ -197,6 +209,12 @@ def test_everything_promised_is_on_the_page(outline: Outline, report: Report) ->
         " ".join(RECIPE.split()),
     ]  # fmt: skip
     assert [one for one in expected if one not in text] == []
+
+
+def test_numbers_have_one_minus_sign_and_no_file_of_ours_is_named(outline: Outline) -> None:
+    shown = outline.text.partition("What exactly was run")[0]
+    assert re.findall(r"(?:\(|CI |to |, )-\d[\d.]*", shown) == []
+    assert "docs/" not in shown
 
 
 def test_wide_tables_can_be_reached_and_scrolled_by_keyboard(outline: Outline) -> None:

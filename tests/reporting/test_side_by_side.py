@@ -53,6 +53,15 @@ def test_equal_values_are_both_best(report: Report) -> None:
     ]
 
 
+def test_counts_are_whole_where_they_are(report: Report) -> None:
+    def counted(value: float) -> TaskReport:
+        return task({"lora": score(value).model_copy(update={"unit": "words"})})
+
+    assert [cell.value for row in rows(report, counted(4)) for cell in row.cells if cell] == ["4"]
+    assert [cell.value for row in rows(report, counted(4.25)) for cell in row.cells if cell] == ["4.2"]
+    assert [cell.value for row in rows(report, task({"lora": score(4)})) for cell in row.cells if cell] == ["4.0"]
+
+
 def test_a_single_candidate_is_not_called_best(report: Report) -> None:
     assert marks(report, task({"lora": score(5)}))["lora"] == ""
 

@@ -1,9 +1,18 @@
 from itertools import pairwise
 
+from tunesmith.metrics.scoring import score_predictions
 from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example, Prediction, ScoreSheet
 from tunesmith.reporting.contents import ChoiceCount
-from tunesmith.reporting.task import Answers, histogram, length_edges, split_summary, task_report, used_for
+from tunesmith.reporting.task import (
+    Answers,
+    cut_off_sentence,
+    histogram,
+    length_edges,
+    split_summary,
+    task_report,
+    used_for,
+)
 
 RECIPE = recipe_from_text(
     "name: n\nmodel: m\n"
@@ -64,6 +73,27 @@ def test_blank_answers_are_empty_and_cut_ones_are_counted() -> None:
         "t", examples, answers=[answers("a", "", " \n", "b", finish="length")], sheets=[], comparisons=[]
     )
     assert (found.lengths[0].empty, found.lengths[0].cut_off) == (2, 3)
+
+
+def test_candidates_of_which_a_fifth_or_more_is_cut_off_are_named_with_the_mend() -> None:
+    examples = [example(str(place), "one") for place in range(5)]
+
+    def given(candidate: str, cut: int) -> Answers:
+        whole, ended = answers(candidate, *"abcde"), answers(candidate, *"abcde", finish="length")
+        return Answers(candidate, "t", {**whole.by_id, **dict(list(ended.by_id.items())[:cut])})
+
+    scored = score_predictions(
+        examples, list(answers("a", *"abcde").by_id.values()), candidate="a", task="t", metrics=["rouge1"]
+    )
+    found = task_report(
+        "t", examples, answers=[given("none", 0), given("few", 1), given("all", 5)], sheets=[scored], comparisons=[]
+    )
+    assert cut_off_sentence([found]) == (
+        "Answers were cut off at max_new_tokens: few 20 %, all 100 %. Raise it in the recipe.",
+    )
+    assert ": in t few 20 %, all 100 %. " in cut_off_sentence([found, found.model_copy(update={"lengths": ()})])[0]
+    assert cut_off_sentence([found.model_copy(update={"lengths": found.lengths[:1]})]) == ()
+    assert cut_off_sentence([found.model_copy(update={"scores": {}})]) == ()
 
 
 def test_a_task_with_choices_counts_choices_instead_of_lengths() -> None:

@@ -35,8 +35,8 @@ def bench(
 ) -> None:
     """Public benchmark suites on the base and on what was tuned from it, with the differences."""
     from tunesmith.reporting.benched import print_bench
-    from tunesmith.suites.bench import Request
     from tunesmith.suites.bench import bench as run_suites
+    from tunesmith.suites.request import Request
 
     request = Request(
         suites=tuple(suites), model=model, adapters=tuple(adapter), data=data, limit=limit, shots=shots,

@@ -46,7 +46,7 @@ def check(
     """Recipe, data and leakage, before anything heavy."""
     from tunesmith.checking import check_methods_here
     from tunesmith.opening import open_run
-    from tunesmith.pipeline import mixtures_of, prepare_data
+    from tunesmith.pipeline import check_named_suites, mixtures_of, prepare_data
     from tunesmith.probe_records import Probe
     from tunesmith.records import DataHealth
     from tunesmith.reporting.lines import print_health, print_mixtures, print_probe
@@ -55,6 +55,7 @@ def check(
     with open_run(recipe, overrides=sets, out=out) as job:
         job = prepare_data(job)
         check_methods_here(job.recipe, base=job.base)
+        check_named_suites(job, fetch=False)
         mixtures = mixtures_of(job)
         health = read_record(job.dir.health, DataHealth)
         probe = None if job.recipe.forgetting == "off" else read_record(job.dir.probe, Probe)
@@ -128,12 +129,13 @@ def train(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = Fa
     from tunesmith.checking import check_methods
     from tunesmith.foresight import plan_ahead
     from tunesmith.opening import base_model, open_run
-    from tunesmith.pipeline import prepare_data
+    from tunesmith.pipeline import check_named_suites, prepare_data
     from tunesmith.tuning import train_candidate
 
     with open_run(recipe, overrides=sets, out=out) as job:
         job = prepare_data(job)
         check_methods(job.recipe, base_model(job))
+        check_named_suites(job, fetch=True)
         plan_ahead(job)
         for name in job.recipe.candidates:
             train_candidate(job, name)
@@ -145,7 +147,7 @@ def predict(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = 
     """Answer the test examples, and the probe of what was forgotten, with every candidate."""
     from tunesmith.measuring import predict_perturbed
     from tunesmith.opening import open_run
-    from tunesmith.pipeline import predict_candidate, prepare_data
+    from tunesmith.pipeline import bench_named_suites, predict_candidate, prepare_data
     from tunesmith.probing import probe_candidate
     from tunesmith.records import PredictResult
     from tunesmith.steps import check_tuned, is_done
@@ -159,6 +161,7 @@ def predict(recipe: RecipeArg, sets: Sets = [], out: Out = None, quiet: Quiet = 
             predict_candidate(job, name)
             predict_perturbed(job, name)
             probe_candidate(job, name)
+        bench_named_suites(job)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """What is asked before and after tuning to see what was forgotten: the shipped probe, and tasks of the user's own."""
 
 import json
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,15 +48,16 @@ def make_probe(forgetting: Forgetting, rows: Rows, *, practised: Sequence[Placed
             metric gives no value to a single answer.
         DataError: Rows, columns, templates or splits of an own task cannot be used, or it has no test examples.
     """
-    own = () if isinstance(forgetting, str) else forgetting
+    kept = _kept(forgetting)
+    own = tuple(kept.values())
     items = shipped_items()
     skills = {item.skill: _skill(item) for item in items}
-    _check_names([task.name for task in own], skills)
+    _check_names(kept, skills)
     if not own:
         every = tuple(map(_example, items))
         return Probe(wanted=wanted(forgetting), skills=tuple(skills.values()), items=every, prose=shipped_prose())
     found = prepare(own, split=rows.split, data=rows.data, seed=rows.seed, base=rows.base)
-    _check_metrics(found.tasks)
+    _check_metrics(dict(zip(kept, found.tasks, strict=True)))
     examples = found.examples["test"]
     leaks = _leaks(own, rows, {example.id for example in examples}, practised)
     left_out = {leak.moved_id for leak in leaks} if rows.data.leaks == "move" else set()
@@ -74,9 +75,16 @@ def make_probe(forgetting: Forgetting, rows: Rows, *, practised: Sequence[Placed
 
 def wanted(forgetting: Forgetting) -> str:
     """Return what a recipe says under ``forgetting`` as one text, to tell whether a probe was made for it."""
-    if isinstance(forgetting, str):
+    if forgetting == "off":
         return forgetting
-    return json.dumps([task.model_dump(mode="json") for task in forgetting], sort_keys=True)
+    kept = [task.model_dump(mode="json") for task in _kept(forgetting).values()]
+    return json.dumps(kept, sort_keys=True) if kept else "default"  # a list of suites alone asks the same probe
+
+
+def _kept(forgetting: Forgetting) -> dict[int, TaskSettings]:
+    """Return the tasks of the user's own by their place in the recipe's list, which has benchmark suites too."""
+    entries = () if isinstance(forgetting, str) else forgetting
+    return {place: one for place, one in enumerate(entries) if isinstance(one, TaskSettings)}
 
 
 def leaks_in_words(probe: Probe) -> str:
@@ -88,22 +96,29 @@ def leaks_in_words(probe: Probe) -> str:
     return f"{found} like rows that candidates are trained or chosen by, and {fate}. data/probe.json names them."
 
 
-def _check_names(names: Sequence[str], skills: Collection[str]) -> None:
+def _check_names(tasks: Mapping[int, TaskSettings], skills: Collection[str]) -> None:
+    first: dict[str, int] = {}
+    for number, task in tasks.items():
+        first.setdefault(task.name, number)
     problems = [
-        f'forgetting.{number}.name: "{name}" is also the name of '
-        + ("a skill of the shipped probe" if name in skills else f"task {names.index(name)} there (counting from 0)")
+        f'forgetting.{number}.name: "{task.name}" is also the name of '
+        + (
+            "a skill of the shipped probe"
+            if task.name in skills
+            else f"task {first[task.name]} there (counting from 0)"
+        )
         + ". Give it another."
-        for number, name in enumerate(names)
-        if name in skills or names.index(name) < number
+        for number, task in tasks.items()
+        if task.name in skills or first[task.name] < number
     ]
     if problems:
         raise RecipeError(problems)
 
 
-def _check_metrics(tasks: Sequence[TaskSettings]) -> None:
+def _check_metrics(tasks: Mapping[int, TaskSettings]) -> None:
     """Refuse metrics that give no value to a single item, since items are compared one by one."""
     problems = []
-    for number, task in enumerate(tasks):
+    for number, task in tasks.items():
         ranked = bool(task.choices) and asked_form(task.forms) == "zero-shot"
         able = [name for name in METRICS if _for_each(name, ranked=ranked)]
         metric = _first_metric(task)

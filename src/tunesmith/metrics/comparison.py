@@ -13,9 +13,11 @@ from tunesmith.metrics.contract import Finish, Floats, Measured, Metric
 from tunesmith.metrics.scoring import additive, find_metric
 from tunesmith.metrics.statistics import Difference, mcnemar, paired_samples, resample, together, unit_count
 from tunesmith.records import Comparison, Score, ScoreSheet
+from tunesmith.wording import fixed
 
 SURE = 0.05  # p from which on a difference is not claimed
 _MIN_UNITS = 6  # with fewer, no exact paired test reaches SURE
+COUNTED = "words"  # the unit of metrics that count in a single answer: there the values are whole
 _HALF = 50.0  # between wrong (0) and right (100)
 _TITLES = {
     "bleu": "BLEU",
@@ -93,9 +95,13 @@ def amount(score: Score) -> str:
     return name if name == score.unit else f"in {name}"
 
 
-def decimals(score: Score) -> int:
-    """Return with how many decimals values of this score are printed."""
-    return 1 if score.unit in ("points of 100", "%") else 3
+def decimals(unit: str) -> int:
+    """Return with how many decimals scores of a unit are printed.
+
+    >>> decimals("points of 100"), decimals("words"), decimals("bits per byte")
+    (1, 1, 3)
+    """
+    return 1 if unit in ("points of 100", "%", COUNTED) else 3
 
 
 def sample_size(sheet: ScoreSheet) -> str:
@@ -177,12 +183,12 @@ def is_sure(comparison: Comparison) -> bool:
 
 def _sentence(comparison: Comparison, sheet: ScoreSheet, score: Score) -> str:
     sure = is_sure(comparison)
-    places = decimals(score)
+    places = decimals(score.unit)
     while sure and round(comparison.low, places) == 0:
         places += 1  # "by 0.0 points" would say the opposite
-    low, high = (f"{end:z.{places}f}" for end in (comparison.low, comparison.high))
+    low, high = (fixed(end, places) for end in (comparison.low, comparison.high))
     lower = "" if score.higher_is_better else "; lower is better"
-    size = f"{comparison.difference:.{places}f} {amount(score)}"
+    size = f"{fixed(comparison.difference, places)} {amount(score)}"
     spread = f"(95 % CI {low} to {high}, {sample_size(sheet)}{lower})."
     if sure:
         return f"{comparison.better} beats {comparison.than} by {size} {spread}"

@@ -17,6 +17,7 @@ from tunesmith.records import Example, Split
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Recipe
 
+NOT_SUITES = "How long benchmark suites take is not planned."
 BUSY = 0.5  # programs for each core from which a measurement of time is not to be trusted
 
 PAPERS = 8_000  # bytes beside an adapter's weights: their names, its config and its card
@@ -43,6 +44,8 @@ def make_plan(
     names = names or tuple(recipe.candidates)
     used = [calibration(order, ground.shape) for name in names for order in orders(ground, name)]
     fits, notes = what_fits(ground, free) if table else ((), ())
+    if recipe.suites():
+        notes = (*notes, NOT_SUITES)
     if any(one.busy > BUSY for one in used):
         notes = (
             *notes,

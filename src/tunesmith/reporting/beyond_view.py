@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from tunesmith.metrics.comparison import title
+from tunesmith.metrics.comparison import decimals, title
 from tunesmith.metrics.scoring import find_metric
 from tunesmith.metrics.worst import Loss, WorstCase
 from tunesmith.records import Family
@@ -131,7 +131,7 @@ def _family(family: Family, worst: dict[str, tuple[WorstCase, ...]], slots: dict
 def _table(metric: str, cases: dict[str, WorstCase], slots: dict[str, int]) -> WorstTable:
     some = next(iter(cases.values()))
     kinds = tuple(dict.fromkeys(one.kind for case in cases.values() for one in case.kinds))
-    places = 1 if some.unit in ("points of 100", "%") else 3
+    places = decimals(some.unit)
     rows_of = []
     for name, case in cases.items():
         by_kind = {one.kind: one for one in case.kinds}

@@ -4,6 +4,7 @@ import json
 from math import isfinite
 from typing import Any
 
+from tunesmith.metrics.comparison import COUNTED
 from tunesmith.reporting.contents import Answer, ExampleRow, Report, TaskReport
 from tunesmith.reporting.side_by_side import Column, columns
 
@@ -30,7 +31,7 @@ def _task(task: TaskReport, names: list[str], texts: dict[str, int]) -> dict[str
     shown = [column for column in columns(task) if column.metric in measured]
     return {
         "task": task.task,
-        "metrics": [{"name": one.title, "better": one.better, "decimals": one.decimals} for one in shown],
+        "metrics": [{"name": one.title, "better": one.better, "decimals": _decimals(one)} for one in shown],
         "best": names.index(_best(task, shown[0].metric if shown else "", names)),
         "rows": [_row(example, names, shown=shown, texts=texts) for example in task.examples],
     }
@@ -48,12 +49,17 @@ def _row(example: ExampleRow, names: list[str], *, shown: list[Column], texts: d
 
 
 def _answer(answer: Answer, shown: list[Column], texts: dict[str, int]) -> list[Any]:
-    scores = [_rounded(answer.scores.get(column.metric), column.decimals + 1) for column in shown]
+    scores = [_rounded(answer.scores.get(column.metric), _decimals(column) + 1) for column in shown]
     return [_place(answer.text, texts), answer.finish, answer.new_tokens, answer.words, answer.shots, scores]
 
 
 def _rounded(value: float | None, decimals: int) -> float | None:
     return round(value, decimals) if value is not None and isfinite(value) else None
+
+
+def _decimals(column: Column) -> int:
+    """Return how many decimals the value of a single answer deserves."""
+    return 0 if column.unit == COUNTED else column.decimals
 
 
 def _place(text: str, texts: dict[str, int]) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from tunesmith.metrics.comparison import amount, compare_sheets, decimals, find_score, sample_size, title
 from tunesmith.metrics.scoring import find_metric
 from tunesmith.records import Comparison, Score, ScoreSheet
+from tunesmith.wording import fixed
 
 __all__ = ["compare_sheets", "headline"]
 
@@ -58,7 +59,7 @@ def _deciding_metric(sheet: ScoreSheet) -> str:
 
 
 def _alone(sheet: ScoreSheet, score: Score) -> str:
-    value, low, high = (f"{one:z.{decimals(score)}f}" for one in (score.value, score.low, score.high))
+    value, low, high = (fixed(one, decimals(score.unit)) for one in (score.value, score.low, score.high))
     name = title(score.metric)
     reached = f"{value} {amount(score)}" if score.unit == "points of 100" else f"a {name} of {value}"
     if score.unit == "%":

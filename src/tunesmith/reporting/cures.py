@@ -98,4 +98,4 @@ def _cost(pair: Pairwise, tasks: Sequence[TaskReport]) -> str:
     if not is_sure(gain) and not is_sure(gain.model_copy(update={"low": -gain.high, "high": -gain.low})):
         return f"; a difference in {title(score.metric)} cannot be shown"
     more = "more" if gain.difference > 0 else "less"
-    return f"; it gains {fixed(abs(gain.difference), decimals(score))} {amount(score)} {more}"
+    return f"; it gains {fixed(abs(gain.difference), decimals(score.unit))} {amount(score)} {more}"

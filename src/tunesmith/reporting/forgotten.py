@@ -77,7 +77,7 @@ def not_had(skills: Sequence[SkillChange]) -> tuple[str, ...]:
 
 def _gained(gain: Comparison, score: Score) -> str:
     turned = gain.model_copy(update={"low": -gain.high, "high": -gain.low})
-    size = f"{fixed(abs(gain.difference), decimals(score))} {amount(score)}"
+    size = f"{fixed(abs(gain.difference), decimals(score.unit))} {amount(score)}"
     if is_sure(gain):
         return f"gained {size}"
     return f"lost {size}" if is_sure(turned) else f"gained nothing that can be shown in {title(score.metric)}"

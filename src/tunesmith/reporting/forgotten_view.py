@@ -153,7 +153,7 @@ def _pair(pair: Pairwise, slot: int, report: Report) -> PairView:
 
 
 def _gain_text(gain: Comparison | None, score: Score | None) -> tuple[str, str]:
-    return difference_text(gain, decimals(score)) if gain and score else ("", "")
+    return difference_text(gain, decimals(score.unit)) if gain and score else ("", "")
 
 
 def change_text(change: SkillChange) -> tuple[str, str]:

@@ -41,7 +41,7 @@ from tunesmith.reporting.cures import cure_effects, cures_of, effect_sentence
 from tunesmith.reporting.forgotten import forgetting_report, headline_sentence
 from tunesmith.reporting.in_turn import answered_in_all, trained_in_all, turns
 from tunesmith.reporting.pairs import compare_pairs, tuned_pairs
-from tunesmith.reporting.task import Answers, split_summary, task_report
+from tunesmith.reporting.task import Answers, cut_off_sentence, split_summary, task_report
 from tunesmith.rundir import CandidateDir, R, RunDir, read_record, read_records
 from tunesmith.settings import Recipe
 
@@ -62,10 +62,7 @@ def gather(run: RunDir) -> Report:
     examples = {split: _examples(run, split) for split in SPLITS}
     tasks = tuple(dict.fromkeys(example.task for example in examples["test"]))
     plans, unread = _plans(run)
-    probed = recipe.forgetting != "off"
-    found = [
-        _candidate(run, recipe, name, tasks=tasks, plan=plans.get(name), probed=probed) for name in recipe.candidates
-    ]
+    found = [_candidate(run, recipe, name, tasks=tasks, plan=plans.get(name)) for name in recipe.candidates]
     sheets = [sheet for one in found for sheet in one.sheets]
     comparisons = compare_sheets(sheets, seed=recipe.seed)
     reports = tuple(
@@ -87,6 +84,7 @@ def gather(run: RunDir) -> Report:
             *headline(sheets, comparisons),
             *headline_sentence(forgetting, reports),
             *effect_sentence(forgetting.effects if forgetting else ()),
+            *cut_off_sentence(reports),
         ),
         candidates=tuple(one.report for one in found),
         tasks=reports,
@@ -143,9 +141,7 @@ def _forgetting(
     return report.model_copy(update={"effects": effects, "pairs": beside})
 
 
-def _candidate(
-    run: RunDir, recipe: Recipe, name: str, *, tasks: Sequence[str], plan: CandidatePlan | None, probed: bool
-) -> _Found:
+def _candidate(run: RunDir, recipe: Recipe, name: str, *, tasks: Sequence[str], plan: CandidatePlan | None) -> _Found:
     files, planned = run.candidate(name), recipe.candidates[name]
     missing: list[str] = []
     points: list[TrainPoint] = []
@@ -168,7 +164,7 @@ def _candidate(
             measures.extend([measured] if measured else [])
     virtual = _virtual(files, missing)
     probe = None
-    if probed and (planned.method != "none" or name == ZERO_SHOT):
+    if recipe.forgetting != "off" and (planned.method != "none" or name == ZERO_SHOT):
         probe = _read_one(files.probe_result, ProbeResult, absent=NOT_PROBED, missing=missing)
     report = CandidateReport(
         name=name,
@@ -257,6 +253,8 @@ def _notes(run: RunDir, recipe: Recipe) -> tuple[str, ...]:
     notes.extend(f"The folder candidates/{name} is not in the recipe and is left out." for name in others)
     if recipe.forgetting != "off" and run.probe.exists() and (probe := read_record(run.probe, Probe)).leaks:
         notes.append(f"What it forgot: {leaks_in_words(probe)}")
+    suites = dict.fromkeys(one.suite.partition("/")[0] for one in recipe.suites().values())
+    notes.extend(f"The benchmark suite {name} is not asked yet." for name in suites if not run.bench(name).exists())
     return tuple(notes)
 
 

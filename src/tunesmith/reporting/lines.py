@@ -12,7 +12,7 @@ from tunesmith.metrics.files import FileScores
 from tunesmith.probe_records import Probe
 from tunesmith.progress import printable
 from tunesmith.records import DataHealth, Mixture
-from tunesmith.wording import many
+from tunesmith.wording import fixed, many
 
 
 def print_file_scores(found: FileScores, console: Console) -> None:
@@ -25,7 +25,8 @@ def print_file_scores(found: FileScores, console: Console) -> None:
     for sheet in found.sheets:
         for score in sheet.scores:
             table.add_row(
-                printable(sheet.candidate), score.metric, f"{score.value:.2f}", f"{score.low:.2f} to {score.high:.2f}",
+                printable(sheet.candidate), score.metric, fixed(score.value, 2),
+                f"{fixed(score.low, 2)} to {fixed(score.high, 2)}",
                 score.unit, str(score.n), str(score.n_empty),
             )  # fmt: skip
     console.print(table)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tunesmith.metrics.comparison import decimals, is_sure, title
+from tunesmith.metrics.comparison import COUNTED, decimals, is_sure, title
 from tunesmith.metrics.scoring import find_metric
 from tunesmith.records import Comparison, Score
 from tunesmith.registry import METRICS
@@ -74,7 +74,7 @@ def columns(task: TaskReport) -> tuple[Column, ...]:
             unit=scores[0].unit,
             better=_better(scores[0]),
             signature=scores[0].signature,
-            decimals=decimals(scores[0]),
+            decimals=_decimals(scores),
             low=min(min(score.low, score.value) for score in scores),
             high=max(max(score.high, score.value) for score in scores),
         )
@@ -118,6 +118,13 @@ def difference_text(found: Comparison, places: int, *, sign: int = 1) -> tuple[s
         places += 1
     low, high = sorted((sign * found.low, sign * found.high))
     return signed(sign * found.difference, places), f"{fixed(low, places)} to {fixed(high, places)}"
+
+
+def _decimals(scores: list[Score]) -> int:
+    """Return how many decimals a column has: none where all that it counts is whole."""
+    ends = [end for score in scores for end in (score.value, score.low, score.high)]
+    whole = scores[0].unit == COUNTED and all(end == round(end) for end in ends)
+    return 0 if whole else decimals(scores[0].unit)
 
 
 def _better(score: Score) -> Better:

@@ -9,8 +9,10 @@ from tunesmith.mixtures import tuned_tasks
 from tunesmith.records import Comparison, Example, Prediction, ScoreSheet, Split
 from tunesmith.reporting.contents import Answer, ChoiceCount, ExampleRow, Lengths, SplitSummary, TaskReport
 from tunesmith.settings import Recipe
+from tunesmith.wording import share
 
 LENGTH_BINS = 24
+MANY_CUT = 0.2  # share of the answers of one candidate to one task
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,16 @@ def task_report(
         choices=_choices(examples, answers) if closed else (),
         examples=_rows(examples, answers, sheets),
     )
+
+
+def cut_off_sentence(tasks: Sequence[TaskReport]) -> tuple[str, ...]:
+    """Say of which candidates so many answers reached the token limit that it decides their scores."""
+    found = []
+    for task in (task for task in tasks if task.scores):
+        many = [one for one in task.lengths if one.cut_off >= MANY_CUT * one.n > 0]
+        named = ", ".join(f"{one.candidate} {share(one.cut_off, one.n)}" for one in many)
+        found += [f"in {task.task} {named}" if len(tasks) > 1 else named] if many else []
+    return (f"Answers were cut off at max_new_tokens: {'; '.join(found)}. Raise it in the recipe.",) if found else ()
 
 
 def split_summary(recipe: Recipe, task: str, split: Split, examples: Sequence[Example]) -> SplitSummary:

@@ -14,7 +14,7 @@ from tunesmith.reporting.forgotten_view import change_text, prose_text
 from tunesmith.reporting.in_turn_view import measures_in_words
 from tunesmith.reporting.pairs import in_words
 from tunesmith.reporting.side_by_side import COSTS, columns, rows
-from tunesmith.wording import probability
+from tunesmith.wording import fixed, probability
 
 FEW_PAIRS = 3  # of tuned candidates, which the terminal has room for
 
@@ -81,7 +81,7 @@ def _print_forgotten(report: ForgettingReport, console: Console) -> None:
 def _cells(name: str, change: SkillChange, tested: float) -> list[str]:
     said, interval = change_text(change)
     flips = ["-" if number is None else str(number) for number in (change.lost, change.won)]
-    sides = [f"{value:.1f}" for value in (change.before, change.after)]
+    sides = [fixed(value, 1) for value in (change.before, change.after)]
     return [name, str(change.n), *sides, f"{said} ({interval})", *flips, probability(tested)]
 
 

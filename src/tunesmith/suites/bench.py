@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from tunesmith.bench_records import BenchResult, BenchRun, BenchTask, LeftOut
+from tunesmith.bench_records import BenchResult, BenchRun, LeftOut
 from tunesmith.cards import of_another_base, read_card
 from tunesmith.errors import DataError, RecipeError, UsageError
 from tunesmith.machine import device_name
@@ -23,6 +23,7 @@ from tunesmith.suites.catalog import Chosen, Suite, choose, harness_version, tas
 from tunesmith.suites.deltas import deltas
 from tunesmith.suites.kept import Kept
 from tunesmith.suites.local import missing, read_rows, source_of
+from tunesmith.suites.request import Request, check_request, found_before, named, run_of
 from tunesmith.suites.scores import FEWSHOT_SEED, ask, finishing, shares
 from tunesmith.suites.tasks import Asking, Ready, asked_split, definition, from_hub, prepare, shots_split
 from tunesmith.wording import many
@@ -30,20 +31,6 @@ from tunesmith.wording import many
 BASE = "base"
 SHOWN = 5  # tasks without a file that are named
 MEND = "Put the files there (docs/benchmarks.md has the layout), or leave --data out to ask the hub."
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is to be benchmarked, and how."""
-
-    suites: tuple[str, ...]  # names of suites, or of single tasks as superglue/boolq
-    model: str | None = None  # None: the base that the adapters were trained on
-    adapters: tuple[Path, ...] = ()
-    data: Path | None = None  # None: the hub
-    limit: int | None = None
-    shots: int | None = None
-    chat_template: bool = False
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +47,20 @@ class Candidate:
         return self.card.method if self.card else "none"
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A suite with the rows of its tasks."""
+
+    suite: Suite
+    tasks: list[Ready]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the suite, and of its files."""
+        return self.suite.name
+
+
 def bench(request: Request, *, out: Path) -> tuple[BenchResult, ...]:
     """Run suites on the base and on every adapter, and write ``bench/SUITE.json`` below ``out`` after each.
 
@@ -72,49 +73,70 @@ def bench(request: Request, *, out: Path) -> tuple[BenchResult, ...]:
         RecipeError: Model or adapter are not to be had, or do not belong together.
         ResourceError: The harness is not installed.
     """
-    _check(request)
-    harness_version()
-    model, candidates = _candidates(request)
-    asking = Asking(request.limit, request.shots, request.seed, request.chat_template)
-    prepared = [(chosen, *_prepared(chosen, request.data, asking)) for chosen in choose(request.suites)]
-    quiet()
-    folder = materialize(model, base=Path.cwd())
-    own = _check_base(candidates, folder)
-    results = {
-        chosen.suite.name: _begun(request, model, chosen.suite, tasks=tasks, left_out=left_out)
-        for chosen, tasks, left_out in prepared
-    }  # fmt: skip
-    for candidate in candidates:
-        answering = _load(candidate, folder, chat_template=request.chat_template)
-        _check_room(answering, {chosen.suite.name: tasks for chosen, tasks, _ in prepared})
-        model_hash = fingerprint(candidate.adapter) if candidate.adapter else ""
-        for chosen, tasks, _ in prepared:
-            name = chosen.suite.name
-            answering.kept = Kept(RunDir(out).bench_kept(name), f"{own} {model_hash}")
-            run = _run(answering, candidate, chosen.suite, tasks, asking)
-            results[name] = _with_run(results[name], run, chosen.suite, tasks)
-            write_record(RunDir(out).bench(name), results[name])
-    for name in results:
-        RunDir(out).bench_kept(name).unlink(missing_ok=True)
+    results = ask_suites(request, out=out)
     if RunDir(out).report_json.exists():
         write_report(RunDir(out))
+    return results
+
+
+def ask_suites(request: Request, *, out: Path, go_on: bool = False) -> tuple[BenchResult, ...]:
+    """Do the same without the report.
+
+    Args:
+        request: What is asked, and of which models.
+        out: Folder that ``bench`` goes to.
+        go_on: Whether candidates that have answered the same items before, with the same weights, are left in peace.
+    """
+    prepared = prepare_suites(request)
+    model, candidates = _candidates(request)
+    quiet()
+    folder = materialize(model, base=request.start or Path.cwd())
+    own = _check_base(candidates, folder)
+    asking = _asking(request)
+    results = {one.name: _begun(request, model, one) for one in prepared}
+    before = {one.name: _before(request, results[one.name], out) if go_on else None for one in prepared}
+    for candidate in candidates:
+        model_hash = fingerprint(candidate.adapter) if candidate.adapter else own
+        runs = {one.name: run_of(before[one.name], candidate.name, model_hash) for one in prepared}
+        answering: Any = None
+        if not all(runs.values()):
+            answering = _load(candidate, folder, chat_template=request.chat_template)
+            _check_room(answering, {one.name: one.tasks for one in prepared})
+        for one in prepared:
+            run = runs[one.name]
+            if run is None:
+                answering.kept = Kept(RunDir(out).bench_kept(one.name), f"{own} {model_hash}")
+                run = _run(answering, candidate, one.suite, one.tasks, asking)
+                run = run.model_copy(update={"model_hash": model_hash})
+            results[one.name] = _with_run(results[one.name], run, one.suite, one.tasks)
+            if answering:
+                write_record(RunDir(out).bench(one.name), results[one.name])
+    for name in results:
+        RunDir(out).bench_kept(name).unlink(missing_ok=True)
     return tuple(results.values())
 
 
-def _check(request: Request) -> None:
-    problems = []
-    if not request.suites:
-        problems.append("name a suite, such as mmlu; tunesmith ls suites has them all.")
-    if request.limit is not None and request.limit < 1:
-        problems.append(f"--limit {request.limit}: ask for at least one item.")
-    if request.shots is not None and request.shots < 0:
-        problems.append(f"--shots {request.shots}: give 0 or more.")
-    if request.data is not None and not request.data.is_dir():
-        problems.append(f"--data {request.data}: there is no such folder.")
-    if request.model is None and not request.adapters:
-        problems.append("give --model, --adapter, or both.")
-    if problems:
-        raise UsageError(problems)
+def prepare_suites(request: Request) -> tuple[Prepared, ...]:
+    """Read everything that is asked, and no model; raises what ``bench`` does of it."""
+    check_request(request)
+    harness_version()
+    asking = _asking(request)
+    return tuple(Prepared(one.suite, *_prepared(one, request.data, asking)) for one in choose(request.suites))
+
+
+def _asking(request: Request) -> Asking:
+    return Asking(request.limit, request.shots, request.seed, request.chat_template)
+
+
+def _before(request: Request, begun: BenchResult, out: Path) -> BenchResult | None:
+    """Return an earlier result of the same items, asked by the same harness."""
+    known = found_before(request, begun.suite, out=out)
+    same = known is not None and (known.tasks, known.left_out, known.model) == (
+        begun.tasks,
+        begun.left_out,
+        begun.model,
+    )
+    return known if same else None
 
 
 def _candidates(request: Request) -> tuple[str, list[Candidate]]:
@@ -256,15 +278,14 @@ def _run(answering: Any, candidate: Candidate, suite: Suite, tasks: Sequence[Rea
     )  # fmt: skip
 
 
-def _begun(
-    request: Request, model: str, suite: Suite, *, tasks: Sequence[Ready], left_out: tuple[LeftOut, ...]
-) -> BenchResult:
-    records: tuple[BenchTask, ...] = tuple(one.record for one in tasks)
+def _begun(request: Request, model: str, prepared: Prepared) -> BenchResult:
     return BenchResult(
-        schema=1, suite=suite.name, model=public_name(model), chat_template=request.chat_template,
-        shots=request.shots, limit=request.limit, seed=request.seed, fewshot_seed=FEWSHOT_SEED, precision="float32",
+        schema=1, suite=prepared.name, asked=named(request, prepared.name), model=public_name(model),
+        chat_template=request.chat_template, shots=request.shots, limit=request.limit, seed=request.seed,
+        fewshot_seed=FEWSHOT_SEED, precision="float32",
         versions={**package_versions(), "lm_eval": harness_version()}, device=device_name(),
-        started=datetime.now(UTC).isoformat(timespec="seconds"), tasks=records, left_out=left_out, runs=(), deltas=(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"), tasks=tuple(one.record for one in prepared.tasks),
+        left_out=prepared.left_out, runs=(), deltas=(),
     )  # fmt: skip
 
 

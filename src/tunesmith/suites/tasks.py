@@ -88,7 +88,7 @@ def prepare(name: str, defined: dict[str, Any], rows: Rows | Any, asking: Asking
     usual = defined.get("num_fewshot")
     if usual == 0 and asking.shots:
         raise UsageError(
-            f"--shots {asking.shots}: {name} is asked without worked examples. Run it in a call of its own."
+            f"--shots {asking.shots}: {name} is asked without worked examples. Ask it apart, without them."
         )
     shots = (usual or 0) if asking.shots is None else asking.shots
     if shots and shots > len(task.sampler.df):
