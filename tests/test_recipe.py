@@ -271,8 +271,8 @@ class TestWhatIsWrong:
     def test_a_suite_in_place_of_the_list_of_tasks_is_told_too(self) -> None:
         (said,) = problems(SMALL + "forgetting: mmlu\n")
         assert said == (
-            'r.yaml:4: forgetting: "mmlu" is neither default nor off, nor a list. A benchmark suite stands in one: '
-            "- {suite: mmlu, data: FOLDER}."
+            'r.yaml:4: forgetting: "mmlu" is neither default nor off, nor a list of tasks and benchmark '
+            "suites, such as [{suite: mmlu, data: FOLDER}]."
         )
 
     def test_a_key_without_a_value(self) -> None:

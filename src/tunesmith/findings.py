@@ -75,8 +75,8 @@ def names_to_keep(values: dict[str, Any], document: Document) -> list[str]:
     if isinstance(kept, str) and kept not in ("default", "off"):
         values["forgetting"] = "off"
         return [
-            f'{document.place(("forgetting",))}: forgetting: "{kept}" is neither default nor off, nor a list. A '
-            f"benchmark suite stands in one: - {{suite: {kept}, data: FOLDER}}."
+            f'{document.place(("forgetting",))}: forgetting: "{kept}" is neither default nor off, nor a list of tasks '
+            "and benchmark suites, such as [{suite: mmlu, data: FOLDER}]."
         ]
     if not isinstance(kept, list):
         return []
