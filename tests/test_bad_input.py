@@ -382,8 +382,8 @@ WEIGHTS: dict[str, tuple[Callable[[Path], None], int, str]] = {
     ),
     "damaged weights": (
         cut, 3,
-        "--set: model: the weights in HERE/model are damaged: Error while deserializing header: invalid header length. Copy "
-        "or fetch them again.",
+        "--set: model: the weights in HERE/model are damaged: Error while deserializing header: invalid header length. "
+        "Copy or fetch them again.",
     ),
 }  # fmt: skip
 

@@ -232,8 +232,8 @@ class TestWhatWasForgotten:
 
     def test_what_is_neither_is_refused(self, small: Path, tunesmith: Command) -> None:
         assert tunesmith("check", small, "--set", "forgetting=never") == (
-            3, "", 'tunesmith: --set: forgetting: "never" is neither default nor off, nor a list of tasks and benchmark '
-            "suites, such as [{suite: mmlu, data: FOLDER}].\n",
+            3, "", 'tunesmith: --set: forgetting: "never" is neither default nor off, nor a list of tasks and '
+            "benchmark suites, such as [{suite: mmlu, data: FOLDER}].\n",
         )  # fmt: skip
 
 
@@ -339,8 +339,8 @@ def test_methods_that_add_run_beside_full_and_lora(small: Path, tunesmith: Comma
     assert tunesmith("run", small).code == 0, "the same again"
     refused = tunesmith("run", small, "--out", "other", "--set", "candidates.prompt.tokens=1024")
     assert (refused.code, refused.err.splitlines()[-1]) == (
-        3, "tunesmith: recipe.yaml:19: candidates.prompt: soft-prompt: 1024 virtual tokens leave no room for a prompt, the model's "
-        "context is 1024 tokens. Lower tokens.",
+        3, "tunesmith: recipe.yaml:19: candidates.prompt: soft-prompt: 1024 virtual tokens leave no room for a prompt, the "
+        "model's context is 1024 tokens. Lower tokens.",
     )  # fmt: skip
 
 
