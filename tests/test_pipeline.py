@@ -339,8 +339,8 @@ def test_methods_that_add_run_beside_full_and_lora(small: Path, tunesmith: Comma
     assert tunesmith("run", small).code == 0, "the same again"
     refused = tunesmith("run", small, "--out", "other", "--set", "candidates.prompt.tokens=1024")
     assert (refused.code, refused.err.splitlines()[-1]) == (
-        3, "tunesmith: recipe.yaml:19: candidates.prompt: soft-prompt: 1024 virtual tokens leave no room for a prompt, the "
-        "model's context is 1024 tokens. Lower tokens.",
+        3, "tunesmith: recipe.yaml:19: candidates.prompt: soft-prompt: 1024 virtual tokens leave no room for a "
+        "prompt, the model's context is 1024 tokens. Lower tokens.",
     )  # fmt: skip
 
 
