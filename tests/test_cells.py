@@ -114,7 +114,7 @@ def test_what_fails_is_recorded_the_rest_goes_on_and_the_same_command_tries_it_a
     failed = first["result"]["failed"]
     assert list(first["result"]["cells"]) == ["zero-shot", "low"]
     assert failed["dead"]["why"] == "killed by signal 9: candidates: no more memory"
-    why = "refused: candidates.impossible: bitfit: this model (LlamaForCausalLM) has no biases"
+    why = "refused: impossible.yaml:1: candidates.impossible: bitfit: this model (LlamaForCausalLM) has no biases"
     assert failed["impossible"]["why"].startswith(why)
     assert first["result"]["missing"] == []
     second = sweep(*given)
@@ -187,7 +187,8 @@ def test_beside_a_cell_that_fails_others_go_on(cells: ModuleType, sweep: Call) -
     result = sweep(*given, ends={"dead": -9}, at_once=3)["result"]
     assert list(result["cells"]) == ["zero-shot", "low"]
     assert result["failed"]["dead"]["why"] == "killed by signal 9: candidates: no more memory"
-    assert result["failed"]["impossible"]["why"].startswith("refused: candidates.impossible: bitfit: this model")
+    why = result["failed"]["impossible"]["why"]
+    assert why.startswith("refused: impossible.yaml:1: candidates.impossible: bitfit: this model")
     assert sorted(sweep(*given, at_once=3)["begun"]) == ["report run", "run dead", "run impossible"]
 
 

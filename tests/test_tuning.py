@@ -137,8 +137,8 @@ def test_a_task_without_a_metric_that_counts_to_100_is_refused(small: Path, tune
     ended = tunesmith("check", small, *TURN, "--set", "tasks.0.metrics=[length-ratio]")
     assert ended.code == 4
     assert ended.err.splitlines()[-1] == (
-        "tunesmith: tasks.0.metrics: sequence compares tasks by points of 100 or %, and none of length-ratio is one. "
-        "Add rouge1 or accuracy."
+        "tunesmith: --set: tasks.0.metrics: sequence compares tasks by points of 100 or %, and none of length-ratio is "
+        "one. Add rouge1 or accuracy."
     )
 
 
