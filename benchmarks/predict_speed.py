@@ -83,7 +83,7 @@ def best_batch(options: argparse.Namespace, one: Contender, folder: Path) -> dic
 
 
 def equality(players: list[Contender], model: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """Compare everybody's answers with those of the tuned generate."""
+    """Compare everybody's answers with the tuned generate's; float32 tells whether they part by rounding."""
     import torch
 
     from tunesmith.models.load import load
@@ -92,7 +92,7 @@ def equality(players: list[Contender], model: Path, given: dict[str, Any]) -> di
     if not expected.turns:
         raise SystemExit(f"{TUNED} failed, and nothing can be compared with it: {expected.failed}")
     half = expected.order["dtype"] == "bfloat16"
-    judge = load(model, dtype=getattr(torch, expected.order["dtype"])).model
+    judge = load(model, dtype=torch.float32).model
     wanted, found = expected.turns[0]["answers"], {}
     for one in (one for one in players if one.turns and one.name != TUNED):
         answers = one.turns[0]["answers"]
