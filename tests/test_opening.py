@@ -188,8 +188,8 @@ class TestOtherFiles:
         found = tunesmith("run", finished, *sets)
         assert found.code == 3
         assert said(found) == [
-            f"tunesmith: --set: model: {model} has changed since another was begun with it. Give --out another folder, or "
-            "delete another to start afresh."
+            f"tunesmith: --set: model: {model} has changed since another was begun with it. Give --out another folder, "
+            "or delete another to start afresh."
         ]
 
 
