@@ -82,13 +82,13 @@ class TestWithTheHarness:
         ]
         assert found.code == 3
         assert [line for line in told if not line.startswith("data:")] == [
-            'recipe.yaml:17: candidates.base: "base" is what results of benchmark suites call the base. Give it another '
-            "name.",
+            'recipe.yaml:17: candidates.base: "base" is what results of benchmark suites call the base. Give it '
+            "another name.",
             *(
                 f"recipe.yaml:18: forgetting.{said}"
                 for said in (
-                    "2.suite: forgetting.1 asks superglue already, and a run keeps one result of a suite. Name the whole "
-                    "suite, or one task of it.",
+                    "2.suite: forgetting.1 asks superglue already, and a run keeps one result of a suite. Name the "
+                    "whole suite, or one task of it.",
                     '0: "mmul" is no suite. Did you mean "mmlu"? Known: glue, superglue, mmlu, bbh, bbh-direct.',
                     "3.shots: 1: bbh-direct/navigate is asked without worked examples. Ask it apart, without them.",
                     f"4.data: {tmp_path / 'none'}: there is no such folder.",
