@@ -44,14 +44,6 @@ void attend(const T* qkv, long qs, T* out, long os, const int64_t* lengths, long
     }
 }
 
-// The rooms of a thread that goes backward.
-template <class T>
-struct Back {
-    Packed<T> turned_keys, turned_values, stacked_keys, queries, stacked_queries, gradients, stacked_gradients;
-    Room<float> scores, d_scores, dq, dk, dv;
-    Room<typename Units<T>::type> units, upright, d_upright;
-};
-
 template <class T>
 void attend_backward(const T* dout, long dos, const T* qkv, long qs, const T* out, long os, T* dqkv, long ds,
                      const int64_t* lengths, long count, long shared, const float* sums, float scale, long heads,
@@ -97,11 +89,7 @@ void attend_backward(const T* dout, long dos, const T* qkv, long qs, const T* ou
                 }
                 auto lying = as_units<T>(d, n, reach, padded, rooms.units);
                 multiply(n, size, reach / in_one, lying, padded / in_one, 1, stacked_keys, size, dq, size, false);
-                for (long r = 0; r < n; r++) {
-                    T* y = dqkv + e.at(from + r) * ds + h * size;
-#pragma omp simd
-                    for (long j = 0; j < size; j++) narrow(dq[r * size + j], y[j]);
-                }
+                rows_out(dq, dqkv + h * size, ds, e, from, to, size);
                 auto down_p = upright<T>(s, n, reach, padded, rooms.upright);
                 auto down_d = upright<T>(d, n, reach, padded, rooms.d_upright);
                 auto down_dy = rooms.stacked_gradients.stacked(gradient, dos, e, from, to, size, even);
@@ -110,20 +98,13 @@ void attend_backward(const T* dout, long dos, const T* qkv, long qs, const T* ou
                 multiply(reach, size, even / in_one, down_d, 1, padded, down_q, size, dk, size, true);
             }
         float* kept = d_shared.data() + task * shared * 2 * size;
-        for (long r = 0; r < e.rows; r++) {
-            const float *one = dk + r * size, *two = dv + r * size;
-            if (r < shared) {
-                std::memcpy(kept + r * 2 * size, one, size * sizeof *one);
-                std::memcpy(kept + r * 2 * size + size, two, size * sizeof *two);
-                continue;
-            }
-            T *y = dqkv + e.at(r) * ds + (heads + g) * size, *z = y + keys * size;
-#pragma omp simd
-            for (long j = 0; j < size; j++) {
-                narrow(one[j], y[j]);
-                narrow(two[j], z[j]);
-            }
+        for (long r = 0; r < shared; r++) {
+            std::memcpy(kept + r * 2 * size, dk + r * size, size * sizeof *dk);
+            std::memcpy(kept + r * 2 * size + size, dv + r * size, size * sizeof *dv);
         }
+        T* own = dqkv + (heads + g) * size;
+        rows_out(dk + shared * size, own, ds, e, shared, e.rows, size);
+        rows_out(dv + shared * size, own + keys * size, ds, e, shared, e.rows, size);
     }
 #pragma omp parallel for
     for (long r = 0; r < shared; r++)  // what all examples say of the rows that they share

@@ -90,11 +90,7 @@ void attend_biased(const T* q, long qs, const T* k, long ks, const T* v, long vs
             }
             const U* p = as_units<T>(s, n, reach, padded, unit_room);
             multiply(n, size, reach / in_one, p, padded / in_one, 1, values, size, y, size, false);
-            for (long r = 0; r < n; r++) {
-                T* o = out + mine.at(from + r) * os + column;
-#pragma omp simd
-                for (long j = 0; j < size; j++) narrow(y[r * size + j], o[j]);
-            }
+            rows_out(y, out + column, os, mine, from, to, size);
         }
     }
 }
@@ -116,24 +112,6 @@ inline void weigh_back(const Looking<T>& how, float* s, float* d, long e, long r
     if (how.seeds)
 #pragma omp simd
         for (long j = 0; j < reach; j++) s[j] *= kept(how, number, j);
-}
-
-// The rooms of a thread that goes backward.
-template <class T>
-struct Back {
-    Packed<T> turned_keys, turned_values, stacked_keys, queries, stacked_queries, gradients, stacked_gradients;
-    Room<float> scores, d_scores, dq, dk, dv;
-    Room<typename Units<T>::type> units, upright, d_upright;
-};
-
-template <class T>
-void rows_out(const float* x, T* y, long ys, const Example& e, long from, long to, long size) {
-    for (long r = from; r < to; r++) {
-        T* o = y + e.at(r) * ys;
-        const float* a = x + (r - from) * size;
-#pragma omp simd
-        for (long j = 0; j < size; j++) narrow(a[j], o[j]);
-    }
 }
 
 // The gradients of one head of one example.

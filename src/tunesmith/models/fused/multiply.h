@@ -213,4 +213,23 @@ const typename Units<T>::type* upright(const float* s, long rows, long columns, 
     }
 }
 
+// The rooms of a thread that goes backward.
+template <class T>
+struct Back {
+    Packed<T> turned_keys, turned_values, stacked_keys, queries, stacked_queries, gradients, stacked_gradients;
+    Room<float> scores, d_scores, dq, dk, dv;
+    Room<typename Units<T>::type> units, upright, d_upright;
+};
+
+// Writes sums, one row after the other, into the columns of an example's rows ``from`` to ``to``.
+template <class T>
+void rows_out(const float* x, T* y, long ys, const Example& e, long from, long to, long size) {
+    for (long r = from; r < to; r++) {
+        T* o = y + e.at(r) * ys;
+        const float* a = x + (r - from) * size;
+#pragma omp simd
+        for (long j = 0; j < size; j++) narrow(a[j], o[j]);
+    }
+}
+
 }  // namespace
