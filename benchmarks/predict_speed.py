@@ -4,14 +4,14 @@
         [--peers PYTHON]
 
 Greedy answers to dialogues that are to be summarised, by the built-in model or by a merged one that ``--model`` names.
-An answer that differs from transformers' (tuned, in the same number format) must part from it at two tokens between
-which rounding decides, by the model's own logits; else a program has no speed here. Each turn is a process of its own,
-in rounds, so that a busy moment falls on all. Loading the model is not counted. "As it comes" is float32, batches of 8,
-in the given order; "tuned" is the number format that this machine multiplies fastest, prompts sorted by length, and the
-fastest of the batches 8, 16 and 32. FOLDER holds DialogSum's train_small.jsonl and dev.jsonl; else the shipped support
-chats are used. With ``--shots`` each question comes after so many worked examples, the same ones; that is a result of
-its own. Where PyTorch sees a graphics card, everybody computes there, larger batches are tried, what runs as it
-comes takes one turn, and the result is kept beside that of the processor.
+The answers of generate as it comes are the ones to give. One that differs must part from it at two tokens between
+which rounding decides, by the model's own logits in float32; else a program has no speed here. Each turn is a process
+of its own, in rounds, so that a busy moment falls on all. Loading the model is not counted. "As it comes" is float32,
+batches of 8, in the given order; "tuned" is the number format that this machine multiplies fastest, prompts sorted by
+length, and the fastest of the batches 8, 16 and 32. FOLDER holds DialogSum's train_small.jsonl and dev.jsonl; else the
+shipped support chats are used. With ``--shots`` each question comes after so many worked examples, the same ones; that
+is a result of its own. Where PyTorch sees a graphics card, everybody computes there, larger batches are tried, what
+runs as it comes takes one turn, and the result is kept beside that of the processor.
 """
 
 import argparse
@@ -83,19 +83,18 @@ def best_batch(options: argparse.Namespace, one: Contender, folder: Path) -> dic
 
 
 def equality(players: list[Contender], model: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """Compare everybody's answers with the tuned generate's; float32 tells whether they part by rounding."""
+    """Compare everybody's answers with those of generate as it comes; float32 tells if they part by rounding."""
     import torch
 
     from tunesmith.models.load import load
 
-    expected = next(one for one in players if one.name == TUNED)
+    expected = next(one for one in players if one.name == PEER)
     if not expected.turns:
-        raise SystemExit(f"{TUNED} failed, and nothing can be compared with it: {expected.failed}")
-    half = expected.order["dtype"] == "bfloat16"
+        raise SystemExit(f"{PEER} failed, and nothing can be compared with it: {expected.failed}")
     judge = load(model, dtype=torch.float32).model
     wanted, found = expected.turns[0]["answers"], {}
-    for one in (one for one in players if one.turns and one.name != TUNED):
-        answers = one.turns[0]["answers"]
+    for one in (one for one in players if one.turns and one.name != PEER):
+        answers, half = one.turns[0]["answers"], one.order["dtype"] == "bfloat16"
         places = same_answers(answers, wanted)
         parted = [n for n in places if not tied(judge, given["prompts"][n], answers[n], wanted[n], half=half)]
         found[one.name] = {
@@ -175,7 +174,7 @@ def main() -> None:
         players, out / "turns", rounds=options.rounds, between=lambda: products.append(matrix_products(options.threads))
     )
     gate = equality(players, model, given)
-    least = least_seconds(model, given, next(one for one in players if one.name == TUNED), medians(products))
+    least = least_seconds(model, given, next(one for one in players if one.name == PEER), medians(products))
     cells = {one.name: cell(one, given, gate.get(one.name), least=least) for one in players}
     speeds = {name: cell["prompts a second"] for name, cell in cells.items() if "prompts a second" in cell}
     found = {

@@ -44,7 +44,8 @@ def drawn(*shape: int) -> Tensor:
 
 
 def off(found: Tensor, expected: Tensor) -> float:
-    return float((found.float() - expected.float()).norm() / expected.float().norm())
+    found, expected = found.detach().float(), expected.detach().float()
+    return float((found - expected).norm() / expected.norm())
 
 
 def test_attention_and_its_gradients_are_those_of_plain_torch() -> None:

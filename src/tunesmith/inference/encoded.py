@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from tunesmith.inference.reading import Prompt, Reading, Writing, tokens_of
-from tunesmith.models.fused.answering import laid_out, product
+from tunesmith.models.fused.answering import laid_out, likeliest, product
 from tunesmith.models.fused.biased import Dropout, make_bias, spans
 from tunesmith.models.fused.encoder_decoder import Block, EncoderDecoder
 from tunesmith.models.fused.projection import Projection
@@ -107,7 +107,7 @@ class EncodedReader:
             x, _ = block.mlp.forward(x, NONE)
         out = torch.empty_like(x)
         self.stack.decoder.norm(x, out=out)
-        return product(out.mul_(self.stack.scale), self.head).argmax(-1)
+        return likeliest(product(out.mul_(self.stack.scale), self.head))
 
     def _look(self, number: int, block: Block, x: Tensor, mask: Tensor, *, rows: Tensor | None) -> Tensor:
         """Return ``x`` after it has looked at the prompts."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.inference.reading import Causal, Reading, Writing, row_of, tokens_of
-from tunesmith.models.fused.answering import Remembered, laid_out, product, remember
+from tunesmith.models.fused.answering import Remembered, laid_out, likeliest, product, remember
 from tunesmith.models.fused.flash import Ends, Filled, ends_of, flash_remember
 from tunesmith.models.fused.ragged import Heads, Segments, attend
 from tunesmith.models.fused.recording import Work, recorded
@@ -136,7 +136,7 @@ class FusedReader(Causal):
     def _likeliest(self, x: Tensor) -> Tensor:
         out = torch.empty_like(x)
         self.stack.norm(x, out=out)
-        return torch.cat([product(rows, self.head).argmax(-1) for rows in out.split(LOGITS)])
+        return torch.cat([likeliest(product(rows, self.head)) for rows in out.split(LOGITS)])
 
 
 class CardReader(FusedReader):

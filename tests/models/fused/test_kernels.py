@@ -158,6 +158,16 @@ def test_what_all_slots_share_is_seen_as_if_each_had_it(
     close(out, wanted.double(), dtype)
 
 
+@pytest.mark.parametrize("width", [1, 7, 1024, 2500])
+def test_the_likeliest_is_the_first_of_the_highest(form: str, dtype: torch.dtype, width: int) -> None:
+    logits = numbers(6, width + 3, dtype=dtype)[:, :width]
+    for row, places in enumerate(([0], [width - 1], [width // 2, width - 1], [0, width - 1], [width // 3])):
+        logits[row, places] = 9.0
+    logits[5] = -torch.inf
+    expected = [0, width - 1, width // 2, 0, width // 3, 0]
+    assert answering.likeliest(logits).tolist() == expected
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_a_number_stays_so(form: str, dtype: torch.dtype, value: float) -> None:
     x = numbers(ROWS, WIDTH, dtype=dtype)

@@ -1,9 +1,12 @@
 // What answers are written with: a few rows at a time against all that was remembered.
 //
-// It waits for memory if nothing is done about it: every key and value is read once, and the sums of a tile of rows
-// stay in registers meanwhile.
+// It waits for memory if nothing is done about it: every key and value comes from there once, also those that all rows
+// share (Juravsky and others 2024, "Hydragen: High-Throughput LLM Inference with Shared Prefixes"), and the sums of a
+// tile stay in registers meanwhile.
 
-#include "numbers.h"
+#include <utility>
+
+#include "multiply.h"
 
 namespace {
 
@@ -14,143 +17,170 @@ namespace {
 #define HELD(v)
 #endif
 
-inline float total(const lanes& v) {
-    float part[LANES];
-    std::memcpy(part, &v, sizeof part);
-    for (long half = LANES / 2; half; half /= 2)
-        for (long l = 0; l < half; l++) part[l] += part[l + half];
-    return part[0];
-}
-
-// R rows of x by C rows of w: y = x w^T. R * C sums stay in registers.
-template <int R, int C, class T>
-inline void tile(const T* x, long xs, const T* w, long ws, long width, float* y, long ys) {
-    lanes sum[R][C] = {};
-    long t = 0;
-    for (; t + LANES <= width; t += LANES) {
-        lanes a[R];
-        for (int r = 0; r < R; r++) {
-            a[r] = load(x + r * xs + t);
-            HELD(a[r]);
-        }
-        for (int c = 0; c < C; c++) {
-            lanes b = load(w + c * ws + t);
-            HELD(b);
-            for (int r = 0; r < R; r++) sum[r][c] += a[r] * b;
-        }
-    }
-    for (int r = 0; r < R; r++) {
-        for (int c = 0; c < C; c++) {
-            float all = total(sum[r][c]);
-            for (long u = t; u < width; u++) all += wide(x[r * xs + u]) * wide(w[c * ws + u]);
-            y[r * ys + c] = all;
-        }
-    }
-}
-
-template <int R, class T>
-inline void strip(const T* x, long xs, const T* w, long ws, long columns, long width, float* y,
-                  long ys) {
-    long c = 0;
-    for (; c + 4 <= columns; c += 4) tile<R, 4>(x, xs, w + c * ws, ws, width, y + c, ys);
-    for (; c < columns; c++) tile<R, 1>(x, xs, w + c * ws, ws, width, y + c, ys);
-}
-
-// y = x w^T for a few rows of w, which stay in the nearest cache while all rows of x pass by.
+// Numbers of a row that are multiplied at once, and added to sums.
 template <class T>
-void product(const T* x, long xs, const T* w, long ws, float* y, long ys, long rows, long columns,
-             long width) {
-    for (long i = 0; i < rows; i += 3) {
-        const T* from = x + i * xs;
-        float* to = y + i * ys;
-        if (rows - i >= 3)
-            strip<3>(from, xs, w, ws, columns, width, to, ys);
-        else if (rows - i == 2)
-            strip<2>(from, xs, w, ws, columns, width, to, ys);
-        else
-            strip<1>(from, xs, w, ws, columns, width, to, ys);
+struct Along {
+    static constexpr long step = LANES;
+    static lanes add(lanes sum, const T* a, const T* b) { return sum + load(a) * load(b); }
+};
+#if defined(__AVX512BF16__)
+template <>
+struct Along<bf16> {
+    static constexpr long step = 2 * LANES;
+    static lanes add(lanes sum, const bf16* a, const bf16* b) {
+        auto x = (__m512bh)_mm512_loadu_si512(a), y = (__m512bh)_mm512_loadu_si512(b);
+        return (lanes)_mm512_dpbf16_ps((__m512)sum, x, y);
+    }
+};
+#endif
+
+// Where number ``j`` of a register comes from when runs of H of two others, each 2 H long, become one of H in turn.
+template <long H>
+constexpr int origin(long j, long more) {
+    return static_cast<int>(j / H / 2 * 2 * H + j % H + j / H % 2 * LANES + more);
+}
+template <long H, size_t... J>
+inline lanes folded(lanes a, lanes b, std::index_sequence<J...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, origin<H>(J, 0)...) + __builtin_shufflevector(a, b, origin<H>(J, H)...);
+#else
+    typedef int places __attribute__((vector_size(4 * LANES)));
+    return __builtin_shuffle(a, b, places{origin<H>(J, 0)...}) + __builtin_shuffle(a, b, places{origin<H>(J, H)...});
+#endif
+}
+
+// The sum of each of LANES registers, in the order of these: added up together, since one alone takes nearly as long.
+template <long H = LANES / 2>
+inline lanes totals(lanes* each) {
+    for (long c = 0; c < H; c++)
+        each[c] = folded<H>(each[c], each[c + H], std::make_index_sequence<LANES>());
+    if constexpr (H > 1)
+        return totals<H / 2>(each);
+    else
+        return each[0];
+}
+
+// Products of one query and ``length`` keys, and of the last one again until a register is full.
+template <class T>
+inline void products(const T* query, const T* key, long length, long size, float* y) {
+    for (long i = 0; i < length; i += LANES) {
+        const T* keys[LANES];
+        lanes sum[LANES] = {};
+        for (long c = 0; c < LANES; c++) keys[c] = key + (i + c < length ? i + c : length - 1) * size;
+        long t = 0;
+        for (; t + Along<T>::step <= size; t += Along<T>::step)
+            for (long c = 0; c < LANES; c++) sum[c] = Along<T>::add(sum[c], query + t, keys[c] + t);
+        for (; t + LANES <= size; t += LANES)
+            for (long c = 0; c < LANES; c++) sum[c] += load(query + t) * load(keys[c] + t);
+        lanes all = totals(sum);
+        for (; t < size; t++)
+            for (long c = 0; c < LANES; c++) all[c] += wide(query[t]) * wide(keys[c][t]);
+        std::memcpy(y + i, &all, sizeof all);
     }
 }
 
-// Sums of R weighted rows of values, over C registers of their width.
+// Sums of R weighted rows of values, over C registers of their width; more: added to what y holds.
 template <int R, int C, class T>
-inline void mix(const float* weight, long weights, const T* value, long vs, long length, float* y, long ys) {
+inline void mix(const float* weight, long weights, const T* value, long length, long size, float* y, bool more) {
     lanes sum[R][C] = {};
+    for (int r = 0; r < R && more; r++)
+        for (int c = 0; c < C; c++) sum[r][c] = load(y + r * size + c * LANES);
     for (long t = 0; t < length; t++) {
         lanes v[C];
         for (int c = 0; c < C; c++) {
-            v[c] = load(value + t * vs + c * LANES);
+            v[c] = load(value + t * size + c * LANES);
             HELD(v[c]);
         }
         for (int r = 0; r < R; r++)
             for (int c = 0; c < C; c++) sum[r][c] += weight[r * weights + t] * v[c];
     }
     for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) std::memcpy(y + r * ys + c * LANES, &sum[r][c], sizeof(lanes));
+        for (int c = 0; c < C; c++) std::memcpy(y + r * size + c * LANES, &sum[r][c], sizeof(lanes));
 }
 
 template <int R, class T>
-inline void mixed(const float* weight, long weights, const T* value, long vs, long length, long size, float* y) {
+inline void mixed(const float* weight, long weights, const T* value, long length, long size, float* y, bool more) {
     long j = 0;
-    for (; j + 2 * LANES <= size; j += 2 * LANES) mix<R, 2>(weight, weights, value + j, vs, length, y + j, size);
-    for (; j + LANES <= size; j += LANES) mix<R, 1>(weight, weights, value + j, vs, length, y + j, size);
+    for (; j + 4 * LANES <= size; j += 4 * LANES) mix<R, 4>(weight, weights, value + j, length, size, y + j, more);
+    for (; j + LANES <= size; j += LANES) mix<R, 1>(weight, weights, value + j, length, size, y + j, more);
     for (; j < size; j++)
         for (int r = 0; r < R; r++) {
-            float all = 0;
-            for (long t = 0; t < length; t++) all += weight[r * weights + t] * wide(value[t * vs + j]);
+            float all = more ? y[r * size + j] : 0;
+            for (long t = 0; t < length; t++) all += weight[r * weights + t] * wide(value[t * size + j]);
             y[r * size + j] = all;
         }
 }
 
-// One new token of each slot attends to all that its slot remembers. K heads of keys and values, each read once for the
-// queries that share it. keys, values: (K, positions, size), those of a slot from ``starts`` on; query:
-// (slots, heads * size) with stride qs. sums, where there is one: (slots, heads), the log of the sum of exponentials.
+// One new token of each slot attends to what all slots share and to all that its slot remembers. K heads of keys and
+// values, each read once for the queries that share it. keys, values: (K, positions, size), first the shared ones, those
+// of a slot from ``starts`` on; query: (slots, heads * size) with stride qs. One head after the other, so that what is
+// shared of it stays in the cache while all slots pass by.
 template <class T>
 void remember(const T* query, long qs, const T* keys, const T* values, const int64_t* starts, const int64_t* lengths,
-              T* y, long ys, float* sums, float scale, long slots, long heads, long shared, long positions, long size) {
+              long prefix, T* y, long ys, float scale, long slots, long heads, long shared, long positions, long size) {
     long group = heads / shared;
 #pragma omp parallel for collapse(2) schedule(dynamic)
-    for (long i = 0; i < slots; i++) {
-        for (long k = 0; k < shared; k++) {
-            long first = (k * positions + starts[i]) * size, length = lengths[i];
-            const T *key = keys + first, *value = values + first;
-            std::vector<float> weight(group * length), sum(group * size);
-            product(query + i * qs + k * group * size, size, key, size, weight.data(), length, group, length, size);
-            for (long h = 0; h < group; h++) {
-                float *w = weight.data() + h * length, top = -std::numeric_limits<float>::infinity(), all = 0;
-                for (long t = 0; t < length; t++) top = w[t] > top ? w[t] : top;
-#pragma omp simd reduction(+ : all)
-                for (long t = 0; t < length; t++) {
-                    w[t] = exponential(scale * (w[t] - top));
-                    all += w[t];
-                }
-                for (long t = 0; t < length; t++) w[t] /= all;
-                if (sums) sums[i * heads + k * group + h] = scale * top + std::log(all);
-            }
+    for (long k = 0; k < shared; k++) {
+        for (long i = 0; i < slots; i++) {
+            static thread_local Room<float> weight_room, sum_room;
+            const T *key = keys + k * positions * size, *value = values + k * positions * size;
+            const T* q = query + i * qs + k * group * size;
+            long own = starts[i] * size, length = lengths[i], all = prefix + length, reach = rounded_up(all, LANES) + LANES;
+            float *weight = weight_room.of(3 * reach), *sum = sum_room.of(3 * size), share[3];
             for (long h = 0; h < group; h += 3) {
-                const float* w = weight.data() + h * length;
-                float* to = sum.data() + h * size;
-                if (group - h >= 3)
-                    mixed<3>(w, length, value, size, length, size, to);
-                else if (group - h == 2)
-                    mixed<2>(w, length, value, size, length, size, to);
-                else
-                    mixed<1>(w, length, value, size, length, size, to);
+                long n = group - h < 3 ? group - h : 3;
+                for (long r = 0; r < n; r++) {
+                    float* w = weight + r * reach;
+                    if (prefix) products(q + (h + r) * size, key, prefix, size, w);
+                    products(q + (h + r) * size, key + own, length, size, w + prefix);
+                    exponentials(w, all, all, scale, share[r]);
+                }
+                auto mixing = n == 3 ? mixed<3, T> : n == 2 ? mixed<2, T> : mixed<1, T>;
+                if (prefix) mixing(weight, reach, value, prefix, size, sum, false);
+                mixing(weight + prefix, reach, value + own, length, size, sum, prefix > 0);
+                T* out = y + i * ys + (k * group + h) * size;
+                for (long r = 0; r < n; r++)
+                    for (long j = 0; j < size; j++) narrow(sum[r * size + j] * share[r], out[r * size + j]);
             }
-            T* out = y + i * ys + k * group * size;
-            for (long j = 0; j < group * size; j++) narrow(sum[j], out[j]);
         }
+    }
+}
+
+// The place of the highest number of each row, the first of several; width is positive.
+template <class T>
+void highest(const T* x, long xs, int64_t* y, long rows, long width) {
+    constexpr long piece = 1024;
+#pragma omp parallel for schedule(dynamic)
+    for (long i = 0; i < rows; i++) {
+        const T* row = x + i * xs;
+        float best = -std::numeric_limits<float>::infinity();
+        long from = 0;
+        for (long start = 0; start < width; start += piece) {
+            long end = start + piece < width ? start + piece : width;
+            float top = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : top)
+            for (long j = start; j < end; j++) top = wide(row[j]) > top ? wide(row[j]) : top;
+            if (top > best) {
+                best = top;
+                from = start;
+            }
+        }
+        while (from < width - 1 && wide(row[from]) != best) from++;
+        y[i] = from;
     }
 }
 
 }  // namespace
 
-#define EXPORT_REMEMBER(NAME, T)                                                                                      \
+#define EXPORT(NAME, T)                                                                                               \
     extern "C" void remember_##NAME(const T* q, long qs, const T* k, const T* v, const int64_t* s, const int64_t* n,  \
-                                    T* y, long ys, float* sums, float scale, long slots, long heads, long shared,     \
-                                    long positions, long size) {                                                                      \
-        remember(q, qs, k, v, s, n, y, ys, sums, scale, slots, heads, shared, positions, size);                       \
+                                    long prefix, T* y, long ys, float scale, long slots, long heads, long shared,     \
+                                    long positions, long size) {                                                      \
+        remember(q, qs, k, v, s, n, prefix, y, ys, scale, slots, heads, shared, positions, size);                     \
+    }                                                                                                                 \
+    extern "C" void highest_##NAME(const T* x, long xs, int64_t* y, long rows, long width) {                          \
+        highest(x, xs, y, rows, width);                                                                               \
     }
 
-EXPORT_REMEMBER(float, float)
-EXPORT_REMEMBER(bf16, bf16)
+EXPORT(float, float)
+EXPORT(bf16, bf16)

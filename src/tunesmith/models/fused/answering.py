@@ -4,15 +4,13 @@ As in ``kernels.py``, attention has two forms with equal results up to rounding:
 torch.
 """
 
-from ctypes import c_float, c_long, c_void_p
+from ctypes import c_float, c_long
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tunesmith.models.fused.calling import compiled, rows_at, start
-
-_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 def laid_out(weight: Tensor) -> Tensor:
@@ -59,9 +57,6 @@ class Remembered:
 def remember(query: Tensor, kept: Remembered, *, scale: float, out: Tensor) -> None:
     """Write the attention of one new token per slot over what its slot remembers into ``out``.
 
-    What all slots share comes from memory once for all of them, and not once for each (Juravsky and others 2024,
-    "Hydragen: High-Throughput LLM Inference with Shared Prefixes").
-
     Args:
         query: (slots, H * D); K divides H.
         kept: Keys and values.
@@ -69,40 +64,35 @@ def remember(query: Tensor, kept: Remembered, *, scale: float, out: Tensor) -> N
         out: (slots, H * D).
     """
     shared, positions, size = kept.keys.shape
-    heads = query.shape[1] // size
-    sums = torch.empty(len(query), heads, dtype=torch.float32, device=query.device) if kept.prefix else None
     if run := compiled("remember", query, kept.keys, kept.values, out):
-        sizes = map(c_long, (len(query), heads, shared, positions, size))
+        sizes = map(c_long, (len(query), query.shape[1] // size, shared, positions, size))
         places = map(start, (kept.keys, kept.values, kept.starts, kept.lengths))
-        more = c_void_p(0) if sums is None else start(sums)
-        run(*rows_at(query), *places, *rows_at(out), more, c_float(scale), *sizes)
+        run(*rows_at(query), *places, c_long(kept.prefix), *rows_at(out), c_float(scale), *sizes)
     else:
-        _remember(query.unflatten(1, (shared, -1, size)), kept, scale=scale, out=out, sums=sums)
-    if sums is not None:
-        before, all_sums = _look_back(query, kept, scale=scale)
-        own = torch.sigmoid(sums - all_sums)[..., None]  # the share of what the slot alone remembers
-        by_head = out.unflatten(1, (heads, size))
-        by_head.copy_(torch.lerp(before, by_head, own.to(out.dtype)))
+        _remember(query.unflatten(1, (shared, -1, size)), kept, scale=scale, out=out)
 
 
-def _remember(query: Tensor, kept: Remembered, *, scale: float, out: Tensor, sums: Tensor | None) -> None:
-    """Do what ``remember`` does but for what is shared; query: (slots, K, H / K, D), sums: (slots, H)."""
-    within = torch.arange(int(kept.lengths.max()), device=query.device)
-    at = (kept.starts[:, None] + within).clamp(max=kept.keys.shape[1] - 1)
+def _remember(query: Tensor, kept: Remembered, *, scale: float, out: Tensor) -> None:
+    """Do what ``remember`` does; query: (slots, K, H / K, D)."""
+    within = torch.arange(kept.prefix + int(kept.lengths.max()), device=query.device)
+    own = (kept.starts[:, None] + within - kept.prefix).clamp(max=kept.keys.shape[1] - 1)
+    at = torch.where(within < kept.prefix, within, own)
+    unseen = within >= kept.prefix + kept.lengths[:, None]
     wide = torch.promote_types(query.dtype, torch.float32)
     keys, values = (part[:, at].transpose(0, 1).to(wide) for part in (kept.keys, kept.values))
     scores = (query.to(wide) @ keys.transpose(2, 3)).mul_(scale)
-    scores.masked_fill_((within >= kept.lengths[:, None])[:, None, None], -torch.inf)
+    scores.masked_fill_(unseen[:, None, None], -torch.inf)
     out.copy_((scores.softmax(-1) @ values).flatten(1))
-    if sums is not None:
-        sums.copy_(scores.logsumexp(-1).flatten(1))
 
 
-def _look_back(query: Tensor, kept: Remembered, *, scale: float) -> tuple[Tensor, Tensor]:
-    """Return the attention to what is shared, (slots, H, D), and the log of the sum of exponentials, (slots, H)."""
-    keys, values = (part[None, :, : kept.prefix] for part in (kept.keys, kept.values))
-    slots, size = len(query), keys.shape[3]
-    together = query.unflatten(1, (keys.shape[1], -1, size)).transpose(0, 1).flatten(1, 2)  # all that see one head
-    found, sums = _attention(together[None], keys, values, scale=scale)
-    found, sums = (part[0].unflatten(1, (slots, -1)).transpose(0, 1).flatten(1, 2) for part in (found, sums))
-    return found, sums
+def likeliest(logits: Tensor) -> Tensor:
+    """Return the place of the highest number of each row, (rows,) int64; the first of several.
+
+    Args:
+        logits: (rows, n) with n at least 1. Of a row in which something is no number, any place is told.
+    """
+    if run := compiled("highest", logits):
+        found = torch.empty(len(logits), dtype=torch.int64)
+        run(*rows_at(logits), start(found), *map(c_long, logits.shape))
+        return found
+    return logits.argmax(-1)

@@ -29,11 +29,26 @@ inline void narrow(float x, bf16& y) {  // to the nearest, ties to even; not a n
     y.bits = static_cast<uint16_t>(x != x ? 0x7fc0u : rounded);
 }
 
+// a or b. Of ``which ? a : b`` with a constant a, compilers make two ways through all that follows; a loop over whole
+// registers then takes both, divisions included.
+inline float chosen(bool which, float a, float b) {
+    uint32_t first, second, mask = -static_cast<uint32_t>(which);
+    std::memcpy(&first, &a, 4);
+    std::memcpy(&second, &b, 4);
+    uint32_t bits = (first & mask) | (second & ~mask);
+    float y;
+    std::memcpy(&y, &bits, 4);
+    return y;
+}
+
 // e^x by range reduction to 2^n * e^r, |r| <= ln(2)/2, and a polynomial of degree 7; relative error below 3e-7.
+//
+// Written so that each line is one instruction for a whole register: limits that a number that is none passes by, and
+// n in the last bits of a float so large that it has no others.
 inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    float n = x * 1.44269504f;
-    n = static_cast<float>(static_cast<int32_t>(n + (n < 0 ? -0.5f : 0.5f)));
+    constexpr float large = 12582912.0f;  // 1.5 * 2^23
+    x = chosen(x < -87.0f, -87.0f, chosen(x > 88.0f, 88.0f, x));
+    float shifted = x * 1.44269504f + large, n = shifted - large;
     float r = x - n * 0.693359375f + n * 2.12194440e-4f;
     float p = 1.98412698e-4f;
     p = p * r + 1.38888889e-3f;
@@ -43,7 +58,9 @@ inline float exponential(float x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+    uint32_t bits;
+    std::memcpy(&bits, &shifted, 4);
+    bits = (bits << 23) + (127u << 23);
     float scale;
     std::memcpy(&scale, &bits, 4);
     return p * scale;
