@@ -5,18 +5,20 @@
 
 Greedy answers to dialogues that are to be summarised, by the built-in model or by a merged one that ``--model`` names.
 The answers of generate as it comes are the ones to give. One that differs must part from it at two tokens between
-which rounding decides, by the model's own logits in float32; else a program has no speed here. Each turn is a process
-of its own, in rounds, so that a busy moment falls on all. Loading the model is not counted. "As it comes" is float32,
-batches of 8, in the given order; "tuned" is the number format that this machine multiplies fastest, prompts sorted by
-length, and the fastest of the batches 8, 16 and 32. FOLDER holds DialogSum's train_small.jsonl and dev.jsonl; else the
-shipped support chats are used. With ``--shots`` each question comes after so many worked examples, the same ones; that
-is a result of its own. Where PyTorch sees a graphics card, everybody computes there, larger batches are tried, what
-runs as it comes takes one turn, and the result is kept beside that of the processor.
+which rounding decides, by the logits of transformers' own layers in float32 or in the format that the program computes
+in; else a program has no speed here. Each turn is a process of its own, in rounds, so that a busy moment falls on all.
+Loading the model is not counted. "As it comes" is float32, batches of 8, in the given order; "tuned" is the number
+format that this machine multiplies fastest, prompts sorted by length, and the fastest of the batches 8, 16 and 32.
+FOLDER holds DialogSum's train_small.jsonl and dev.jsonl; else the shipped support chats are used. With ``--shots`` each
+question comes after so many worked examples, the same ones; that is a result of its own. With 256 prompts or
+more, what runs as it comes takes one turn, as it does where PyTorch sees a graphics card: everybody computes there,
+larger batches are tried, and the result is kept beside that of the processor.
 """
 
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from speed.turn import device, on_card
 BATCHES = {"cpu": (8, 16, 32), "cuda": (32, 64, 128)}
 OWN, PEER, TUNED, CONTINUOUS = "tunesmith", "generate, as it comes", "generate, tuned", "continuous batching"
 GOALS = {TUNED: 2.5, PEER: 6.0}
+MANY = 256  # prompts, of which what runs as it comes is asked once
 
 
 def write_prompts(path: Path, model: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -61,20 +64,22 @@ def contenders(
     usual = {**order, "tuned": False, "dtype": "float32"}  # as the model's file has it
     tuned = {**order, "tuned": True, "medium": formats["float32, medium"] > 1.2 * formats["float32"]}
     peer = {"script": "peer_answering.py", "python": options.peers}
-    generate, once = {"program": "generate"}, {"most": 1} if on_card() else {}  # small batches leave a card idle
-    return [
+    generate = {"program": "generate"}
+    once = {"most": 1} if on_card() or options.prompts >= MANY else {}  # small batches leave a card idle
+    found = [
         Contender(OWN, "own_answering.py", Path(sys.executable), order),
         Contender(TUNED, **peer, order={**tuned, **generate, "batch": batch, "sorted": True}),
         Contender(PEER, **peer, **once, order={**usual, **generate, "batch": 8, "sorted": False}),
         Contender(CONTINUOUS, **peer, most=1, order={**tuned, "program": "continuous", "batch": max(options.batches)}),
     ]
+    return found[:-1] if options.without_continuous else found
 
 
 def best_batch(options: argparse.Namespace, one: Contender, folder: Path) -> dict[int, float]:
-    """Return prompts a second of the tuned generate for each batch, over the prompts of the largest."""
+    """Return prompts a second of the tuned generate for each batch, over the prompts of four of the largest."""
     tried = {}
     for batch in (size for size in options.batches if size <= options.prompts):
-        order = {**one.order, "batch": batch, "first": min(options.prompts, max(options.batches))}
+        order = {**one.order, "batch": batch, "first": min(options.prompts, 4 * max(options.batches))}
         again = Contender(f"{one.name}, batches of {batch}", one.script, one.python, order)
         play([again], folder, rounds=1, between=lambda: None)
         if again.turns:
@@ -83,7 +88,7 @@ def best_batch(options: argparse.Namespace, one: Contender, folder: Path) -> dic
 
 
 def equality(players: list[Contender], model: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """Compare everybody's answers with those of generate as it comes; float32 tells if they part by rounding."""
+    """Compare everybody's answers with those of generate as it comes, and judge where they part."""
     import torch
 
     from tunesmith.models.load import load
@@ -91,12 +96,18 @@ def equality(players: list[Contender], model: Path, given: dict[str, Any]) -> di
     expected = next(one for one in players if one.name == PEER)
     if not expected.turns:
         raise SystemExit(f"{PEER} failed, and nothing can be compared with it: {expected.failed}")
-    judge = load(model, dtype=torch.float32).model
+    judges = {"float32": [load(model, dtype=torch.float32).model]}
+    judges["bfloat16"] = [*judges["float32"], load(model, dtype=torch.bfloat16).model]
     wanted, found = expected.turns[0]["answers"], {}
     for one in (one for one in players if one.turns and one.name != PEER):
-        answers, half = one.turns[0]["answers"], one.order["dtype"] == "bfloat16"
+        answers, form = one.turns[0]["answers"], one.order["dtype"]
         places = same_answers(answers, wanted)
-        parted = [n for n in places if not tied(judge, given["prompts"][n], answers[n], wanted[n], half=half)]
+        tie = partial(tied, half=form == "bfloat16")
+        parted = [
+            n
+            for n in places
+            if not any(tie(judge, given["prompts"][n], answers[n], wanted[n]) for judge in judges[form])
+        ]
         found[one.name] = {
             "equal": len(wanted) - len(places), "ties": len(places) - len(parted), "other": len(parted),
             "passed": not parted,
@@ -150,6 +161,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="folder of a merged model; else the built-in one")
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--shots", type=int, default=0, help="worked examples before each question")
+    parser.add_argument(
+        "--without-continuous", action="store_true", help="batching, which takes as long as all others together"
+    )
     parser.add_argument("--new", type=int, default=48, help="longest answer, in tokens")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)

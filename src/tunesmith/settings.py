@@ -159,7 +159,7 @@ class GenerateSettings(Settings):
     top_p: float = Field(
         1.0, gt=0, le=1, description="When sampling, from the likeliest tokens that together have this probability."
     )
-    tokens_per_batch: int = Field(16384, ge=1, description="Prompt and answer tokens held in memory at once.")
+    tokens_per_batch: int = Field(32768, ge=1, description="Prompt and answer tokens held in memory at once.")
 
 
 class MeasureSettings(Settings):
