@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.inference.reading import Causal, Reading, Writing, row_of, tokens_of
-from tunesmith.models.fused.answering import Remembered, laid_out, likeliest, product, remember
+from tunesmith.models.fused.answering import Remembered, keep, laid_out, likeliest, product, remember
 from tunesmith.models.fused.flash import Ends, Filled, ends_of, flash_remember
 from tunesmith.models.fused.ragged import Heads, Segments, attend
 from tunesmith.models.fused.recording import Work, recorded
@@ -88,8 +88,8 @@ class FusedReader(Causal):
         remember = self.remembering(starts, at + 1)
         for number, layer in enumerate(self.stack.layers):
             qkv = layer.queries(x, angles)[0]
-            q, k, v = parts(layer.heads, qkv)
-            self.keys[number][:, here], self.values[number][:, here] = k.transpose(0, 1), v.transpose(0, 1)
+            q, made = parts(layer.heads, qkv)
+            keep(made, here, self.keys[number], self.values[number])
             attended = layer.output.room(len(x))
             remember(number, layer.heads, q, attended[:, : layer.output.k])
             x = layer.onward(attended, x)[0]
@@ -99,20 +99,15 @@ class FusedReader(Causal):
         """Return how prompts that are read now write into their slots, and look at these and at themselves."""
         lengths = tuple(len(tokens) for _, tokens in reading)
         segments, starts = Segments(lengths, self.prefix, known=True), self.starts.tolist()
-        places = [
-            slice(starts[slot] + self.prefix, starts[slot] + self.prefix + n)
-            for (slot, _), n in zip(reading, lengths, strict=True)
-        ]
+        places = torch.cat([
+            torch.arange(length) + starts[slot] + self.prefix
+            for (slot, _), length in zip(reading, lengths, strict=True)
+        ])  # fmt: skip
 
         def attend_all(number: int, heads: Heads, qkv: Tensor, out: Tensor) -> None:
-            _, k, v = parts(heads, qkv)
-            for kept, made in ((self.keys[number], k), (self.values[number], v)):
-                for place, one in zip(places, made.split(lengths), strict=True):
-                    kept[:, place] = one.transpose(0, 1)
-            whole = torch.cat((self._prefix_of(number, heads), qkv)) if self.prefix else qkv
-            found = torch.empty(len(whole), out.shape[1], dtype=out.dtype)
-            attend(whole, segments, heads, out=found)
-            out.copy_(found[self.prefix :])
+            keys, values = self.keys[number], self.values[number]
+            keep(parts(heads, qkv)[1], places, keys, values)
+            attend(qkv, segments, heads, out=out, before=(keys, values))
 
         return attend_all
 
@@ -125,13 +120,6 @@ class FusedReader(Causal):
             remember(query, kept, scale=heads.scale, out=out)
 
         return attend
-
-    def _prefix_of(self, number: int, heads: Heads) -> Tensor:
-        """Return what a layer remembers of the shared tokens, (prefix, width) without queries."""
-        found = torch.zeros(self.prefix, heads.width, dtype=self.keys.dtype)
-        for kept, made in zip((self.keys[number], self.values[number]), parts(heads, found)[1:], strict=True):
-            made.copy_(kept[:, : self.prefix].transpose(0, 1))
-        return found
 
     def _likeliest(self, x: Tensor) -> Tensor:
         out = torch.empty_like(x)
@@ -182,8 +170,8 @@ class CardReader(FusedReader):
         look = self._look(asked, starts, known + self.prefix)
 
         def attend(number: int, heads: Heads, qkv: Tensor, out: Tensor) -> None:
-            q, k, v = parts(heads, qkv)
-            self.keys[number][:, here], self.values[number][:, here] = k.transpose(0, 1), v.transpose(0, 1)
+            q, made = parts(heads, qkv)
+            keep(made, here, self.keys[number], self.values[number])
             look(number, heads, q, out)
 
         return attend
@@ -206,7 +194,7 @@ class CardReader(FusedReader):
         return attend
 
 
-def parts(heads: Heads, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries (T, H * D), keys and values (T, K, D)."""
-    q, k, v = qkv.split((heads.queries * heads.size, heads.keys * heads.size, heads.keys * heads.size), 1)
-    return q, k.unflatten(1, (heads.keys, heads.size)), v.unflatten(1, (heads.keys, heads.size))
+def parts(heads: Heads, qkv: Tensor) -> tuple[Tensor, Tensor]:
+    """Return queries (T, H * D), and keys and values side by side (T, 2 * K * D)."""
+    queries = heads.queries * heads.size
+    return qkv[:, :queries], qkv[:, queries:]

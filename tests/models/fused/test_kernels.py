@@ -141,6 +141,18 @@ def test_a_new_token_attends_to_what_its_slot_remembers(
         close(out[slot], functional.scaled_dot_product_attention(q, k, v, scale=0.4).flatten(), dtype)
 
 
+@pytest.mark.parametrize("tokens", [1, 5, 70])
+def test_new_keys_and_values_go_to_their_positions(form: str, dtype: torch.dtype, tokens: int) -> None:
+    made = numbers(tokens, 2 * 3 * 8 + 5, dtype=dtype)[:, : 2 * 3 * 8]
+    keys, values = (torch.full((3, 200, 8), 7.0, dtype=dtype) for _ in range(2))
+    places = torch.randperm(200)[:tokens]
+    answering.keep(made, places, keys, values)
+    new = made.unflatten(1, (2, 3, 8))
+    assert (keys[:, places].transpose(0, 1) == new[:, 0]).all()
+    assert (values[:, places].transpose(0, 1) == new[:, 1]).all()
+    assert sum(int((part == 7.0).sum()) for part in (keys, values)) == 2 * 3 * 8 * (200 - tokens)
+
+
 @pytest.mark.parametrize(("heads", "shared", "size"), [(4, 2, 8), (9, 3, 64), (5, 1, 20)])
 def test_what_all_slots_share_is_seen_as_if_each_had_it(
     form: str, dtype: torch.dtype, heads: int, shared: int, size: int

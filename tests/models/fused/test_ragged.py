@@ -44,6 +44,24 @@ def test_each_example_attends_to_itself_and_to_what_all_begin_with(
     assert away(found, row.grad) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize(("shared", "lengths"), [(0, LENGTHS), (6, LENGTHS), (17, (33, 48))])
+@pytest.mark.parametrize("size", [8, 64])
+@pytest.mark.usefixtures("form")
+def test_what_all_begin_with_may_be_known_already(
+    shared: int, lengths: tuple[int, ...], size: int, dtype: torch.dtype
+) -> None:
+    heads = Heads(queries=6, keys=2, size=size, scale=0.3)
+    torch.manual_seed(0)
+    whole = torch.randn(shared + sum(lengths), heads.width).to(dtype)
+    expected = torch.empty(len(whole), 6 * size, dtype=dtype)
+    attend(whole, Segments(lengths, shared), heads, out=expected)
+    before = torch.randn(2, 2, shared + 5, size).to(dtype)  # the later positions are others'
+    before[:, :, :shared] = whole[:shared, 6 * size :].unflatten(1, (2, 2, size)).permute(1, 2, 0, 3)
+    found = torch.empty(sum(lengths), 6 * size, dtype=dtype)
+    attend(whole[shared:], Segments(lengths, shared, known=True), heads, out=found, before=(before[0], before[1]))
+    torch.testing.assert_close(found, expected[shared:])
+
+
 def away(found: Tensor, expected: Tensor) -> float:
     """Return the largest error as a share of the largest number."""
     return float((found.double() - expected).abs().max() / expected.abs().max())
@@ -65,3 +83,4 @@ def test_large_scores_and_that_what_is_not_a_number_stays_in_its_example() -> No
 
 def test_spans_follow_each_other() -> None:
     assert list(Segments((2, 3), 4).spans()) == [slice(4, 6), slice(6, 9)]
+    assert list(Segments((2, 3), 4, known=True).spans()) == [slice(0, 2), slice(2, 5)]

@@ -146,6 +146,20 @@ void remember(const T* query, long qs, const T* keys, const T* values, const int
     }
 }
 
+// Writes new keys and values, (rows, 2 * K * size) with stride xs, to their positions.
+template <class T>
+void keep(const T* x, long xs, const int64_t* places, T* keys, T* values, long rows, long shared, long positions,
+          long size) {
+#pragma omp parallel for if (rows > 64)
+    for (long i = 0; i < rows; i++) {
+        for (long k = 0; k < shared; k++) {
+            long to = (k * positions + places[i]) * size;
+            std::memcpy(keys + to, x + i * xs + k * size, size * sizeof(T));
+            std::memcpy(values + to, x + i * xs + (shared + k) * size, size * sizeof(T));
+        }
+    }
+}
+
 // The place of the highest number of each row, the first of several; width is positive.
 template <class T>
 void highest(const T* x, long xs, int64_t* y, long rows, long width) {
@@ -177,6 +191,10 @@ void highest(const T* x, long xs, int64_t* y, long rows, long width) {
                                     long prefix, T* y, long ys, float scale, long slots, long heads, long shared,     \
                                     long positions, long size) {                                                      \
         remember(q, qs, k, v, s, n, prefix, y, ys, scale, slots, heads, shared, positions, size);                     \
+    }                                                                                                                 \
+    extern "C" void keep_##NAME(const T* x, long xs, const int64_t* places, T* k, T* v, long rows, long shared,       \
+                                long positions, long size) {                                                          \
+        keep(x, xs, places, k, v, rows, shared, positions, size);                                                     \
     }                                                                                                                 \
     extern "C" void highest_##NAME(const T* x, long xs, int64_t* y, long rows, long width) {                          \
         highest(x, xs, y, rows, width);                                                                               \

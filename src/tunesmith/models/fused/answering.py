@@ -54,6 +54,23 @@ class Remembered:
     prefix: int = 0  # positions that stand before those of every slot
 
 
+def keep(made: Tensor, places: Tensor, keys: Tensor, values: Tensor) -> None:
+    """Write new keys and values to their positions.
+
+    Args:
+        made: (tokens, 2 * K * D): the keys of all heads, then the values.
+        places: (tokens,) int64, a position for each.
+        keys: (K, positions, D), contiguous; is changed.
+        values: The same.
+    """
+    if run := compiled("keep", made, keys, values):
+        sizes = map(c_long, (len(made), *keys.shape))
+        run(*rows_at(made), start(places), start(keys), start(values), *sizes)
+    else:
+        new = made.unflatten(1, (2, len(keys), -1)).permute(1, 2, 0, 3)
+        keys[:, places], values[:, places] = new[0], new[1]
+
+
 def remember(query: Tensor, kept: Remembered, *, scale: float, out: Tensor) -> None:
     """Write the attention of one new token per slot over what its slot remembers into ``out``.
 

@@ -8,12 +8,14 @@
 
 namespace {
 
+// Where shared rows are known, qkv and out have none of them: their keys and values are (keys, positions, size).
 template <class T>
-void attend(const T* qkv, long qs, T* out, long os, const int64_t* lengths, long count, long shared, long known,
-            float* sums, float scale, long heads, long keys, long size) {
+void attend(const T* qkv, long qs, T* out, long os, const int64_t* lengths, long count, long shared,
+            const T* known_keys, const T* known_values, long positions, float* sums, float scale, long heads, long keys,
+            long size) {
     using U = typename Units<T>::type;
     constexpr long in_one = Units<T>::in_one;
-    auto all = examples(lengths, count, shared, known, heads);
+    auto all = examples(lengths, count, shared, known_keys, heads);
 #pragma omp parallel for schedule(dynamic)
     for (long task = 0; task < count * heads; task++) {
         static thread_local Packed<T> key_room, value_room, query_room;
@@ -22,8 +24,10 @@ void attend(const T* qkv, long qs, T* out, long os, const int64_t* lengths, long
         const Example& e = all[task / heads];
         long h = task % heads, g = h / (heads / keys), padded = rounded_up(e.rows, LANES);
         const T *k = qkv + (heads + g) * size, *v = k + keys * size;
-        const U* turned = key_room.turned(k, qs, e, size, padded);
-        const U* values = value_room.stacked(v, qs, e, 0, e.rows, size, padded);
+        const T* before = known_keys ? known_keys + g * positions * size : nullptr;
+        const U* turned = key_room.turned(k, qs, e, size, padded, before);
+        if (before) before = known_values + g * positions * size;
+        const U* values = value_room.stacked(v, qs, e, 0, e.rows, size, padded, before);
         float *s = score_room.of(BLOCK * padded), *y = answer_room.of(BLOCK * size);
         for (long from = e.first; from < e.rows; from += BLOCK) {
             long to = from + BLOCK < e.rows ? from + BLOCK : e.rows, n = to - from, reach = rounded_up(to, LANES);
@@ -120,8 +124,9 @@ void attend_backward(const T* dout, long dos, const T* qkv, long qs, const T* ou
 
 #define EXPORT(NAME, T)                                                                                               \
     extern "C" void attend_##NAME(const T* qkv, long qs, T* y, long ys, const int64_t* lengths, long n, long shared,  \
-                                  long known, float* sums, float scale, long h, long k, long d) {                     \
-        attend(qkv, qs, y, ys, lengths, n, shared, known, sums, scale, h, k, d);                                      \
+                                  const T* before_k, const T* before_v, long positions, float* sums, float scale,     \
+                                  long h, long k, long d) {                                                           \
+        attend(qkv, qs, y, ys, lengths, n, shared, before_k, before_v, positions, sums, scale, h, k, d);              \
     }                                                                                                                 \
     extern "C" void attend_backward_##NAME(const T* dy, long dys, const T* qkv, long qs, const T* y, long ys,         \
                                            T* dqkv, long ds, const int64_t* lengths, long n, long shared,             \

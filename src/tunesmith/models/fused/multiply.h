@@ -121,9 +121,10 @@ struct Example {
     long at(long row) const { return row < shared ? row : start + row - shared; }
 };
 
-std::vector<Example> examples(const int64_t* lengths, long count, long shared, bool known, long heads) {
+// known: the shared rows stand elsewhere, and ``at`` of one of them tells where there.
+inline std::vector<Example> examples(const int64_t* lengths, long count, long shared, bool known, long heads) {
     std::vector<Example> found;
-    long start = shared, sums = 0;
+    long start = known ? 0 : shared, sums = 0;
     for (long e = 0; e < count; e++) {
         found.push_back({shared + lengths[e], shared, start, e || known ? shared : 0, sums});
         start += lengths[e];
@@ -139,23 +140,28 @@ struct Packed {
     static constexpr long in_one = Units<T>::in_one;
     Room<U> room, row;
 
+    // Row r of an example; before: the shared ones, each of ``width``, where they stand elsewhere.
+    static const T* of(const T* x, long xs, const Example& e, long r, const T* before, long width) {
+        return before && r < e.shared ? before + r * width : x + e.at(r) * xs;
+    }
     // (width / in_one, padded): units along the columns, rows beside each other.
-    const U* turned(const T* x, long xs, const Example& e, long width, long padded) {
+    const U* turned(const T* x, long xs, const Example& e, long width, long padded, const T* before = nullptr) {
         U *to = room.of(width / in_one * padded), *one = row.of(width / in_one);
         for (long r = 0; r < padded; r++) {
-            if (r < e.rows) along(x + e.at(r) * xs, one, width);
+            if (r < e.rows) along(of(x, xs, e, r, before, width), one, width);
             for (long k = 0; k < width / in_one; k++) to[k * padded + r] = r < e.rows ? one[k] : U{};
         }
         return to;
     }
     // (padded / in_one, width): units down the rows ``from`` to ``to``.
-    const U* stacked(const T* x, long xs, const Example& e, long from, long to, long width, long padded) {
+    const U* stacked(const T* x, long xs, const Example& e, long from, long to, long width, long padded,
+                     const T* before = nullptr) {
         U* made = room.of(padded / in_one * width);
         for (long r = 0; r < padded; r += in_one) {
             U* here = made + r / in_one * width;
-            const T* next = in_one == 2 && from + r + 1 < to ? x + e.at(from + r + 1) * xs : nullptr;
+            const T* next = in_one == 2 && from + r + 1 < to ? of(x, xs, e, from + r + 1, before, width) : nullptr;
             if (from + r < to)
-                down(x + e.at(from + r) * xs, next, here, width);
+                down(of(x, xs, e, from + r, before, width), next, here, width);
             else
                 std::memset(here, 0, width * sizeof(U));
         }

@@ -4,7 +4,7 @@ All examples may begin with the same tokens. Those stand in the row once: at its
 """
 
 from collections.abc import Iterator, Sequence
-from ctypes import c_float, c_long
+from ctypes import c_float, c_long, c_void_p
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,24 +35,30 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Where the examples of a row begin and end; T = shared + sum(lengths)."""
+    """Where the examples of a row begin and end; T = shared + sum(lengths), or without shared."""
 
     lengths: tuple[int, ...]  # tokens of each example, without the shared ones
     shared: int = 0  # tokens at the start of the row that every example begins with
-    known: bool = False  # whether nobody asks what the shared tokens attend to
+    known: bool = False  # whether the row does without them, since their keys and values are known
     ends: Ends | None = None  # where FlashAttention is what attends; then nothing is shared
 
     def spans(self) -> Iterator[slice]:
         """Yield the rows of each example, without the shared ones."""
-        start = self.shared
+        start = 0 if self.known else self.shared
         for length in self.lengths:
             yield slice(start, start + length)
             start += length
 
 
-def _with_shared(x: Tensor, rows: slice, shared: int) -> Tensor:
+def _with_shared(x: Tensor, rows: slice, shared: Tensor) -> Tensor:
     """Return the rows of one example after the shared ones; a view where nothing is shared."""
-    return torch.cat((x[:shared], x[rows])) if shared else x[rows]
+    return torch.cat((shared, x[rows])) if len(shared) else x[rows]
+
+
+def _as_rows(before: tuple[Tensor, Tensor], shared: int, heads: Heads) -> Tensor:
+    """Return rows of zeros for queries, and of known keys and values, (shared, width)."""
+    keys, values = (part[:, :shared].transpose(0, 1).flatten(1) for part in before)
+    return torch.cat((keys.new_zeros(shared, heads.queries * heads.size), keys, values), 1)
 
 
 def _heads(qkv: Tensor, heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
@@ -78,23 +84,26 @@ def _compiled(name: str, segments: Segments, heads: Heads, *tensors: Tensor) -> 
         return None
     lengths = torch.tensor(segments.lengths)
 
-    def call(*matrices: Tensor, sums: Tensor, known: tuple[bool, ...] = ()) -> None:
+    def call(*matrices: Tensor, sums: Tensor, before: Sequence[Any] = ()) -> None:
         given = [part for matrix in matrices for part in rows_at(matrix)]
-        examples = start(lengths), *map(c_long, (len(lengths), segments.shared, *known))
+        examples = start(lengths), *map(c_long, (len(lengths), segments.shared))
         sizes = map(c_long, (heads.queries, heads.keys, heads.size))
-        run(*given, *examples, start(sums), c_float(heads.scale), *sizes)
+        run(*given, *examples, *before, start(sums), c_float(heads.scale), *sizes)
 
     return call
 
 
-def attend(qkv: Tensor, segments: Segments, heads: Heads, *, out: Tensor) -> list[Tensor]:
+def attend(
+    qkv: Tensor, segments: Segments, heads: Heads, *, out: Tensor, before: tuple[Tensor, Tensor] | None = None
+) -> list[Tensor]:
     """Write each token's attention over the tokens of its example up to itself into ``out``.
 
     Args:
         qkv: (T, width): queries, keys, values, already rotated.
         segments: The examples.
         heads: Shape of the layer.
-        out: (T, H * D); rows of shared tokens are left alone where they are ``known``.
+        out: (T, H * D).
+        before: Where shared tokens are ``known``: keys and values (K, positions, D), of these tokens first.
 
     Returns:
         What the backward pass wants: the logs of the sums of exponentials, or what ``flash`` keeps.
@@ -107,15 +116,16 @@ def attend(qkv: Tensor, segments: Segments, heads: Heads, *, out: Tensor) -> lis
     if run := _compiled("attend", segments, heads, qkv, out):
         places = sum(segments.lengths) + shared * len(segments.lengths)
         found = torch.empty(heads.queries * places, dtype=torch.float32)
-        run(qkv, out, sums=found, known=(segments.known,))
+        known = (*map(start, before), c_long(before[0].shape[1])) if before else (c_void_p(), c_void_p(), c_long())
+        run(qkv, out, sums=found, before=known)
         return [found]
-    sums = []
+    sums, first = [], _as_rows(before, shared, heads) if before else qkv[:shared]
     for number, rows in enumerate(segments.spans()):
-        q, k, v = _split(_with_shared(qkv, rows, shared), heads)
+        q, k, v = _split(_with_shared(qkv, rows, first), heads)
         answer, everything = _forward(q, k, v, 0.0, True, scale=heads.scale)
         answer = answer[0].transpose(0, 1).flatten(1)
         out[rows] = answer[shared:]
-        if shared and number == 0 and not segments.known:
+        if shared and number == 0 and not before:
             out[:shared] = answer[:shared]
         sums.append(everything)
     return sums
@@ -145,8 +155,8 @@ def attend_backward(
         return dqkv
     dqkv[:shared] = 0
     for number, (rows, everything) in enumerate(zip(segments.spans(), sums, strict=True)):
-        q, k, v = _split(_with_shared(qkv, rows, shared), heads)
-        answer, gradient = _with_shared(out, rows, shared), _with_shared(dout, rows, shared)
+        q, k, v = _split(_with_shared(qkv, rows, qkv[:shared]), heads)
+        answer, gradient = _with_shared(out, rows, out[:shared]), _with_shared(dout, rows, dout[:shared])
         if shared and number:
             gradient[:shared] = 0  # the answers of shared tokens count once
         answer, gradient = (x.unflatten(1, (-1, heads.size)).transpose(0, 1)[None] for x in (answer, gradient))
