@@ -98,7 +98,7 @@ class FusedReader(Causal):
     def looking(self, reading: Reading) -> Attend:
         """Return how prompts that are read now write into their slots, and look at these and at themselves."""
         lengths = tuple(len(tokens) for _, tokens in reading)
-        segments, starts = Segments(lengths, self.prefix, known=True), self.starts.tolist()
+        segments, starts = Segments(lengths, self.prefix), self.starts.tolist()
         places = torch.cat([
             torch.arange(length) + starts[slot] + self.prefix
             for (slot, _), length in zip(reading, lengths, strict=True)

@@ -58,7 +58,7 @@ def test_what_all_begin_with_may_be_known_already(
     before = torch.randn(2, 2, shared + 5, size).to(dtype)  # the later positions are others'
     before[:, :, :shared] = whole[:shared, 6 * size :].unflatten(1, (2, 2, size)).permute(1, 2, 0, 3)
     found = torch.empty(sum(lengths), 6 * size, dtype=dtype)
-    attend(whole[shared:], Segments(lengths, shared, known=True), heads, out=found, before=(before[0], before[1]))
+    attend(whole[shared:], Segments(lengths, shared), heads, out=found, before=(before[0], before[1]))
     torch.testing.assert_close(found, expected[shared:])
 
 
@@ -83,4 +83,4 @@ def test_large_scores_and_that_what_is_not_a_number_stays_in_its_example() -> No
 
 def test_spans_follow_each_other() -> None:
     assert list(Segments((2, 3), 4).spans()) == [slice(4, 6), slice(6, 9)]
-    assert list(Segments((2, 3), 4, known=True).spans()) == [slice(0, 2), slice(2, 5)]
+    assert list(Segments((2, 3), 4).spans(known=True)) == [slice(0, 2), slice(2, 5)]

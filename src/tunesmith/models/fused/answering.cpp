@@ -131,13 +131,13 @@ void remember(const T* query, long qs, const T* keys, const T* values, const int
                 long n = group - h < 3 ? group - h : 3;
                 for (long r = 0; r < n; r++) {
                     float* w = weight + r * reach;
-                    if (prefix) products(q + (h + r) * size, key, prefix, size, w);
+                    products(q + (h + r) * size, key, prefix, size, w);
                     products(q + (h + r) * size, key + own, length, size, w + prefix);
                     exponentials(w, all, all, scale, share[r]);
                 }
                 auto mixing = n == 3 ? mixed<3, T> : n == 2 ? mixed<2, T> : mixed<1, T>;
-                if (prefix) mixing(weight, reach, value, prefix, size, sum, false);
-                mixing(weight + prefix, reach, value + own, length, size, sum, prefix > 0);
+                mixing(weight, reach, value, prefix, size, sum, false);
+                mixing(weight + prefix, reach, value + own, length, size, sum, true);
                 T* out = y + i * ys + (k * group + h) * size;
                 for (long r = 0; r < n; r++)
                     for (long j = 0; j < size; j++) narrow(sum[r * size + j] * share[r], out[r * size + j]);

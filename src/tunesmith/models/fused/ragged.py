@@ -35,16 +35,15 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Where the examples of a row begin and end; T = shared + sum(lengths), or without shared."""
+    """Where the examples of a row begin and end; T = shared + sum(lengths)."""
 
     lengths: tuple[int, ...]  # tokens of each example, without the shared ones
     shared: int = 0  # tokens at the start of the row that every example begins with
-    known: bool = False  # whether the row does without them, since their keys and values are known
     ends: Ends | None = None  # where FlashAttention is what attends; then nothing is shared
 
-    def spans(self) -> Iterator[slice]:
-        """Yield the rows of each example, without the shared ones."""
-        start = 0 if self.known else self.shared
+    def spans(self, *, known: bool = False) -> Iterator[slice]:
+        """Yield the rows of each example, without the shared ones; known: of a matrix that has none of these."""
+        start = 0 if known else self.shared
         for length in self.lengths:
             yield slice(start, start + length)
             start += length
@@ -103,7 +102,8 @@ def attend(
         segments: The examples.
         heads: Shape of the layer.
         out: (T, H * D).
-        before: Where shared tokens are ``known``: keys and values (K, positions, D), of these tokens first.
+        before: Keys and values (K, positions, D), those of the shared tokens first: where they are known, and neither
+            ``qkv`` nor ``out`` has rows for these tokens.
 
     Returns:
         What the backward pass wants: the logs of the sums of exponentials, or what ``flash`` keeps.
@@ -120,7 +120,7 @@ def attend(
         run(qkv, out, sums=found, before=known)
         return [found]
     sums, first = [], _as_rows(before, shared, heads) if before else qkv[:shared]
-    for number, rows in enumerate(segments.spans()):
+    for number, rows in enumerate(segments.spans(known=before is not None)):
         q, k, v = _split(_with_shared(qkv, rows, first), heads)
         answer, everything = _forward(q, k, v, 0.0, True, scale=heads.scale)
         answer = answer[0].transpose(0, 1).flatten(1)
