@@ -5,10 +5,11 @@
 
 Greedy answers to dialogues that are to be summarised, by the built-in model or by a merged one that ``--model`` names.
 The answers of generate as it comes are the ones to give. One that differs must part from it at two tokens between
-which rounding decides, by the logits of transformers' own layers in float32 or in the format that the program computes
-in; else a program has no speed here. Each turn is a process of its own, in rounds, so that a busy moment falls on all.
-Loading the model is not counted. "As it comes" is float32, batches of 8, in the given order; "tuned" is the number
-format that this machine multiplies fastest, prompts sorted by length, and the fastest of the batches 8, 16 and 32.
+which rounding decides: no further apart than rounding moves the logits of transformers' own layers there, in the
+format that the program computes in; else a program has no speed here. All answers are in answers.json of ``--out``.
+Each turn is a process of its own, in rounds, so that a busy moment falls on all. Loading the model is not counted. "As
+it comes" is float32, batches of 8, in the given order; "tuned" is the number format that this machine multiplies
+fastest, prompts sorted by length, and the fastest of the batches 8, 16 and 32.
 FOLDER holds DialogSum's train_small.jsonl and dev.jsonl; else the shipped support chats are used. With ``--shots`` each
 question comes after so many worked examples, the same ones; that is a result of its own. With 256 prompts or
 more, what runs as it comes takes one turn, as it does where PyTorch sees a graphics card: everybody computes there,
@@ -96,22 +97,20 @@ def equality(players: list[Contender], model: Path, given: dict[str, Any]) -> di
     expected = next(one for one in players if one.name == PEER)
     if not expected.turns:
         raise SystemExit(f"{PEER} failed, and nothing can be compared with it: {expected.failed}")
-    judges = {"float32": [load(model, dtype=torch.float32).model]}
-    judges["bfloat16"] = [*judges["float32"], load(model, dtype=torch.bfloat16).model]
+    exact = load(model, dtype=torch.float32).model
+    rounded = {"float32": None, "bfloat16": load(model, dtype=torch.bfloat16).model}
     wanted, found = expected.turns[0]["answers"], {}
     for one in (one for one in players if one.turns and one.name != PEER):
-        answers, form = one.turns[0]["answers"], one.order["dtype"]
+        answers = one.turns[0]["answers"]
         places = same_answers(answers, wanted)
-        tie = partial(tied, half=form == "bfloat16")
-        parted = [
-            n
-            for n in places
-            if not any(tie(judge, given["prompts"][n], answers[n], wanted[n]) for judge in judges[form])
-        ]
+        tie = partial(tied, exact, rounded[one.order["dtype"]], stops=given["stops"])
+        parted = [n for n in places if not tie(given["prompts"][n], answers[n], wanted[n])]
         found[one.name] = {
             "equal": len(wanted) - len(places), "ties": len(places) - len(parted), "other": len(parted),
             "passed": not parted,
         }  # fmt: skip
+        if parted:
+            print(f"{one.name} parts at more than a tie in the answers {parted}", file=sys.stderr)
     return found
 
 
@@ -187,6 +186,8 @@ def main() -> None:
     play(
         players, out / "turns", rounds=options.rounds, between=lambda: products.append(matrix_products(options.threads))
     )
+    answers = {one.name: one.turns[0]["answers"] for one in players if one.turns}
+    (out / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
     gate = equality(players, model, given)
     least = least_seconds(model, given, next(one for one in players if one.name == PEER), medians(products))
     cells = {one.name: cell(one, given, gate.get(one.name), least=least) for one in players}

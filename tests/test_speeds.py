@@ -3,10 +3,11 @@
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,6 +60,41 @@ def test_a_program_whose_time_ran_out_is_compared_as_far_as_it_came(equality: Mo
 
 def test_answers_are_compared_place_by_place(equality: ModuleType) -> None:
     assert equality.same_answers([[1, 2], [3]], [(1, 2), (3, 4)]) == [1]
+
+
+class Telling:
+    """A model of twelve tokens whose logits are the same after every text."""
+
+    device = "cpu"
+
+    def __init__(self, *likeliest: float) -> None:
+        self.logits = torch.tensor([*likeliest, *[0.0] * (12 - len(likeliest))])
+
+    def __call__(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.logits.expand(1, input_ids.shape[1], -1))
+
+
+@pytest.mark.parametrize(
+    ("exact", "rounded", "one", "other", "tie"),
+    [
+        ((8, 7.9), (8, 8.1), [0], [1], True),  # rounding moved one logit by 0.2, so 0.1 is within its reach
+        ((8, 7.5), (8, 7.7), [0], [1], False),  # and half is not
+        ((8, 7.5), (8, 7.7), [5, 0], [5, 1], False),  # after what both begin with
+        ((8, 7.9, 7.8), (8, 8.1), [0], [2], True),
+        ((8, 7.9, 3), (8, 8.1, 3), [1], [2], False),  # a word that nobody would choose
+        ((8, 7.9), (8, 8.1), [0], [], True),  # token 1 ends an answer
+        ((8, 7), (8, 7.2), [0], [], False),
+        ((8, 7.9995), None, [0], [1], True),  # both computed in float32
+        ((8, 7.9), None, [0], [1], False),
+    ],
+)
+def test_rounding_decides_between_words_no_further_apart_than_it_moves_them(
+    exact: tuple[float, ...], rounded: tuple[float, ...] | None, one: list[int], other: list[int], tie: bool,
+    equality: ModuleType,
+) -> None:  # fmt: skip
+    coarse = None if rounded is None else Telling(*rounded)
+    assert equality.tied(Telling(*exact), coarse, [3, 4], one, other, stops=[1, 11]) == tie
+    assert equality.tied(Telling(*exact), coarse, [3, 4], other, one, stops=[1, 11]) == tie
 
 
 def program(tmp_path: Path, text: str, turns: ModuleType) -> Any:

@@ -6,6 +6,9 @@ from typing import Any
 TOLERANCE = {"float32": {"step": 1e-3, "validation": 1e-3}, "bfloat16": {"step": 2e-2, "validation": 1e-2}}
 """Largest relative difference from the plain float32 loop, by the format in which a program computes."""
 
+LIKELIEST = 10  # tokens whose logits tell how far rounding moves them
+TIE_IN_FLOAT32 = 1e-4  # share of the largest logit
+
 
 def training_gate(found: Mapping[str, Any], plain: Mapping[str, Any], *, half: bool) -> dict[str, Any]:
     """Compare one training with the plain float32 loop over the same stream.
@@ -37,26 +40,46 @@ def same_answers(found: Sequence[Sequence[int]], expected: Sequence[Sequence[int
     return [place for place, (a, b) in enumerate(zip(found, expected, strict=True)) if list(a) != list(b)]
 
 
-def tied(model: Any, prompt: Sequence[int], one: Sequence[int], other: Sequence[int], *, half: bool) -> bool:
+def tied(
+    exact: Any,
+    rounded: Any | None,
+    prompt: Sequence[int],
+    one: Sequence[int],
+    other: Sequence[int],
+    *,
+    stops: list[int],
+) -> bool:
     """Tell whether two greedy answers part at two tokens between which rounding decides.
 
+    How far rounding moves a logit is not the same everywhere, so it is measured at the very token: by how much the
+    likeliest tokens' logits of transformers' own layers in the program's format are off. Two logits that are each off
+    by so much may change places when they lie within twice of it.
+
     Args:
-        model: A transformers model, whose own logits decide.
+        exact: A transformers model in float32.
+        rounded: The same in the format of the program; None if that is float32 too.
         prompt: Token ids.
         one: An answer.
         other: Another one.
-        half: Whether they were computed in bfloat16.
+        stops: Tokens that end an answer and are not part of it.
     """
+    same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    logits = next_logits(exact, [*prompt, *one[:same]])
+    best = logits.topk(LIKELIEST)
+    stop = max(stops, key=lambda token: float(logits[token]))
+    wanted = [answer[same] if same < len(answer) else stop for answer in (one, other)]
+    if rounded is None:
+        limit = TIE_IN_FLOAT32 * float(logits.abs().max())
+    else:
+        compared = [*wanted, *best.indices.tolist()]
+        limit = 2 * float((next_logits(rounded, [*prompt, *one[:same]]) - logits)[compared].abs().max())
+    return float(best.values[0] - logits[wanted].min()) <= limit
+
+
+def next_logits(model: Any, ids: list[int]) -> Any:
+    """Return a transformers model's logits of the token that comes next, in float32."""
     import torch
 
-    same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    ids = torch.tensor([[*prompt, *one[:same]]], device=model.device)
     with torch.no_grad():
-        logits = model(input_ids=ids, use_cache=False).logits[0, -1].float()
-    wanted = [answer[same] for answer in (one, other) if same < len(answer)]
-    best = logits.topk(2)
-    if len(wanted) < 2:  # one of them ended here
-        wanted = best.indices.tolist()
-    gap = float((logits[wanted[0]] - logits[wanted[1]]).abs())
-    close = gap <= (2**-6 if half else 1e-4) * float(logits.abs().max())
-    return close and float(best.values[0] - logits[wanted].max()) <= gap + 1e-3
+        tokens = torch.tensor([ids], device=model.device)
+        return model(input_ids=tokens, use_cache=False).logits[0, -1].float()
