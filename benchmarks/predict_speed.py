@@ -6,10 +6,10 @@
 Greedy answers to dialogues that are to be summarised, by the built-in model or by a merged one that ``--model`` names.
 The answers of generate as it comes are the ones to give. One that differs must part from it at two tokens between
 which rounding decides: no further apart than rounding moves the logits of transformers' own layers there, in the
-format that the program computes in; else a program has no speed here. All answers are in answers.json of ``--out``.
-Each turn is a process of its own, in rounds, so that a busy moment falls on all. Loading the model is not counted. "As
-it comes" is float32, batches of 8, in the given order; "tuned" is the number format that this machine multiplies
-fastest, prompts sorted by length, and the fastest of the batches 8, 16 and 32.
+format that the program computes in; else a program has no speed here. All answers and times are kept in turns.json of
+``--out``, and can be judged ``--again``. Each turn is a process of its own, in rounds, so that a busy moment falls on
+all. Loading the model is not counted. "As it comes" is float32, batches of 8, in the given order; "tuned" is the number
+format that this machine multiplies fastest, prompts sorted by length, and the fastest of the batches 8, 16 and 32.
 FOLDER holds DialogSum's train_small.jsonl and dev.jsonl; else the shipped support chats are used. With ``--shots`` each
 question comes after so many worked examples, the same ones; that is a result of its own. With 256 prompts or
 more, what runs as it comes takes one turn, as it does where PyTorch sees a graphics card: everybody computes there,
@@ -76,7 +76,7 @@ def contenders(
     return found[:-1] if options.without_continuous else found
 
 
-def best_batch(options: argparse.Namespace, one: Contender, folder: Path) -> dict[int, float]:
+def best_batch(options: argparse.Namespace, one: Contender, folder: Path) -> dict[str, float]:
     """Return prompts a second of the tuned generate for each batch, over the prompts of four of the largest."""
     tried = {}
     for batch in (size for size in options.batches if size <= options.prompts):
@@ -84,7 +84,7 @@ def best_batch(options: argparse.Namespace, one: Contender, folder: Path) -> dic
         again = Contender(f"{one.name}, batches of {batch}", one.script, one.python, order)
         play([again], folder, rounds=1, between=lambda: None)
         if again.turns:
-            tried[batch] = round(order["first"] / again.turns[0]["seconds"][1], 3)
+            tried[str(batch)] = round(order["first"] / again.turns[0]["seconds"][1], 3)
     return tried
 
 
@@ -154,6 +154,22 @@ def least_seconds(model: Path, given: dict[str, Any], expected: Contender, produ
     return answering_work(load(model).model, lengths, shared=shared) / max(products.values())
 
 
+def measure(options: argparse.Namespace, model: Path, out: Path) -> None:
+    """Let everybody answer, and keep the turns, what the machine could do, and what each batch brought."""
+    stream, products = out / "prompts.json", [matrix_products(options.threads)]
+    tried = best_batch(options, contenders(options, stream, model, products[0], 8)[1], out / "turns")
+    batch = int(max(tried, key=lambda size: tried[size])) if tried else 8
+    players = contenders(options, stream, model, products[0], batch)
+    for one in players:
+        one.patience = options.seconds
+    play(
+        players, out / "turns", rounds=options.rounds, between=lambda: products.append(matrix_products(options.threads))
+    )
+    kept = {"products": products, "tried": tried, "batch": batch, "turns": {one.name: one.turns for one in players},
+            "failed": {one.name: one.failed for one in players}}  # fmt: skip
+    (out / "turns.json").write_text(json.dumps(kept), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
@@ -171,23 +187,20 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES[device().type], help="that generate tries")
     parser.add_argument("--peers", type=Path, help="Python that has torch and transformers")
     parser.add_argument("--out", type=Path, default=Path("runs/predict_speed"))
+    parser.add_argument("--again", action="store_true", help="judge what the last call measured, and write it anew")
     parser.add_argument("--small", action="store_true", help="a tiny model, to try the script itself; nothing is kept")
     options = parser.parse_args()
     options.peers, out = peers_python(options.peers), options.out.resolve()
     words = [text for pair in texts(options.data, want=options.prompts + options.shots) for text in pair]
     model = options.model or model_folder("causal", out / "models", words, small=options.small)
     given = write_prompts(out / "prompts.json", model, options)
-    products = [matrix_products(options.threads)]
-    tried = best_batch(options, contenders(options, out / "prompts.json", model, products[0], 8)[1], out / "turns")
-    batch = max(tried, key=lambda size: tried[size]) if tried else 8
-    players = contenders(options, out / "prompts.json", model, products[0], batch)
+    if not options.again:
+        measure(options, model, out)
+    kept = json.loads((out / "turns.json").read_text(encoding="utf-8"))
+    products = kept["products"]
+    players = contenders(options, out / "prompts.json", model, products[0], kept["batch"])
     for one in players:
-        one.patience = options.seconds
-    play(
-        players, out / "turns", rounds=options.rounds, between=lambda: products.append(matrix_products(options.threads))
-    )
-    answers = {one.name: one.turns[0]["answers"] for one in players if one.turns}
-    (out / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+        one.turns, one.failed = kept["turns"][one.name], kept["failed"][one.name]
     gate = equality(players, model, given)
     least = least_seconds(model, given, next(one for one in players if one.name == PEER), medians(products))
     cells = {one.name: cell(one, given, gate.get(one.name), least=least) for one in players}
@@ -203,7 +216,7 @@ def main() -> None:
         "threads": options.threads,
         "rounds": options.rounds,
         "matrix products in 1e12 a second": medians(products),
-        "prompts a second by batch, generate tuned": tried,
+        "prompts a second by batch, generate tuned": kept["tried"],
         "cells": cells,
         "times faster than": {name: times(speeds, OWN, name) for name in cells if name != OWN},
         "goal, times faster than": {} if on_card() or options.shots else GOALS,

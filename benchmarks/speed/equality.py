@@ -7,6 +7,7 @@ TOLERANCE = {"float32": {"step": 1e-3, "validation": 1e-3}, "bfloat16": {"step":
 """Largest relative difference from the plain float32 loop, by the format in which a program computes."""
 
 LIKELIEST = 10  # tokens whose logits tell how far rounding moves them
+DEVIATIONS = 4  # beyond which a difference of two logits is not one of rounding: by chance 1 in 16,000
 TIE_IN_FLOAT32 = 1e-4  # share of the largest logit
 
 
@@ -51,9 +52,9 @@ def tied(
 ) -> bool:
     """Tell whether two greedy answers part at two tokens between which rounding decides.
 
-    How far rounding moves a logit is not the same everywhere, so it is measured at the very token: by how much the
-    likeliest tokens' logits of transformers' own layers in the program's format are off. Two logits that are each off
-    by so much may change places when they lie within twice of it.
+    How far rounding moves logits is not the same everywhere, so it is measured at the very token: by how much the
+    likeliest ones of transformers' own layers in the program's format are off. Two logits may change places if they
+    are no further apart than ``DEVIATIONS`` times what is usual for the difference of two such errors.
 
     Args:
         exact: A transformers model in float32.
@@ -71,8 +72,9 @@ def tied(
     if rounded is None:
         limit = TIE_IN_FLOAT32 * float(logits.abs().max())
     else:
-        compared = [*wanted, *best.indices.tolist()]
-        limit = 2 * float((next_logits(rounded, [*prompt, *one[:same]]) - logits)[compared].abs().max())
+        compared = sorted({*wanted, *best.indices.tolist()})
+        errors = (next_logits(rounded, [*prompt, *one[:same]]) - logits)[compared]
+        limit = DEVIATIONS * 2**0.5 * float(errors.std())
     return float(best.values[0] - logits[wanted].min()) <= limit
 
 
