@@ -4,16 +4,16 @@
         [--at-once N]
 
 FOLDER holds train_small.jsonl (to train) and dev.jsonl (to test), with the fields dialogue and summary. forgetting.yaml
-is one task: full tuning and LoRA at two rates, with and without replay, and a soft prompt. Then full tuning and LoRA
-learn five tasks together: DialogSum and four of the shipped support chats. Gain is ROUGE-1 over the base on the same
-100 dialogues, forgetting is the probe, both with 95 % intervals.
+is one task: full tuning and LoRA at two rates, with and without replay, and a soft prompt. A second run goes on for ten
+epochs instead of two. In a third, full tuning and LoRA learn five tasks together: DialogSum and four of the shipped
+support chats; that brings five times as many examples, and so about as many steps as ten epochs of one task. Gain is
+ROUGE-1 over the base on the same 100 dialogues, forgetting is the probe, both with 95 % intervals.
 
 Every training, every set of answers and every probe is kept as it is done; the same command goes on with the rest. The
-result is written after each of the two runs, and says what is missing. Between four and five hours on two cores, for
-which rows are few: 100 of each task to train on, and one seed. So five tasks bring five times as many examples, and
-steps, as one. ``--limit`` takes fewer rows and keeps no result, to try the script
-itself. ``--at-once`` tunes so many candidates side by side, after the base alone, and leaves the same run folders; one
-that fails is named in the result, and the others go on.
+result is written after each of the three runs, and says what is missing. HOURS, for
+which rows are few: 100 of each task to train on, and one seed. ``--limit`` takes fewer rows and keeps no result, to try
+the script itself. ``--at-once`` tunes so many candidates side by side, after the base alone, and leaves the same run
+folders; one that fails is named in the result, and the others go on.
 """
 
 import argparse
@@ -26,7 +26,10 @@ from typing import Any
 from abreast import CHILDREN, STOPPED, add_option, bring_back, explain, lend, lent, side_by_side
 from keeping import keep
 
-from tunesmith.rundir import RunDir, write_text
+from tunesmith.probe_records import Probe, ProbeResult
+from tunesmith.reporting.contents import ZERO_SHOT
+from tunesmith.reporting.pairs import compare_pairs
+from tunesmith.rundir import RunDir, read_record, write_text
 from tunesmith.yamlfile import read_yaml
 
 RECIPE = Path(__file__).with_suffix(".yaml")
@@ -39,6 +42,16 @@ TOGETHER = {
     "lora-multi-task": "{method: lora, train: {learning_rate: 5e-4}}",
 }
 """Candidates that learn five tasks."""
+LONGER = {
+    "full-long": "{method: full, train: {learning_rate: 5e-5, epochs: 10}}",
+    "full-long-replay": "{method: full, train: {learning_rate: 5e-5, epochs: 10, replay: 0.1}}",
+    "lora-long": "{method: lora, train: {learning_rate: 5e-4, epochs: 10}}",
+    "lora-long-replay": "{method: lora, train: {learning_rate: 5e-4, epochs: 10, replay: 0.1}}",
+}
+"""Candidates that learn one task in as many steps as those above."""
+ONE, LONG, FIVE = "one-task", "one-task-longer", "five-tasks"
+TWINS = [("full-multi-task", "full-long"), ("lora-multi-task", "lora-long")]
+"""Several tasks, and one task in as many steps."""
 AT_ONCE = "at-once.json"
 
 
@@ -53,15 +66,25 @@ def overrides(options: argparse.Namespace) -> list[str]:
     return found
 
 
+def longer() -> str:
+    """Return the recipe of one task in more steps: the one that there is, with other candidates."""
+    text = RECIPE.read_text(encoding="utf-8").partition("candidates:")[0]
+    return text + listed(LONGER)
+
+
 def together() -> str:
     """Return the recipe of the five tasks: that of one task, with other candidates and four tasks more."""
     text = RECIPE.read_text(encoding="utf-8").partition("candidates:")[0]
     before, after = text.split("\nsplit:")
     tasks = "".join(f"  - {TASK.format(name=name, more=more)}\n" for name, more in OTHERS.items())
-    candidates = "".join(f"  {name}: {body}\n" for name, body in TOGETHER.items())
     # the support chats bring no sides of their own; DialogSum's files say theirs
     shares = after.replace("train: 1, validation: 0, test: 0", "train: 0.75, validation: 0, test: 0.25")
-    return f"{before}\n{tasks}split:{shares}candidates:\n{candidates}"
+    return f"{before}\n{tasks}split:{shares}{listed(TOGETHER)}"
+
+
+def listed(named: Mapping[str, str]) -> str:
+    """Return candidates as the lines of a recipe."""
+    return "candidates:\n" + "".join(f"  {name}: {body}\n" for name, body in named.items())
 
 
 def run(recipe: Path, out: Path, changes: list[str]) -> dict[str, Any]:
@@ -171,6 +194,19 @@ def two_beside(pair: dict[str, Any]) -> dict[str, Any]:
     return {"candidate": pair["candidate"], "than": pair["than"], **kept, "gain": gain}
 
 
+def tasks_or_steps(out: Path) -> list[dict[str, Any]]:
+    """Return how candidates of several tasks and of one task compare that took as many steps, if all are measured."""
+    several, single = RunDir(out / FIVE), RunDir(out / LONG)
+    files = {ZERO_SHOT: single.candidate(ZERO_SHOT).probe_result}
+    for many, one in TWINS:
+        files |= {many: several.candidate(many).probe_result, one: single.candidate(one).probe_result}
+    if not all(file.exists() for file in files.values()):
+        return []
+    results = {name: read_record(file, ProbeResult) for name, file in files.items()}
+    pairs = compare_pairs(read_record(single.probe, Probe), results, (), TWINS, seed=0)
+    return [pair.model_dump() for pair in pairs]
+
+
 def towards_zero_shot(comparison: dict[str, Any]) -> dict[str, Any]:
     """Return a comparison so that zero-shot, if it is in it, is what is compared with."""
     if comparison["better"] != "zero-shot":
@@ -197,10 +233,12 @@ def main() -> None:
         print("forgetting: skipped, it needs --data FOLDER with train_small.jsonl and dev.jsonl")
         return
     options.out.mkdir(parents=True, exist_ok=True)
-    several = options.out / "forgetting-together.yaml"
-    several.write_text(together(), encoding="utf-8")
+    recipes = {ONE: RECIPE}
+    for name, text in ((LONG, longer()), (FIVE, together())):
+        recipes[name] = options.out / f"forgetting-{name}.yaml"
+        recipes[name].write_text(text, encoding="utf-8")
     with CHILDREN.told_to_stop():
-        found, failed = measure({"one-task": RECIPE, "five-tasks": several}, options)
+        found, failed = measure(recipes, options)
     print(json.dumps(found, indent=1))
     if failed:
         raise SystemExit(f"forgetting: failed: {', '.join(failed)}; the same command tries them again")
@@ -240,13 +278,15 @@ def result(reports: list[dict[str, Any]], options: argparse.Namespace) -> dict[s
         "metric": "ROUGE-1 points over zero-shot",
         "probe": {"items": reports[0]["forgetting"]["changes"][0]["all"]["n"]},
         "cells": found,
-        "missing": [name for name in (*candidates(RECIPE), *TOGETHER) if name not in found],
+        "missing": [name for name in (*candidates(RECIPE), *LONGER, *TOGETHER) if name not in found],
         "effects of replay": [
             {**two_beside(one), "cures": one["cures"], "sentence": one["sentence"]}
-            for one in reports[0]["forgetting"]["effects"]
+            for report in reports
+            for one in report["forgetting"]["effects"]
         ],
         "pairs": [two_beside(one) for report in reports for one in report["forgetting"]["pairs"]],
-        "recipes": [RECIPE.read_text(encoding="utf-8"), together()],  # without the place of the data
+        "several tasks beside as many steps of one": [two_beside(pair) for pair in tasks_or_steps(options.out)],
+        "recipes": [RECIPE.read_text(encoding="utf-8"), longer(), together()],  # without the place of the data
         **({"at once": max(beside.values())} if beside else {}),  # the seconds of a cell are not those of it alone
     }
 

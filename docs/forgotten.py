@@ -85,22 +85,20 @@ def by_prose(found: Sequence[dict[str, Any]]) -> str:
 
 
 def steps(result: dict[str, Any], table: sweeps.Table) -> str:
-    """Return how much longer candidates of several tasks were trained than the same ones of one task."""
-    said = []
-    for name, one in result["cells"].items():
-        for other, single in result["cells"].items():
-            same = all(one[key] == single[key] for key in ("method", "learning rate", "cures"))
-            if same and one["tasks"] > single["tasks"] == 1:
-                said.append(
-                    f"`{name}` learned from {one['examples']} examples in {one['steps']} steps, `{other}` from "
-                    f"{single['examples']} in {single['steps']}"
-                )
-    if not said:
-        return "No candidate of several tasks has a twin of one task yet."
-    return (
-        f"The number of tasks is not all that differs: {'; '.join(said)}, at the same rate. So the loss may come from "
-        "more tasks or just from more steps, and this benchmark cannot tell which."
-    )
+    """Return how several tasks compare with one that is trained in as many steps."""
+    found = result.get("several tasks beside as many steps of one")
+    if not found:
+        return "Five tasks are not set beside as many steps of one task yet."
+    cells = result["cells"]
+    header = ("five tasks", "steps", "one task", "steps", "right: only the five / only the one", "test",
+              "loss on prose, nats per token")  # fmt: skip
+    rows = (
+        (f"`{pair['candidate']}`", str(cells[pair["candidate"]]["steps"]), f"`{pair['than']}`",
+         str(cells[pair["than"]]["steps"]), f"{pair['items']['won']} / {pair['items']['lost']}",
+         probability(pair["items"]["p_holm"]), spread(pair["prose"], "change", 3))
+        for pair in found
+    )  # fmt: skip
+    return f"{table(header, rows)}\n\n{told_apart(found)} {by_prose(found)}"
 
 
 def spread(found: dict[str, Any], name: str, places: int) -> str:

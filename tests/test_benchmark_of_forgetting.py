@@ -44,6 +44,8 @@ def test_with_a_tiny_model_it_measures_every_cell_and_redoes_none(tmp_path: Path
         **{f"{name}{slow}": (name, 1, []) for name in ("full", "lora") for slow in ("", "-slow")},
         **{f"{name}{slow}-replay": (name, 1, ["replay 0.1"]) for name in ("full", "lora") for slow in ("", "-slow")},
         "soft-prompt": ("soft-prompt", 1, []),
+        **{f"{name}-long": (name, 1, []) for name in ("full", "lora")},
+        **{f"{name}-long-replay": (name, 1, ["replay 0.1"]) for name in ("full", "lora")},
         "full-multi-task": ("full", 5, []),
         "lora-multi-task": ("lora", 5, []),
     }
@@ -57,17 +59,31 @@ def test_with_a_tiny_model_it_measures_every_cell_and_redoes_none(tmp_path: Path
     assert found["cells"]["full-replay"]["examples"] == 7
     assert found["cells"]["full-multi-task"]["examples"] == 30
     assert [one["candidate"] for one in found["effects of replay"]] == [
-        "full-replay", "full-slow-replay", "lora-replay", "lora-slow-replay",
+        "full-replay", "full-slow-replay", "lora-replay", "lora-slow-replay", "full-long-replay", "lora-long-replay",
     ]  # fmt: skip
     assert [(one["candidate"], one["than"]) for one in found["pairs"]] == [
-        *((name, "full") for name in methods if methods[name][1] == 1 and name not in ("full", "full-replay")),
+        *(
+            (name, "full") for name in ("full-slow", "full-slow-replay", "lora", "lora-slow", "lora-replay",
+                                        "lora-slow-replay", "soft-prompt")
+        ),
+        ("lora-long", "full-long"), ("lora-long-replay", "full-long"),
+        ("lora-long", "full-long-replay"), ("lora-long-replay", "full-long-replay"),
         ("lora-multi-task", "full-multi-task"),
-    ]
+    ]  # fmt: skip
+    several = found["several tasks beside as many steps of one"]
+    assert [(one["candidate"], one["than"]) for one in several] == [
+        ("full-multi-task", "full-long"), ("lora-multi-task", "lora-long"),
+    ]  # fmt: skip
+    for one in several:  # on the same items
+        cells = [found["cells"][one[side]]["items"] for side in ("candidate", "than")]
+        assert one["items"]["won"] - one["items"]["lost"] == round(
+            (cells[0]["after"] - cells[1]["after"]) / 100 * one["items"]["n"]
+        )
     assert all(one["items"]["n"] == 340 and one["prose"]["n"] == 63 for one in found["pairs"])
     assert found["cells"]["full-multi-task"]["steps"] > found["cells"]["full"]["steps"]
     assert not any(row["dialogue"] in json.dumps(found) for row in map(json.loads, rows)), "no text of the data is kept"
     trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("train.json")}
-    assert len(trained) == 11
+    assert len(trained) == 15
     assert json.loads(run(*asked, folder=tmp_path)) == found
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
     beside = json.loads(run(*asked[:3], tmp_path / "beside", *asked[4:], "--at-once", 3, folder=tmp_path))
@@ -86,5 +102,5 @@ def test_with_a_tiny_model_it_measures_every_cell_and_redoes_none(tmp_path: Path
 
 def report_of(out: Path) -> list[Any]:
     """Both reports without times and memory, which differ from run to run."""
-    files = (out / name / "report.json" for name in ("one-task", "five-tasks"))
+    files = (out / name / "report.json" for name in ("one-task", "one-task-longer", "five-tasks"))
     return [steady(json.loads(file.read_text(encoding="utf-8"))) for file in files]
