@@ -66,9 +66,9 @@ def test_with_a_tiny_model_it_measures_every_cell_and_redoes_none(tmp_path: Path
             (name, "full") for name in ("full-slow", "full-slow-replay", "lora", "lora-slow", "lora-replay",
                                         "lora-slow-replay", "soft-prompt")
         ),
-        ("lora-long", "full-long"), ("lora-long-replay", "full-long"),
-        ("lora-long", "full-long-replay"), ("lora-long-replay", "full-long-replay"),
         ("lora-multi-task", "full-multi-task"),
+        ("lora-long", "full-long"), ("lora-long-replay", "full-long"),
+        ("full-long-replay", "lora-long"), ("lora-long-replay", "full-long-replay"),
     ]  # fmt: skip
     several = found["several tasks beside as many steps of one"]
     assert [(one["candidate"], one["than"]) for one in several] == [
