@@ -8,10 +8,7 @@ import sweeps
 from tunesmith.metrics.comparison import SURE
 from tunesmith.wording import probability
 
-UNMEASURED = (
-    "This has not been measured yet: `python benchmarks/forgetting.py --data FOLDER` does it, in between four and five "
-    "hours on two cores."
-)
+UNMEASURED = "This has not been measured yet: `python benchmarks/forgetting.py --data FOLDER` does it, in some hours."
 
 
 def parts(table: sweeps.Table) -> dict[str, Callable[[], str]]:
