@@ -57,7 +57,7 @@ AT_ONCE = "at-once.json"
 
 
 def overrides(options: argparse.Namespace) -> list[str]:
-    """Return what both runs change in the recipe: where data and model are, and fewer rows where asked for."""
+    """Return what all runs change in the recipe: where data and model are, and fewer rows where asked for."""
     data = options.data.resolve()
     found = [f"tasks.0.source.train={data / 'train_small.jsonl'}", f"tasks.0.source.test={data / 'dev.jsonl'}"]
     if options.model:
@@ -69,18 +69,21 @@ def overrides(options: argparse.Namespace) -> list[str]:
 
 def longer() -> str:
     """Return the recipe of one task in more steps: the one that there is, with other candidates."""
-    text = RECIPE.read_text(encoding="utf-8").partition("candidates:")[0]
-    return text + listed(LONGER)
+    return without_candidates() + listed(LONGER)
 
 
 def together() -> str:
     """Return the recipe of the five tasks: that of one task, with other candidates and four tasks more."""
-    text = RECIPE.read_text(encoding="utf-8").partition("candidates:")[0]
-    before, after = text.split("\nsplit:")
+    before, after = without_candidates().split("\nsplit:")
     tasks = "".join(f"  - {TASK.format(name=name, more=more)}\n" for name, more in OTHERS.items())
     # the support chats bring no sides of their own; DialogSum's files say theirs
     shares = after.replace("train: 1, validation: 0, test: 0", "train: 0.75, validation: 0, test: 0.25")
     return f"{before}\n{tasks}split:{shares}{listed(TOGETHER)}"
+
+
+def without_candidates() -> str:
+    """Return the recipe of one task up to its candidates."""
+    return RECIPE.read_text(encoding="utf-8").partition("candidates:")[0]
 
 
 def listed(named: Mapping[str, str]) -> str:
@@ -205,7 +208,7 @@ def tasks_or_steps(out: Path) -> list[dict[str, Any]]:
         return []
     results = {name: read_record(file, ProbeResult) for name, file in files.items()}
     pairs = compare_pairs(read_record(single.probe, Probe), results, (), TWINS, seed=0)
-    return [pair.model_dump() for pair in pairs]
+    return [two_beside(pair.model_dump()) for pair in pairs]
 
 
 def towards_zero_shot(comparison: dict[str, Any]) -> dict[str, Any]:
@@ -286,7 +289,7 @@ def result(reports: list[dict[str, Any]], options: argparse.Namespace) -> dict[s
             for one in report["forgetting"]["effects"]
         ],
         "pairs": [two_beside(one) for report in reports for one in report["forgetting"]["pairs"]],
-        "several tasks beside as many steps of one": [two_beside(pair) for pair in tasks_or_steps(options.out)],
+        "several tasks beside as many steps of one": tasks_or_steps(options.out),
         "recipes": [RECIPE.read_text(encoding="utf-8"), together(), longer()],  # without the place of the data
         **({"at once": max(beside.values())} if beside else {}),  # the seconds of a cell are not those of it alone
     }

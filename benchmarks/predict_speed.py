@@ -98,7 +98,8 @@ def equality(players: list[Contender], model: Path, given: dict[str, Any]) -> di
     if not expected.turns:
         raise SystemExit(f"{PEER} failed, and nothing can be compared with it: {expected.failed}")
     exact = load(model, dtype=torch.float32).model
-    rounded = {"float32": None, "bfloat16": load(model, dtype=torch.bfloat16).model}
+    half = any(one.order["dtype"] == "bfloat16" for one in players)
+    rounded = {"float32": None, "bfloat16": load(model, dtype=torch.bfloat16).model if half else None}
     wanted, found = expected.turns[0]["answers"], {}
     for one in (one for one in players if one.turns and one.name != PEER):
         answers = one.turns[0]["answers"]
@@ -187,14 +188,20 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES[device().type], help="that generate tries")
     parser.add_argument("--peers", type=Path, help="Python that has torch and transformers")
     parser.add_argument("--out", type=Path, default=Path("runs/predict_speed"))
-    parser.add_argument("--again", action="store_true", help="judge what the last call measured, and write it anew")
+    parser.add_argument(
+        "--again", action="store_true", help="judge what the last call measured; give its other options too"
+    )
     parser.add_argument("--small", action="store_true", help="a tiny model, to try the script itself; nothing is kept")
     options = parser.parse_args()
     options.peers, out = peers_python(options.peers), options.out.resolve()
     words = [text for pair in texts(options.data, want=options.prompts + options.shots) for text in pair]
     model = options.model or model_folder("causal", out / "models", words, small=options.small)
-    given = write_prompts(out / "prompts.json", model, options)
-    if not options.again:
+    if options.again:
+        if not (out / "turns.json").is_file():
+            parser.error(f"--again: {out} has no turns.json; measure first, without it.")
+        given = json.loads((out / "prompts.json").read_text(encoding="utf-8"))
+    else:
+        given = write_prompts(out / "prompts.json", model, options)
         measure(options, model, out)
     kept = json.loads((out / "turns.json").read_text(encoding="utf-8"))
     products = kept["products"]

@@ -70,15 +70,20 @@ def told_apart(found: Sequence[dict[str, Any]]) -> str:
 
 
 def by_prose(found: Sequence[dict[str, Any]]) -> str:
-    """Return whom prose costs less than the other of its pair, and whom it costs more."""
-    sides = {
-        "less": [f"`{one['candidate']}`" for one in found if one["prose"]["high"] < 0],
-        "more": [f"`{one['candidate']}`" for one in found if one["prose"]["low"] > 0],
-    }
-    said = [f"{', '.join(names)} {word}" for word, names in sides.items() if names]
+    """Return whom prose costs less than what it is set beside, and whom it costs more."""
+    said = []
+    for than in dict.fromkeys(one["than"] for one in found):
+        own = [one for one in found if one["than"] == than]
+        sides = {
+            "less": [f"`{one['candidate']}`" for one in own if one["prose"]["high"] < 0],
+            "more": [f"`{one['candidate']}`" for one in own if one["prose"]["low"] > 0],
+        }
+        words = [f"{', '.join(names)} {word}" for word, names in sides.items() if names]
+        if words:
+            said.append(f"{' and '.join(words)} than `{than}`")
     if not said:
         return "Prose tells none of them apart either."
-    return f"Prose costs {', and '.join(said)} than the other of the pair (intervals, not corrected for their number)."
+    return f"Prose costs {'; '.join(said)} (intervals, not corrected for their number)."
 
 
 def steps(result: dict[str, Any], table: sweeps.Table) -> str:

@@ -31,8 +31,9 @@ def test_what_is_said_of_pairs_follows_from_their_figures(forgotten: Any) -> Non
         "Of these 2 pairs, the items can tell 1 apart: `soft-prompt` kept fewer than `full`."
     )
     assert forgotten.by_prose([unsure]) == "Prose tells none of them apart either."
-    said = "Prose costs `lora` less, and `soft-prompt` more than the other of the pair"
-    assert forgotten.by_prose([lora, prompt, unsure]).startswith(said)
+    longer = {**pair("lora-long", change=-1.0, p=0.3, prose=(0.1, 0.2)), "than": "full-long"}
+    said = "Prose costs `lora` less and `soft-prompt` more than `full`; `lora-long` more than `full-long` ("
+    assert forgotten.by_prose([lora, prompt, longer, unsure]).startswith(said)
     told = forgotten.pairs({"pairs": [lora]}, lambda header, rows: "\n".join(" | ".join(row) for row in rows))
     assert told.startswith("`lora` | `full` | 4 / 7 | p = 0.300 | -0.015 (-0.020 to -0.010) | +1.0 (-1.0 to 3.0)\n")
 

@@ -65,7 +65,8 @@ def tied(
         stops: Tokens that end an answer and are not part of it.
     """
     same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    logits = next_logits(exact, [*prompt, *one[:same]])
+    ids = [*prompt, *one[:same]]
+    logits = next_logits(exact, ids)
     best = logits.topk(LIKELIEST)
     stop = max(stops, key=lambda token: float(logits[token]))
     wanted = [answer[same] if same < len(answer) else stop for answer in (one, other)]
@@ -73,7 +74,7 @@ def tied(
         limit = TIE_IN_FLOAT32 * float(logits.abs().max())
     else:
         compared = sorted({*wanted, *best.indices.tolist()})
-        errors = (next_logits(rounded, [*prompt, *one[:same]]) - logits)[compared]
+        errors = (next_logits(rounded, ids) - logits)[compared]
         limit = DEVIATIONS * 2**0.5 * float(errors.std())
     return float(best.values[0] - logits[wanted].min()) <= limit
 
