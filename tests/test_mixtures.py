@@ -11,7 +11,7 @@ from small_run import Command, chats, write_table
 
 from tunesmith.data.prepare import Prepared, prepare
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.mixtures import mixture_draw, mixture_settings, mixtures, of_tuned_tasks, tuned_tasks
+from tunesmith.mixtures import epoch_draw, mixture_settings, mixtures, of_tuned_tasks, tuned_tasks
 from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example, Mixture, MixtureShare
 from tunesmith.reporting.lines import print_mixtures
@@ -165,19 +165,19 @@ class TestTraining:
     def test_nothing_of_a_held_out_task_is_trained_on(self) -> None:
         used = of_tuned_tasks(self.RECIPE, "one", TRAINING)
         assert {one.task for one in used} == {"moods", "tones"}
-        draw = mixture_draw(self.RECIPE, "one", TRAINING, [one.id for one in used])
+        draw = epoch_draw(self.RECIPE, "one", TRAINING, [one.id for one in used])
         assert draw is not None
         assert [used[place].task for place in draw.epoch(0)] == ["moods"] * 4 + ["tones"] * 2
 
     def test_examples_that_have_no_room_leave_the_shares_as_they_were_said(self) -> None:
         used = [one.id for one in of_tuned_tasks(self.RECIPE, "one", TRAINING)][:21]
-        draw = mixture_draw(self.RECIPE, "one", TRAINING, used)
+        draw = epoch_draw(self.RECIPE, "one", TRAINING, used)
         assert draw is not None
         assert draw.epoch(3)[4:] == [20, 20]
 
     def test_a_task_of_which_nothing_has_room_is_an_error(self) -> None:
         with pytest.raises(DataError) as error:
-            mixture_draw(self.RECIPE, "one", TRAINING, ["moods/train/a.csv:0"])
+            epoch_draw(self.RECIPE, "one", TRAINING, ["moods/train/a.csv:0"])
         assert error.value.problems == (
             'one: mixture: task "tones" is to give 2 examples to an epoch, and none of its 10 fits into '
             "train.max_tokens. Raise it, or hold the task out.",

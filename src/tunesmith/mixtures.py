@@ -7,7 +7,7 @@ from typing import Any
 
 from tunesmith.data.mixture import Draw, family_of, held_out, mix, tunable, tuned_on
 from tunesmith.data.replay import TASK as GENERAL
-from tunesmith.data.replay import general_examples, replayed
+from tunesmith.data.replay import general_examples, per_epoch, replayed
 from tunesmith.errors import DataError, did_you_mean
 from tunesmith.progress import say
 from tunesmith.records import Example, Mixture
@@ -52,44 +52,49 @@ def quotas_of(recipe: Recipe, name: str, counts: Mapping[str, int]) -> dict[str,
     return {share.task: share.per_epoch for share in mix(recipe.tasks, settings, counts) if share.per_epoch}
 
 
-def with_replay(training: Sequence[Example], recipe: Recipe, name: str, *, share: float) -> list[Example]:
-    """Return the training examples, with general instructions after them where ``train.replay`` wants some.
+def replay_of(recipe: Recipe, name: str, training: Sequence[Example], *, share: float) -> int:
+    """Return how many general instructions an epoch of a candidate has.
 
     Args:
-        training: Examples of the tasks that the candidate is tuned on.
-        recipe: With its mixture, if it has one.
+        recipe: With its mixture, if it has one: it may take the examples of an epoch fewer times, or more often.
         name: Of the candidate.
-        share: Of general instructions in an epoch, whose examples a mixture may take fewer times, or more often.
+        training: Examples of the tasks that it is tuned on.
+        share: ``train.replay`` of the candidate.
     """
-    known = general_examples() if share else []
     quotas = quotas_of(recipe, name, Counter(example.task for example in training))
-    epoch = len(training) if quotas is None else sum(quotas.values())
-    order = replayed(epoch, share, known=len(known), seed=recipe.seed)
-    if len(order) > len(known):
-        say(f"{name}: train.replay wants {len(order)} general instructions, and {len(known)} are there; they repeat.")
-    return [*training, *(known[number] for number in order)]
+    wanted = per_epoch(len(training) if quotas is None else sum(quotas.values()), share)
+    known = len(general_examples()) if wanted else 0
+    if wanted > known:
+        say(f"{name}: train.replay wants {wanted} general instructions, and {known} are there; they repeat.")
+    return wanted
 
 
-def mixture_draw(recipe: Recipe, name: str, training: Sequence[Example], used: Sequence[str]) -> Draw | None:
+def general_of(wanted: int, *, epochs: float, seed: int) -> list[Example]:
+    """Return the general instructions of a training that wants so many of them in an epoch."""
+    known = general_examples() if wanted else []
+    return [known[number] for number in replayed(wanted, known=len(known), epochs=epochs, seed=seed)]
+
+
+def epoch_draw(
+    recipe: Recipe, name: str, training: Sequence[Example], used: Sequence[str], *, general: int = 0
+) -> Draw | None:
     """Return which of the examples that are used stand in which epoch of a candidate; None where each has them all.
 
     Args:
         recipe: With its tasks.
         name: Of the candidate.
-        training: All training examples, by whose number the shares are found.
-        used: Ids of the examples that it is trained on, in their order.
+        training: All examples of the tasks that it is tuned on, by whose number the shares are found.
+        used: Ids of the examples that it is trained on, in their order; general instructions are among them.
+        general: General instructions in an epoch.
 
     Raises:
         DataError: A task has a share, and none of its examples is used; or there is nothing to train on.
     """
     counts = Counter(example.task for example in training)
     quotas = quotas_of(recipe, name, counts)
-    if quotas is None:
-        return None
-    tasks = [one.partition("/")[0] for one in used]
-    if general := tasks.count(GENERAL):  # of these, every epoch has all
-        quotas[GENERAL] = general
-    draw = Draw.among(tasks, quotas, seed=recipe.seed)
+    draw = draw_of([one.partition("/")[0] for one in used], quotas, general=general, seed=recipe.seed)
+    if draw is None or quotas is None:
+        return draw
     problems = [
         f'{name}: mixture: task "{task}" is to give {quota} examples to an epoch, and none of its {counts[task]} fits '
         "into train.max_tokens. Raise it, or hold the task out."
@@ -99,6 +104,21 @@ def mixture_draw(recipe: Recipe, name: str, training: Sequence[Example], used: S
     if problems or not quotas:
         raise DataError(problems or f"{name}: mixture: no task that it is tuned on has training rows.")
     return draw
+
+
+def draw_of(tasks: Sequence[str], quotas: Mapping[str, int] | None, *, general: int, seed: int) -> Draw | None:
+    """Return which examples stand in which epoch; None where each has them all.
+
+    Args:
+        tasks: Of each example.
+        quotas: Of ``quotas_of``.
+        general: General instructions in an epoch.
+        seed: The recipe's.
+    """
+    if quotas is None and not general:
+        return None
+    own = Counter(task for task in tasks if task != GENERAL) if quotas is None else quotas
+    return Draw.among(tasks, {**own, GENERAL: general} if general else own, seed=seed)
 
 
 def mixtures(recipe: Recipe, counts: Mapping[str, int]) -> tuple[Mixture, ...]:

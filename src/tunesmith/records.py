@@ -224,7 +224,7 @@ class TrainResult(Record):
     precision: str
     stopped: Literal["finished", "early"]
     encoding: EncodingHealth
-    replayed: int = 0  # general instructions among the training examples
+    replayed: int = 0  # general instructions in an epoch
     averaged: Averaged | None = None
 
 

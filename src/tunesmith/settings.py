@@ -113,7 +113,10 @@ class TrainSettings(Settings):
         "auto", description="Of the frozen weights and the activations; auto measures this machine."
     )
     replay: float = Field(
-        0.0, ge=0, lt=1, description="Share of the training examples that are general instructions, mixed in."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of an epoch that is general instructions; other ones in each, while there are any.",
     )
     kl: float = Field(
         0.0, ge=0, description="Weight of the divergence from the base on general text, in nats per token; 0: none."

@@ -8,7 +8,7 @@ import pytest
 
 from tunesmith.data.leakage import gram_sets, nearest
 from tunesmith.data.probing import shipped_items, shipped_prose
-from tunesmith.data.replay import Instruction, general_examples, general_instructions, replayed
+from tunesmith.data.replay import Instruction, general_examples, general_instructions, per_epoch, replayed
 from tunesmith.data.wording import normalised
 
 KNOWN = general_instructions()
@@ -58,26 +58,33 @@ class TestTheInstructions:
         assert [name for name in Instruction.model_fields if f"| `{name}` |" not in card] == []
 
 
-class TestWhichAreMixedIn:
-    @pytest.mark.parametrize(("examples", "share"), [(540, 0.1), (90, 0.25), (9, 0.1), (30, 0.5)])
-    def test_the_share_is_that_of_the_mixture(self, examples: int, share: float) -> None:
-        found = replayed(examples, share, known=146, seed=0)
-        assert len(found) / (len(found) + examples) == pytest.approx(share, abs=0.5 / examples)
-        assert len(set(found)) == len(found)
+class TestHowMany:
+    @pytest.mark.parametrize(("examples", "share"), [(540, 0.1), (90, 0.25), (9, 0.1), (30, 0.5), (30, 0.9)])
+    def test_the_share_is_that_of_an_epoch(self, examples: int, share: float) -> None:
+        found = per_epoch(examples, share)
+        assert found / (found + examples) == pytest.approx(share, abs=0.5 / examples)
 
     def test_none_without_a_share_or_without_examples(self) -> None:
-        assert replayed(50, 0.0, known=0, seed=0) == replayed(0, 0.5, known=146, seed=0) == []
+        assert per_epoch(50, 0.0) == per_epoch(0, 0.5) == 0
 
     def test_a_small_share_is_at_least_one(self) -> None:
-        assert len(replayed(10, 0.001, known=146, seed=0)) == 1
+        assert per_epoch(10, 0.001) == 1
 
-    def test_all_come_before_one_comes_again(self) -> None:
-        counted = Counter(replayed(100, 0.5, known=40, seed=3))
-        assert set(counted.values()) == {2, 3}
-        assert len(counted) == 40
+
+class TestWhich:
+    def test_so_many_that_each_epoch_has_others(self) -> None:
+        found = replayed(11, known=146, epochs=3, seed=0)
+        assert len(found) == len(set(found)) == 33
+        assert len(replayed(11, known=146, epochs=2.5, seed=0)) == 33, "a part of an epoch has as many"
+
+    def test_no_more_than_there_are(self) -> None:
+        assert sorted(replayed(11, known=146, epochs=20, seed=0)) == list(range(146))
 
     def test_another_seed_takes_others(self) -> None:
-        assert replayed(90, 0.1, known=146, seed=1) != replayed(90, 0.1, known=146, seed=2)
+        assert replayed(10, known=146, epochs=1, seed=1) != replayed(10, known=146, epochs=1, seed=2)
+
+    def test_none_are_none(self) -> None:
+        assert replayed(0, known=0, epochs=3, seed=0) == []
 
     def test_they_are_training_examples_of_a_task_that_no_recipe_can_name(self) -> None:
         found = general_examples()

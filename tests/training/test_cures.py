@@ -18,6 +18,7 @@ from tunesmith.records import TrainResult
 from tunesmith.registry import METHODS, resolve
 from tunesmith.rundir import CandidateDir
 from tunesmith.training import loop
+from tunesmith.training import tune as tuning
 from tunesmith.training.averaging import chosen, mix
 from tunesmith.training.batches import IGNORED, make_batch
 from tunesmith.training.computing import ready
@@ -60,10 +61,17 @@ def answering(model: Path, where: Path, method: dict[str, Any]) -> Any:
 
 class TestReplay:
     @METHODS_OF_BOTH
-    def test_a_share_of_the_examples_is_general(self, tiny: Path, tmp_path: Path, method: dict[str, Any]) -> None:
-        job = job_of(tiny, tmp_path, method, replay=0.2)
-        general = [one for one in job.train if one.example_id.startswith(TASK)]
-        assert (len(job.train), len(general)) == (20, 4)
+    def test_a_share_of_each_epoch_is_general(self, tiny: Path, tmp_path: Path, method: dict[str, Any]) -> None:
+        job = job_of(tiny, tmp_path, method, replay=0.2, epochs=3)
+        assert job.draw
+        own, general = set[str](), list[str]()
+        for epoch in range(3):
+            ids = [job.train[place].example_id for place in job.draw.epoch(epoch)]
+            own |= {one for one in ids if not one.startswith(TASK)}
+            general += [one for one in ids if one.startswith(TASK)]
+            assert (len(ids), len(general)) == (20, 4 * (epoch + 1))
+        assert len(own) == 16, "each epoch has all examples of the tasks"
+        assert len(set(general)) == 12, "and other instructions"
         assert tuned(tiny, tmp_path, method, replay=0.2, max_steps=2).replayed == 4
         assert read_log(tmp_path)[-1].kl is None
 
@@ -82,6 +90,28 @@ class TestReplay:
     def test_nothing_to_train_on_stays_an_error(self, tiny_causal: Path, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="there is nothing to train on: there are no training examples"):
             tune(Ingredients(recipe(LORA, replay=0.5), tiny_causal, [], []), "tuned", CandidateDir(tmp_path))
+
+    def test_general_instructions_do_not_stand_in_for_rows_that_have_no_room(
+        self, tiny_causal: Path, tmp_path: Path
+    ) -> None:
+        long = examples(1)[0].model_copy(update={"target": "word " * 3000})
+        with pytest.raises(DataError, match="none of the 1 train examples has a target that fits"):
+            tune(Ingredients(recipe(LORA, replay=0.5), tiny_causal, [long], []), "tuned", CandidateDir(tmp_path))
+
+    def test_weights_are_chosen_by_examples_of_one_epoch(
+        self, tiny_causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[str] = []
+        real = tuning.Losses
+
+        def noted(loaded: Any, given: Any, seed: int) -> Any:
+            seen.extend(example.example_id for example in given)
+            return real(loaded, given, seed)
+
+        monkeypatch.setattr(tuning, "Losses", noted)
+        job_of(tiny_causal, tmp_path, ways.CASES["sparse"], replay=0.2, epochs=3)
+        assert len(seen) == 20
+        assert len([one for one in seen if one.startswith(TASK)]) == 4
 
 
 class TestHeldNearToTheBase:

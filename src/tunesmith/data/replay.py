@@ -4,6 +4,7 @@ Which ones, and how often, is a function of seed and numbers alone. They share n
 forgotten: ``tests/data/test_replay.py`` holds that.
 """
 
+import math
 import random
 
 from tunesmith.data.general import ITEMS
@@ -37,26 +38,30 @@ def general_examples() -> list[Example]:
     ]  # fmt: skip
 
 
-def replayed(examples: int, share: float, *, known: int, seed: int) -> list[int]:
-    """Return which instructions are mixed in; if more are wanted than there are, they come round again.
+def per_epoch(examples: int, share: float) -> int:
+    """Return how many general instructions an epoch has.
 
     Args:
-        examples: Training examples of the tasks.
-        share: Of the mixture that is to be general instructions.
-        known: How many instructions there are.
-        seed: The recipe's.
+        examples: Of the tasks, in an epoch.
+        share: Of the epoch that is to be general instructions.
 
     A tenth of 10 is 1, beside 9 examples:
 
-    >>> len(replayed(9, 0.1, known=146, seed=0)), len(replayed(9, 0.75, known=20, seed=0))
+    >>> per_epoch(9, 0.1), per_epoch(9, 0.75)
     (1, 27)
     """
-    wanted = round(examples * share / (1 - share))
-    if share and examples:
-        wanted = max(1, wanted)
-    order: list[int] = []
-    while len(order) < wanted:
-        following = list(range(known))
-        random.Random(f"{seed}/replay/{len(order)}").shuffle(following)
-        order += following
-    return order[:wanted]
+    if not share or not examples:
+        return 0
+    return max(1, round(examples * share / (1 - share)))
+
+
+def replayed(wanted: int, *, known: int, epochs: float, seed: int) -> list[int]:
+    """Return which instructions a training has: others in each epoch, as long as there are others.
+
+    Args:
+        wanted: In an epoch.
+        known: How many instructions there are.
+        epochs: Of the training.
+        seed: The recipe's.
+    """
+    return random.Random(f"{seed}/replay").sample(range(known), min(known, wanted * math.ceil(epochs)))

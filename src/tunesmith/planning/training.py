@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from tunesmith.data.mixture import Draw
-from tunesmith.data.replay import TASK as GENERAL
-from tunesmith.data.replay import replayed
+from tunesmith.data.replay import per_epoch, replayed
 from tunesmith.errors import DataError
+from tunesmith.mixtures import draw_of
 from tunesmith.plan_records import StagePlan
 from tunesmith.planning.answering import answer_stage
 from tunesmith.planning.calibration import Calibration
@@ -66,17 +65,15 @@ def train_steps(ground: Ground, settings: TrainSettings) -> list[list[Load]]:
         DataError: No example fits.
     """
     shape = ground.shape
-    limit, own, quotas = check_context(ground.loaded, settings), ground.counted["train"], ground.quotas
-    epoch = len(own) if quotas is None else sum(quotas.values())
-    order = replayed(epoch, settings.replay, known=len(ground.general), seed=ground.recipe.seed)
+    limit, own, seed = check_context(ground.loaded, settings), ground.counted["train"], ground.recipe.seed
+    wanted = per_epoch(len(own) if ground.quotas is None else sum(ground.quotas.values()), settings.replay)
+    order = replayed(wanted, known=len(ground.general), epochs=settings.epochs, seed=seed)
     mixed = [*own, *(ground.general[number] for number in order)]
     fitting = [(one.task, length) for one in mixed for length in training_lengths([one], shape.kind, limit)]
     if not fitting:
         raise DataError("plan: there is nothing to train on: no example fits into train.max_tokens. Raise it.")
-    tasks, lengths, seed = [task for task, _ in fitting], [length for _, length in fitting], ground.recipe.seed
-    if quotas is not None and (general := tasks.count(GENERAL)):
-        quotas = {**quotas, GENERAL: general}
-    draw = None if quotas is None else Draw.among(tasks, quotas, seed=seed)
+    tasks, lengths = [task for task, _ in fitting], [length for _, length in fitting]
+    draw = draw_of(tasks, ground.quotas, general=wanted, seed=seed)
     steps = all_steps(
         sizes_of(lengths, shape), settings, seed=seed, tokens_per_batch=tokens_at_once(shape, settings),
         ragged=shape.kind == "causal", draw=draw,

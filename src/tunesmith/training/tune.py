@@ -13,10 +13,12 @@ import torch
 from tunesmith import __version__
 from tunesmith.cards import CARD
 from tunesmith.data.encode import Coder, Encoded, encode_training, named
+from tunesmith.data.mixture import Draw
+from tunesmith.data.replay import TASK as GENERAL
 from tunesmith.data.templates import instruction, load_template
 from tunesmith.errors import DataError, UserError
 from tunesmith.machine import fastest_dtype, peak_memory, reset_peak
-from tunesmith.mixtures import mixture_draw, mixture_settings, of_tuned_tasks, with_replay
+from tunesmith.mixtures import epoch_draw, general_of, mixture_settings, of_tuned_tasks, replay_of
 from tunesmith.models.catalog import fingerprint, public_name
 from tunesmith.models.load import Loaded, load
 from tunesmith.progress import say
@@ -96,7 +98,7 @@ class Ready:
     total: int
     half: bool  # bfloat16
     encoding: EncodingHealth
-    replayed: int  # general instructions among the examples
+    replayed: int  # general instructions in an epoch
 
 
 def make_ready(given: Ingredients, name: str, where: CandidateDir, *, score: Callable[[Loaded], float] | None) -> Ready:
@@ -117,16 +119,14 @@ def make_ready(given: Ingredients, name: str, where: CandidateDir, *, score: Cal
     looks_first = hasattr(method, "prepare")  # at examples; it has no virtual tokens that those would begin with
     model = loaded.model if looks_first else attached(recipe, name, loaded)
     coder = Coder(loaded.tokenizer, loaded.kind, check_context(loaded, settings), loaded.virtual)
-    own = of_tuned_tasks(recipe, name, given.train)
-    mixed = with_replay(own, recipe, name, share=settings.replay)
-    examples, encoding = encode_training(mixed, coder)
+    examples, encoding, draw = training_examples(given, coder, settings, name=name)
     validation = encode_validation(given, coder, settings, name=name)
     teacher = read_by(teacher, coder) if teacher else None
     made_of = identity(given, name, [*examples, *validation, *(teacher.texts if teacher else ())])
     if looks_first:
         model = attach_prepared(
-            method, candidate.settings, loaded, losses=Losses(loaded, examples, seed=recipe.seed),
-            kept=where.checkpoints, identity=made_of,
+            method, candidate.settings, loaded, kept=where.checkpoints, identity=made_of,
+            losses=Losses(loaded, [examples[place] for place in draw.epoch(0)] if draw else examples, recipe.seed),
         )  # fmt: skip
     go_on_from(model, given.start)
     rate = settings.learning_rate
@@ -135,9 +135,9 @@ def make_ready(given: Ingredients, name: str, where: CandidateDir, *, score: Cal
     job = Job(
         name, model, loaded.kind, loaded.tokenizer.pad_token_id, examples, validation, settings, rate, recipe.seed,
         half and not frozen, where.checkpoints, where.train_log, made_of, scorer(loaded, model, score),
-        mixture_draw(recipe, name, own, [one.example_id for one in examples]), teacher,
+        draw, teacher,
     )  # fmt: skip
-    return Ready(job, loaded, trainable, total, half, encoding, len(mixed) - len(own))
+    return Ready(job, loaded, trainable, total, half, encoding, draw.quotas.get(GENERAL, 0) if draw else 0)
 
 
 def go_on_from(model: Any, start: Path | None) -> None:
@@ -205,6 +205,23 @@ def identity(given: Ingredients, name: str, encoded: Sequence[Encoded]) -> str:
     for example in encoded:
         digest.update(repr((example.example_id, example.input_ids, example.target_ids)).encode())
     return digest.hexdigest()
+
+
+def training_examples(
+    given: Ingredients, coder: Coder, settings: TrainSettings, *, name: str
+) -> tuple[list[Encoded], EncodingHealth, Draw | None]:
+    """Encode what a candidate is trained on: the examples of its tasks, and general instructions where it wants some.
+
+    Returns:
+        All of them; what had no room among those of the tasks; which stand in which epoch.
+    """
+    own = of_tuned_tasks(given.recipe, name, given.train)
+    encoded, health = encode_training(own, coder)
+    wanted = replay_of(given.recipe, name, own, share=settings.replay)
+    if general := general_of(wanted, epochs=settings.epochs, seed=given.recipe.seed):
+        encoded += encode_training(general, coder)[0]
+    used = [example.example_id for example in encoded]
+    return encoded, health, epoch_draw(given.recipe, name, own, used, general=wanted)
 
 
 def encode_validation(given: Ingredients, coder: Coder, settings: TrainSettings, *, name: str) -> Sequence[Encoded]:
