@@ -10,6 +10,7 @@ from tunesmith.errors import UserError
 from tunesmith.records import Message, SetAside
 from tunesmith.rundir import (
     RunDir,
+    publish,
     read_record,
     read_records,
     write_record,
@@ -140,3 +141,14 @@ def test_a_broken_line_among_records_is_named_with_its_number(tmp_path: Path) ->
         f"{path}:2: not a Message as this version writes it (1 validation error for Message). "
         "Delete the file and run again."
     )
+
+
+@pytest.mark.parametrize("folder", [0o755, 0o750, 0o700])
+def test_what_is_published_can_be_read_by_whoever_may_read_its_folder(tmp_path: Path, folder: int) -> None:
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    staged.chmod(folder)
+    (staged / "model.safetensors").write_bytes(b"weights")
+    (staged / "model.safetensors").chmod(0o600)  # as safetensors writes it
+    publish(staged, tmp_path / "final")
+    assert stat.S_IMODE((tmp_path / "final" / "model.safetensors").stat().st_mode) == folder & 0o666

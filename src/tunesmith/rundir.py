@@ -6,6 +6,8 @@ takes the name in one step.
 
 import json
 import os
+import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +144,28 @@ def flush_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def settle(folder: Path) -> None:
+    """Bring a folder's files to the disk, and let them be read by whoever may read the folder.
+
+    safetensors writes files that nobody but their owner can read.
+    """
+    readable = 0o666 & stat.S_IMODE(folder.stat().st_mode)
+    for path in sorted(folder.iterdir()):
+        path.chmod(readable)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    flush_folder(folder)
+
+
+def publish(staged: Path, final: Path) -> None:
+    """Give a finished folder its name, in place of what had it before; on the disk, not only on its way there."""
+    settle(staged)
+    if final.exists():
+        shutil.rmtree(final)
+    staged.rename(final)
+    flush_folder(final.parent)
 
 
 def write_text(path: Path, text: str) -> None:

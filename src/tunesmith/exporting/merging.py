@@ -22,7 +22,7 @@ from tunesmith.models.load import load, quiet
 from tunesmith.progress import say
 from tunesmith.records import AdapterCard, Record
 from tunesmith.registry import METHODS, resolve
-from tunesmith.rundir import write_record
+from tunesmith.rundir import settle, write_record
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 LIMITS: dict[str, tuple[float, int]] = {"float32": (0.01, 31), "float16": (0.1, 29), "bfloat16": (1.0, 24)}
@@ -193,6 +193,7 @@ def _staged(target: Path) -> Iterator[Path]:
     staged.mkdir()
     try:
         yield staged
+        settle(staged)
         staged.rename(target)
     finally:
         shutil.rmtree(staged, ignore_errors=True)

@@ -5,14 +5,13 @@ taken off, and the tokenizer gets what its reader leaves out: the splitting of d
 trained with, and the control tokens as special tokens.
 """
 
-import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import RecipeError
-from tunesmith.rundir import flush_folder
+from tunesmith.rundir import publish
 
 CONTROL = 3  # token type of control tokens in GGUF
 
@@ -46,14 +45,7 @@ def convert(gguf: Path, folder: Path) -> None:
     model.config._name_or_path = ""
     model.save_pretrained(staged)
     tokenizer.save_pretrained(staged)
-    for path in staged.iterdir():
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
-    if folder.exists():
-        shutil.rmtree(folder)
-    staged.rename(folder)
-    flush_folder(folder.parent)
+    publish(staged, folder)
 
 
 def first_line(error: Exception) -> str:

@@ -26,7 +26,7 @@ from torch import Tensor
 from tunesmith.errors import ResourceError
 from tunesmith.models.fetch import sha256
 from tunesmith.progress import say
-from tunesmith.rundir import flush_folder
+from tunesmith.rundir import publish
 from tunesmith.wording import size
 
 MANIFEST = "MANIFEST.json"
@@ -74,18 +74,6 @@ def write_checkpoint(folder: Path, name: str, tensors: Mapping[str, Mapping[str,
             shutil.rmtree(staged, ignore_errors=True)
             raise
     return final
-
-
-def publish(staged: Path, final: Path) -> None:
-    """Give a finished folder its name, in place of what had it before; on the disk, not only on its way there."""
-    for path in sorted(staged.iterdir()):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    flush_folder(staged)
-    if final.exists():
-        shutil.rmtree(final)
-    staged.rename(final)
-    flush_folder(final.parent)
 
 
 @contextmanager

@@ -25,10 +25,10 @@ from tunesmith.progress import say
 from tunesmith.recipe import resolved, train_settings
 from tunesmith.records import AdapterCard, EncodingHealth, Example, TrainResult
 from tunesmith.registry import METHODS, resolve
-from tunesmith.rundir import CandidateDir, write_record
+from tunesmith.rundir import CandidateDir, publish, write_record
 from tunesmith.settings import Recipe, TrainSettings
 from tunesmith.training.averaging import average
-from tunesmith.training.checkpoint import damage, full_disk_explained, publish, read_checkpoint, write_checkpoint
+from tunesmith.training.checkpoint import damage, full_disk_explained, read_checkpoint, write_checkpoint
 from tunesmith.training.computing import answering
 from tunesmith.training.job import Job, Progress, load_trainable
 from tunesmith.training.job import trainable as trainable_weights
