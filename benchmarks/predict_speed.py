@@ -73,7 +73,7 @@ def contenders(
         Contender(PEER, **peer, **once, order={**usual, **generate, "batch": 8, "sorted": False}),
         Contender(CONTINUOUS, **peer, most=1, order={**tuned, "program": "continuous", "batch": max(options.batches)}),
     ]
-    return found[:-1] if options.without_continuous else found
+    return [one for one in found if one.name != CONTINUOUS or not options.without_continuous]
 
 
 def best_batch(options: argparse.Namespace, one: Contender, folder: Path) -> dict[str, float]:
