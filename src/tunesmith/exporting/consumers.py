@@ -103,8 +103,8 @@ def check(source: Source, consumer: str) -> Verdict:
         _whole_model(facts, found)
     elif "peft_type" not in facts.config:
         found.reasons.append(
-            f"it is in tunesmith's own format for {facts.method or facts.kind}, because peft has none for it."
-            f"{_mend(facts, found)}"
+            f"it is in tunesmith's own format for {facts.method or facts.kind}, because "
+            f"{OWN_FORMAT.get(facts.kind, 'peft has none for it')}.{_mend(facts, found)}"
         )
     else:
         CONSUMERS[consumer](facts, found)
@@ -116,6 +116,13 @@ def check(source: Source, consumer: str) -> Verdict:
     if facts.kind and found.loads and not HUB_ID.match(str(facts.config.get("base_model_name_or_path") or "")):
         found.notes.append("its base is no model of the hub: name it yourself where you load the adapter.")
     return found
+
+
+OWN_FORMAT = {
+    "prefix": "peft's gives several layers of an encoder-decoder the same",
+    "soft-prompt": "peft's has one prompt alone, at the start of the input",
+}
+"""Kind of adapter that peft has a format for as well -> why it is not in that."""
 
 
 def _mend(facts: Facts, found: Verdict) -> str:
@@ -154,6 +161,11 @@ def _transformers(facts: Facts, found: Verdict) -> None:
         found.reasons.append(
             f"model.load_adapter takes what changes layers, and {PROMPTS[facts.kind]} changes none. Load it with peft."
         )
+    if facts.config.get("use_dora"):
+        found.reasons.append(
+            "it is a DoRA, whose lengths model.load_adapter does not find: it would take those of the base, and say "
+            "nothing. Load it with peft, or merge it."
+        )
 
 
 def _only_lora(facts: Facts, found: Verdict, why: str) -> bool:
@@ -178,6 +190,10 @@ def _plain_lora(facts: Facts, found: Verdict) -> None:
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 VLLM_USUAL = 16
 VLLM_TEXT = "an encoder-decoder of text, which vLLM has not had since 0.11."
+VLLM_LAYERS = {
+    "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head", "qkv_proj", "gate_up_proj",
+}  # fmt: skip
+"""Names of models of Llama's kind, which have LoRA there."""
 VLLM_VARIANTS = ("alora_invocation_tokens", "layer_replication", "use_bdlora", "use_qalora", "target_parameters")
 
 
@@ -203,6 +219,11 @@ def _vllm(facts: Facts, found: Verdict) -> None:
         found.reasons.append(f"it has {', '.join(odd)}, a variant that vLLM does not know.")
     if facts.config.get("rank_pattern") or facts.config.get("alpha_pattern"):
         found.notes.append("it has ranks or scales by layer, which only newer versions of vLLM read.")
+    if other := [name for name in facts.targets if name not in VLLM_LAYERS]:
+        found.notes.append(
+            f"it corrects {', '.join(other)}: look in vLLM's list of models whether that architecture has LoRA, some "
+            "have not."
+        )
 
 
 LORAX_TARGETS = (
@@ -240,10 +261,11 @@ def _llamacpp(facts: Facts, found: Verdict) -> None:
         )
     if facts.config.get("alpha_pattern"):
         found.reasons.append("it has scales by layer, and llama.cpp reads one for all.")
-    found.notes.append(
-        "convert_lora_to_gguf.py --base FOLDER turns it into a GGUF file; FOLDER has the base's config.json."
-    )
-    if "lm_head" in facts.targets:
+    if found.loads:
+        found.notes.append(
+            "convert_lora_to_gguf.py --base FOLDER turns it into a GGUF file; FOLDER has the base's config.json."
+        )
+    if found.loads and "lm_head" in facts.targets:
         found.notes.append("it corrects lm_head, which is refused where the base shares it with its embedding.")
 
 
