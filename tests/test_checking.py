@@ -8,6 +8,7 @@ import torch
 from tunesmith import environment
 from tunesmith.checking import check_methods, check_rows, check_settings
 from tunesmith.errors import DataError, RecipeError
+from tunesmith.models.load import skeleton
 from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example
 from tunesmith.settings import Recipe
@@ -72,7 +73,7 @@ def test_what_all_methods_refuse_is_said_at_once_and_by_candidate(
         check_methods(asked, tiny_causal)
     assert [problem[:60] for problem in caught.value.problems] == [
         "candidates.biases: bitfit: this model (LlamaForCausalLM) has",
-        "candidates.low: train.optimizer: paged-adamw-8bit pages betw",
+        "candidates.low: train.optimizer: paged-adamw-8bit needs bits",
         "candidates.low: qlora: a base in four bits needs bitsandbyte",
         "candidates.few: sparse: share is 1e-12, which is less than o",
         "candidates.deep: last-layers: layers is 3, and this model ha",
@@ -171,3 +172,23 @@ def test_what_is_tuned_needs_training_rows_and_all_need_test_rows(
     with pytest.raises(DataError) as error:
         check_rows(recipe_from_text(text), {"train": train, "validation": [], "test": test})
     assert error.value.problems == (says,)
+
+
+def test_virtual_tokens_that_leave_room_for_the_answer_alone_are_refused_before_anything_is_answered(
+    tiny_causal: Path, tiny_seq2seq: Path
+) -> None:
+    context = skeleton(tiny_causal).config.max_position_embeddings
+    longest = recipe().tasks[0].max_new_tokens
+    for tokens in (context - longest - 1, context - longest):
+        asked = recipe(soft={"method": "soft-prompt", "tokens": tokens}, light={"method": "prefix", "tokens": tokens})
+        if tokens + longest < context:
+            check_methods(asked, tiny_causal)
+            continue
+        with pytest.raises(RecipeError) as caught:
+            check_methods(asked, tiny_causal)
+        assert caught.value.problems == tuple(
+            f"candidates.{name}: {tokens} virtual tokens and an answer of {longest} (tasks.t.max_new_tokens) leave no "
+            f"room for a prompt, the model's context is {context} tokens. Lower tokens."
+            for name in ("soft", "light")
+        )
+        check_methods(asked, tiny_seq2seq)

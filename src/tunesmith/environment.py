@@ -7,15 +7,17 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 
 from tunesmith.errors import ResourceError, UserError
 from tunesmith.machine import out_of_memory
 from tunesmith.progress import printable
+from tunesmith.wording import first_line
 
+FOUR_BITS = "qlora: a base in four bits"  # needs bitsandbytes
 STOPPED = 130  # what a shell expects after Ctrl-C
 NO_READER = 141  # and after a pipe whose reader has gone: 128 + SIGPIPE
-MISSING = "qlora: a base in four bits needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.46.1'"
 LOWER = "Lower train.tokens_per_batch or generate.tokens_per_batch, or choose a method that trains fewer weights."
 FULL, CLOSED = "the disk is full. Free some space.", "nothing can be written there. Change the rights or the place."
 LONG = "this name is longer than the disk takes. Give a shorter one."
@@ -92,6 +94,16 @@ def _end(code: int, *problems: str) -> None:
     sys.exit(code)
 
 
-def without_four_bits() -> list[str]:
-    """Return the problem if what keeps a base in four bits is not installed."""
-    return [] if find_spec("bitsandbytes") else [MISSING]
+def without_bitsandbytes(asked: str) -> list[str]:
+    """Return the problem if bitsandbytes is not there, or cannot be imported; ``asked`` is what needs it."""
+    if not find_spec("bitsandbytes"):
+        return [f"{asked} needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.46.1'"]
+    try:
+        import_module("bitsandbytes")
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        said = first_line(error).rstrip(".")
+        return [
+            f"{asked} needs bitsandbytes, which is installed and cannot be imported ({said}): pip install "
+            "--force-reinstall 'bitsandbytes>=0.46.1'"
+        ]
+    return []

@@ -114,3 +114,9 @@ def _scaled(value: float, step: int, units: tuple[str, ...]) -> str:
     decimals = 0 if not place or value >= 99.95 else 1 if value >= 9.995 else 2  # three digits
     text = f"{value:.{decimals}f}"
     return (text.rstrip("0").rstrip(".") if decimals else text) + units[place]
+
+
+def first_line(error: Exception) -> str:
+    """Return what an exception of another library says, its first line only, as a sentence."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return said if said.endswith((".", "!", "?")) else f"{said}."

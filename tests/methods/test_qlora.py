@@ -120,4 +120,22 @@ def test_without_bitsandbytes_a_saved_adapter_is_refused_and_not_a_traceback(
     monkeypatch.setattr(environment, "find_spec", lambda name: None)
     with pytest.raises(RecipeError) as caught:
         load_tuned("qlora", tiny_causal, tmp_path, dtype=torch.float32)
-    assert caught.value.problems == (environment.MISSING,)
+    assert caught.value.problems == (
+        "qlora: a base in four bits needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.46.1'",
+    )
+
+
+def test_a_bitsandbytes_that_cannot_be_imported_is_refused_in_the_same_way(
+    tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str) -> None:
+        raise ImportError(f"lib{name}_cpu.so: cannot open shared object file\nand more")
+
+    monkeypatch.setattr(environment, "import_module", broken)
+    with pytest.raises(RecipeError) as caught:
+        qlora.count(Settings(rank=4), skeleton(tiny_causal))
+    assert caught.value.problems == (
+        "qlora: a base in four bits needs bitsandbytes, which is installed and cannot be imported "
+        "(libbitsandbytes_cpu.so: cannot open shared object file): pip install --force-reinstall "
+        "'bitsandbytes>=0.46.1'",
+    )

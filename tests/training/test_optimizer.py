@@ -4,10 +4,10 @@ import pytest
 import torch
 from workshop import FULL, LORA, ingredients, make_job, recipe
 
+from tunesmith import environment
 from tunesmith.methods.lora import Settings as LoraSettings
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import TrainSettings
-from tunesmith.training import optimizer as module
 from tunesmith.training.optimizer import auto_rate, make_optimizer, optimizer_problems, rate_at
 
 
@@ -111,7 +111,7 @@ def test_an_optimizer_that_cannot_be_had_is_named_with_the_mend(monkeypatch: pyt
         "train.optimizer: paged-adamw-8bit pages between a graphics card and memory, and there is no card. Take "
         "adamw-8bit."
     ]
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(environment, "find_spec", lambda name: None)
     assert problems("adamw") == []
     for name in ("adamw-8bit", "paged-adamw-8bit"):
         assert problems(name) == [

@@ -7,7 +7,7 @@ quantisation, by bitsandbytes. The corrections learn in float32, and learn to an
 from copy import copy
 from typing import Any
 
-from tunesmith.environment import quiet_peft, without_four_bits
+from tunesmith.environment import FOUR_BITS, quiet_peft, without_bitsandbytes
 from tunesmith.errors import RecipeError
 from tunesmith.methods import lora
 from tunesmith.methods.lora import RATES as RATES  # the same corrections learn
@@ -32,9 +32,9 @@ def count(settings: Settings, model: Any) -> int:
     """Return how many parameters learn: those of LoRA. The base has as many as ever, in fewer bits.
 
     Raises:
-        RecipeError: bitsandbytes is not installed, the model is one like GPT-2, and whatever LoRA refuses.
+        RecipeError: bitsandbytes is not there, the model is one like GPT-2, and whatever LoRA refuses.
     """
-    problems = without_four_bits()
+    problems = without_bitsandbytes(FOUR_BITS)
     try:
         found = lora.count(settings, model)
         if any(map(lora.transposed, lora.target_layers(settings, model).values())):

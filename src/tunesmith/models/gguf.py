@@ -12,6 +12,7 @@ from typing import Any
 
 from tunesmith.errors import RecipeError
 from tunesmith.rundir import publish
+from tunesmith.wording import first_line
 
 CONTROL = 3  # token type of control tokens in GGUF
 
@@ -46,12 +47,6 @@ def convert(gguf: Path, folder: Path) -> None:
     model.save_pretrained(staged)
     tokenizer.save_pretrained(staged)
     publish(staged, folder)
-
-
-def first_line(error: Exception) -> str:
-    """Return what an exception of another library says, its first line only, as a sentence."""
-    said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
 def read_tokenizer(gguf: Path) -> Any:

@@ -13,8 +13,9 @@ from tunesmith.errors import RecipeError, RefusedError, ResourceError
 from tunesmith.machine import compute_device, need_space
 from tunesmith.models.catalog import CATALOG, PICKLES, Wheel, check_folder, check_name, home, read_json_object
 from tunesmith.models.fetch import fetch_gguf, one_at_a_time
-from tunesmith.models.gguf import convert, first_line
+from tunesmith.models.gguf import convert
 from tunesmith.models.quantize import keep_as_loaded, nf4
+from tunesmith.wording import first_line
 
 Kind = Literal["causal", "seq2seq"]
 HEAD, WORDS = "lm_head.weight", ("shared.weight", "model.embed_tokens.weight")

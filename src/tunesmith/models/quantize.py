@@ -8,7 +8,7 @@ it is used. The output head, and in T5 the second matrix of each feed-forward la
 
 from typing import Any
 
-from tunesmith.environment import without_four_bits
+from tunesmith.environment import FOUR_BITS, without_bitsandbytes
 from tunesmith.errors import RecipeError
 
 
@@ -19,9 +19,9 @@ def nf4(dtype: Any) -> Any:
         dtype: torch dtype that layers compute in, and that everything but linear layers is kept in.
 
     Raises:
-        RecipeError: bitsandbytes is not installed.
+        RecipeError: bitsandbytes is not there.
     """
-    if problems := without_four_bits():
+    if problems := without_bitsandbytes(FOUR_BITS):
         raise RecipeError(problems)
     from transformers import BitsAndBytesConfig
 

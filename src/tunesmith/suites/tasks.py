@@ -12,9 +12,9 @@ from typing import Any
 
 from tunesmith.bench_records import BenchTask
 from tunesmith.errors import DataError, UsageError
-from tunesmith.models.gguf import first_line
 from tunesmith.suites.hush import hushed
 from tunesmith.suites.local import Rows
+from tunesmith.wording import first_line
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 
+from tunesmith.environment import without_bitsandbytes
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Settings, TrainSettings
 
@@ -71,8 +71,8 @@ def make_optimizer(model: Any, settings: TrainSettings) -> Any:
 def optimizer_problems(settings: TrainSettings) -> list[str]:
     """Return what keeps this machine from making the optimizer that is asked for."""
     asked = f"train.optimizer: {settings.optimizer}"
-    if settings.optimizer != "adamw" and not find_spec("bitsandbytes"):
-        return [f"{asked} needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.46.1'"]
+    if settings.optimizer != "adamw" and (problems := without_bitsandbytes(asked)):
+        return problems
     if settings.optimizer == "paged-adamw-8bit" and not torch.cuda.is_available():
         return [f"{asked} pages between a graphics card and memory, and there is no card. Take adamw-8bit."]
     return []
