@@ -73,6 +73,23 @@ def test_the_peak_sees_memory_that_was_given_back_and_forgets_it_on_request() ->
     assert left < 16 * MEBI
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
+def test_what_nobody_holds_any_more_is_no_part_of_the_next_peak() -> None:
+    code = (
+        "import gc\n"
+        "from tunesmith.machine import let_go, peak_memory, reset_peak\n"
+        "gc.disable()\n"
+        "class Model: pass\n"
+        "before = peak_memory()\n"
+        "model = Model(); model.own = model; model.weights = [bytearray(100_000) for _ in range(1_000)]; del model\n"
+        "reset_peak(); kept = peak_memory(); let_go(); reset_peak(); print(kept - before, peak_memory() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kept, left = map(int, done.stdout.split())
+    assert kept > 90 * MEBI
+    assert left < 16 * MEBI
+
+
 def test_the_peak_is_known_where_proc_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(self: Path, *_: object, **__: object) -> str:
         raise FileNotFoundError(self)

@@ -17,8 +17,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.inference.few_shot import choose_shots, with_shots
 from tunesmith.inference.generate import generate
 from tunesmith.inference.rank import rank_all
-from tunesmith.machine import fastest_dtype, peak_memory, reset_peak
-from tunesmith.models.gguf import first_line
+from tunesmith.machine import fastest_dtype, let_go, peak_memory, reset_peak
 from tunesmith.models.load import Loaded, check_adapter, load
 from tunesmith.models.sizes import forward_flops, shape_of
 from tunesmith.progress import track
@@ -26,6 +25,7 @@ from tunesmith.recipe import train_settings
 from tunesmith.records import EncodingHealth, Example, Prediction, PredictResult
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Recipe, TaskSettings
+from tunesmith.wording import first_line
 
 NO_LIMIT = 4096  # tokens of a prompt for architectures that set no limit of their own
 
@@ -47,6 +47,7 @@ def load_candidate(recipe: Recipe, name: str, *, model: Path, adapter: Path) -> 
         model: Folder of the base.
         adapter: Folder that training wrote; not read for the base itself.
     """
+    let_go()
     reset_peak()  # here and not in ``answer``, which also serves a training whose own peak is being measured
     settings = train_settings(recipe, name)
     half = settings.precision == "bfloat16" or (settings.precision == "auto" and fastest_dtype() == torch.bfloat16)

@@ -17,7 +17,7 @@ from tunesmith.data.mixture import Draw
 from tunesmith.data.replay import TASK as GENERAL
 from tunesmith.data.templates import instruction, load_template
 from tunesmith.errors import DataError, UserError
-from tunesmith.machine import fastest_dtype, peak_memory, reset_peak
+from tunesmith.machine import fastest_dtype, let_go, peak_memory, reset_peak
 from tunesmith.mixtures import epoch_draw, general_of, mixture_settings, of_tuned_tasks, replay_of
 from tunesmith.models.catalog import fingerprint, public_name
 from tunesmith.models.load import Loaded, load
@@ -64,6 +64,7 @@ def tune(
     """
     candidate = given.recipe.candidates[name]
     method = resolve("method", candidate.method, METHODS)
+    let_go()
     reset_peak()
     made = make_ready(given, name, where, score=score)
     progress = train(made.job)
