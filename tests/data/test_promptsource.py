@@ -83,6 +83,28 @@ def test_choices_are_a_list_or_one_text() -> None:
         assert read(entry("p", jinja, more))[0].choices == ("Yes", 'it\'s "no"')
 
 
+BY_LABEL, NO_YES = "{{ a }}? ||| {{ answer_choices[n] }}", "    answer_choices: no ||| yes\n"
+
+
+@pytest.mark.parametrize("label", [1, "1", " 1"])
+def test_a_label_may_be_the_text_of_a_number_as_a_csv_file_has_it(label: object) -> None:
+    assert rendered(
+        "{{ a }}? ||| {{ answer_choices[n] }}", {"a": "x", "n": label}, "    answer_choices: no ||| yes\n"
+    ) == (
+        "x?",
+        "yes",
+    )
+
+
+def test_a_label_that_is_no_place_in_the_choices_is_a_bad_row() -> None:
+    for label in ("2", "-1", "yes"):
+        asked, answer = rendered(
+            "{{ a }}? ||| {{ answer_choices[n] }}", {"a": "x", "n": label}, "    answer_choices: no ||| yes\n"
+        )
+        assert isinstance(answer, Failure)
+        assert asked == "x?"
+
+
 def test_choices_may_come_from_the_row() -> None:
     more = '    answer_choices: "{{ one }} ||| {{ two }}"\n'
     jinja = "{{ a }}? ||| {{ answer_choices[n] }}"

@@ -10,6 +10,7 @@ def test_what_was_kept_is_found_by_the_same_model_alone(tmp_path: Path) -> None:
     Kept(file, "a").keep({FIRST: "an answer", SECOND: [-0.5, -2.25]})
     assert Kept(file, "a").find([FIRST, SECOND, (1,)]) == {FIRST: "an answer", SECOND: [-0.5, -2.25]}
     assert Kept(file, "b").find([FIRST, SECOND]) == {}
+    assert (len(Kept(file, "a").answers), len(Kept(file, "b").answers)) == (2, 0), "as many as are said to be there"
 
 
 def test_another_length_or_another_end_is_another_question(tmp_path: Path) -> None:

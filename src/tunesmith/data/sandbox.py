@@ -46,15 +46,23 @@ class Failure:
         return f"line {self.line}: {self.message}" if self.line else self.message
 
 
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's, in which a whole number that a cell of a csv file holds as text is a place in a list."""
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Return ``obj[argument]``, as in ``choices[label]``."""
+        if isinstance(obj, list | tuple) and isinstance(argument, str) and argument.strip().isdecimal():
+            argument = int(argument)
+        return super().getitem(obj, argument)
+
+
 @cache
 def environment() -> ImmutableSandboxedEnvironment:
     """Return the environment all templates are parsed and rendered in.
 
     A line that holds only a ``{% tag %}`` leaves no empty line, as in the chat templates of models.
     """
-    made = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, loader=None
-    )
+    made = Sandbox(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, loader=None)
     made.globals = {"range": made.globals["range"]}  # the sandbox's own, with a limit
     return made
 

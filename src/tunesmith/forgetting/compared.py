@@ -12,14 +12,12 @@ from tunesmith.forgetting.ability import HALF, blind_chance, skills_had
 from tunesmith.metrics.contract import mean
 from tunesmith.metrics.scoring import find_metric
 from tunesmith.metrics.statistics import (
-    Difference,
+    flipped,
     holm,
-    mcnemar,
     paired_difference,
     paired_samples,
     resample,
     together,
-    unanimous_interval,
     unit_count,
 )
 from tunesmith.probe_records import Probe, ProbeAnswer, ProbeResult, ProseLoss, Skill
@@ -183,7 +181,7 @@ def skill_change(skill: Skill, items: Sequence[Example], before: Answers, after:
         was, now = ([value > HALF for value in values] for values in (old, new))
         lost = sum(a and not b for a, b in zip(was, now, strict=True))
         won = sum(b and not a for a, b in zip(was, now, strict=True))
-        difference = _exact(difference, was, now, units=units)
+        difference = flipped(difference, now, was, units=units)
     return SkillChange(
         skill=skill.name,
         metric=skill.metric,
@@ -201,15 +199,6 @@ def skill_change(skill: Skill, items: Sequence[Example], before: Answers, after:
         p_holm=difference.p_value,
         own=skill.own,
     )
-
-
-def _exact(found: Difference, was: Sequence[bool], now: Sequence[bool], *, units: int) -> Difference:
-    """Take p from McNemar's test where every item stands for itself; no flips at all leave no spread to resample."""
-    p_value = mcnemar(now, was) if units == len(was) else found.p_value
-    if was == now:
-        edge = unanimous_interval(False, units).high
-        return Difference(found.value, -edge, edge, p_value)
-    return Difference(found.value, found.low, found.high, p_value)
 
 
 def _blind(items: Sequence[Example]) -> float:

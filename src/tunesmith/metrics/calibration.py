@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from tunesmith import __version__
-from tunesmith.errors import UserError
+from tunesmith.errors import DataError
 from tunesmith.metrics.classification import is_exact
 from tunesmith.metrics.contract import Answers, Floats, Measured, Metric
 
@@ -115,7 +115,7 @@ def surest_of_sums(sums: Floats) -> Floats:
 def _ranked(names: Sequence[str], answers: Answers) -> list[dict[str, float]]:
     absent = sum(not ranks for ranks in answers.choice_logprobs)
     if absent:
-        raise UserError(
+        raise DataError(
             f'metric "{names[0]}" needs the log-likelihood of every choice, and {absent} of '
             f"{len(answers.predictions)} predictions have none. Give the task choices, or take the metric out."
         )

@@ -11,7 +11,7 @@ import numpy as np
 from tunesmith.errors import UserError
 from tunesmith.metrics.contract import Finish, Floats, Measured, Metric
 from tunesmith.metrics.scoring import additive, find_metric
-from tunesmith.metrics.statistics import Difference, mcnemar, paired_samples, resample, together, unit_count
+from tunesmith.metrics.statistics import Difference, flipped, paired_samples, resample, together, unit_count
 from tunesmith.records import Comparison, Score, ScoreSheet
 from tunesmith.wording import fixed
 
@@ -155,11 +155,10 @@ def _comparison(
     better: tuple[ScoreSheet, Score], than: ScoreSheet, difference: Difference, *, units: int
 ) -> Comparison:
     sheet, score = better
-    p_value = difference.p_value
-    exact = find_metric(score.metric).right_or_wrong and units == len(sheet.example_ids)
-    if exact:
+    closed = find_metric(score.metric).right_or_wrong
+    if closed:
         right = [[value > _HALF for value in one.per_example[score.metric]] for one in (sheet, than)]
-        p_value = mcnemar(*right)
+        difference = flipped(difference, *right, units=units)
     comparison = Comparison(
         task=sheet.task,
         metric=score.metric,
@@ -168,8 +167,8 @@ def _comparison(
         difference=difference.value,
         low=difference.low,
         high=difference.high,
-        p_value=p_value,
-        test="McNemar" if exact else "paired bootstrap",
+        p_value=difference.p_value,
+        test="McNemar" if closed and units == len(sheet.example_ids) else "paired bootstrap",
         n=len(sheet.example_ids),
         sentence="",
     )

@@ -10,7 +10,7 @@ from math import exp, fsum, log
 import numpy as np
 
 from tunesmith import __version__
-from tunesmith.errors import UserError
+from tunesmith.errors import DataError
 from tunesmith.metrics.contract import Answers, Floats, Measured, Metric, mean
 
 
@@ -65,7 +65,7 @@ def _right_answers(name: str, answers: Answers) -> list[tuple[str, float]]:
     found = [(texts[0], ranks[texts[0]]) for texts, ranks in _ranked(answers) if texts[0] in ranks]
     absent = len(answers.predictions) - len(found)
     if absent:
-        raise UserError(
+        raise DataError(
             f'metric "{name}" needs the log-likelihood of the right answer, and {absent} of '
             f"{len(answers.predictions)} predictions have none. Give the task choices, or take the metric out."
         )

@@ -167,6 +167,25 @@ def unanimous_interval(right: bool, units: int) -> Interval:
     return Interval(edge, 100.0) if right else Interval(0.0, 100.0 - edge)
 
 
+def flipped(found: Difference, first: Sequence[bool], second: Sequence[bool], *, units: int) -> Difference:
+    """Return a difference in right answers with what resampling cannot see.
+
+    Where every example stands for itself, p is McNemar's. Where both are right and wrong on the same examples, the
+    interval is the exact one: none of so many has flipped.
+
+    Args:
+        found: First minus second, in %.
+        first: Whether each answer of the first one is right.
+        second: And of the second one.
+        units: Independent ones among the examples.
+    """
+    p_value = mcnemar(first, second) if units == len(first) else found.p_value
+    if first == second:
+        edge = unanimous_interval(False, units).high
+        return Difference(found.value, -edge, edge, p_value)
+    return Difference(found.value, found.low, found.high, p_value)
+
+
 def share_interval(right: float, n: float) -> Interval:
     """Return the 95 % interval of a share in %, good for few examples too.
 

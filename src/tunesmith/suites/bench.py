@@ -268,7 +268,7 @@ def _check_room(answering: Any, suites: Mapping[str, Sequence[Ready]]) -> None:
 def _run(answering: Any, candidate: Candidate, suite: Suite, tasks: Sequence[Ready], asking: Asking) -> BenchRun:
     start = monotonic()
     items = sum(len(one.record.items) for one in tasks)
-    say(f"{candidate.name}: {suite.name}, {items} items of {many(len(tasks), 'task')}")
+    say(f"{candidate.name}: {suite.name}, {many(items, 'item')} of {many(len(tasks), 'task')}")
     if answering.kept.answers:
         say(f"{len(answering.kept.answers)} answers are there from before")
     answering.title = f"{candidate.name} answers {suite.name}"

@@ -19,8 +19,9 @@ class Kept:
     """
 
     def __init__(self, file: Path | None = None, model: str = "") -> None:
-        self.file, self.model = file, model
-        self.answers: dict[str, Any] = dict(_lines(file)) if file and file.exists() else {}
+        self.file, self.model = file, _short(model)
+        lines = _lines(file) if file and file.exists() else ()
+        self.answers: dict[str, Any] = {key: answer for key, answer in lines if key.startswith(self.model)}
 
     def find(self, questions: Iterable[Question]) -> dict[Question, Any]:
         """Return the answers to those of the questions that have one."""
@@ -38,7 +39,11 @@ class Kept:
                 file.write("".join(f"\n{json.dumps([key, answer])}" for key, answer in new.items()))
 
     def _key(self, question: Question) -> str:
-        return sha256(json.dumps([self.model, question]).encode()).hexdigest()
+        return self.model + _short(json.dumps(question))
+
+
+def _short(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
 
 
 def _lines(file: Path) -> Iterable[tuple[str, Any]]:
