@@ -3,11 +3,12 @@
     python benchmarks/methods.py --data FOLDER [--out FOLDER] [--cells CELL ...]
         [--limit N] [--rows N] [--epochs N] [--at-once N]
 
-Every method of tunesmith on the built-in model, with its own defaults: ROUGE-1, 2 and L with intervals, the gain over
-the base, trainable parameters and their share, bytes on disk, seconds, the highest memory. FOLDER holds
-train_small.jsonl (to learn from and validate) and dev.jsonl (to test), with the fields dialogue and summary. The same
-command goes on where it was stopped; the result, written after every cell, says which are missing. About three quarters
-of an hour for each cell on two cores; ``--at-once`` runs several side by side where there is room for them.
+Every method of tunesmith on the built-in model, with its own defaults but for `epochs`, which is 2 where a method has
+no number of its own: ROUGE-1, 2 and L with intervals, the gain over the base, trainable parameters and their share,
+bytes on disk, seconds, the highest memory. FOLDER holds train_small.jsonl (to learn from and validate) and dev.jsonl
+(to test), with the fields dialogue and summary. The same command goes on where it was stopped; the result, written
+after every cell, says which are missing. About three quarters of an hour for each cell on two cores; ``--at-once``
+runs several side by side where there is room for them.
 """
 
 from cells import Cell, Sweep, main

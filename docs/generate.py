@@ -27,6 +27,7 @@ from tunesmith.planning.memory import PARTS as MEMORY
 from tunesmith.registry import METHODS, resolve
 
 sys.path.insert(0, str(Path(__file__).parent))
+import equality
 import forgotten
 import headlines
 import held_out
@@ -231,6 +232,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "layers": layers,
     "measured": lambda: headlines.measured(table),
     **sweeps.parts(table),
+    "measured-equality": lambda: equality.of_suites(table),
     "measured-tasks": lambda: held_out.by_tasks(table),
     **{
         name.replace("_", "-"): lambda name=name, make=make: speeds.part(name, make, table)  # type: ignore[misc]

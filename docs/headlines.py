@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import equality
 import speeds
 import sweeps
 
@@ -71,6 +72,7 @@ FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
         for number, one in r["accuracy by number of tuning tasks"]["all held-out tasks"].items()
         if number != "0"
     ),
+    "harness": equality.in_a_line,
     "leakage": lambda r: (
         f"{r['recall']['copies']:.0%} of {r['planted']['copies']} planted copies, {r['recall']['edits']:.0%} of "
         f"{r['planted']['edits of 0.8 to 0.95']} near copies, among {r['rows']:,} rows in {r['seconds']:.1f} s"

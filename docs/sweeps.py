@@ -71,10 +71,16 @@ def curve(table: Table) -> str:
     if not found:
         return unmeasured("examples")
     numbers = sorted({int(name.rpartition("-")[2]) for name in found["candidates"]})
-    rows = ([str(n), *(gain(found, f"{one}-{n}") for one in SERIES)] for n in numbers)
+    rows = ([used(found, n), *(gain(found, f"{one}-{n}") for one in SERIES)] for n in numbers)
     said = " ".join(filter(None, (enough(found, kind) for kind in STEPPED["examples"])))
     shown = (measured_on("examples", found), table(("examples", *SERIES.values()), rows), said)
     return "\n\n".join(filter(None, shown))
+
+
+def used(found: dict[str, Any], n: int) -> str:
+    """Return a number of examples, with how many were left where copies of tested rows were taken out."""
+    left = {known["rows"]["train"] for one in SERIES if (known := found["cells"].get(f"{one}-{n}"))} - {n}
+    return f"{n} ({', '.join(map(str, sorted(left)))} used)" if left else str(n)
 
 
 def by_rate(table: Table) -> str:
@@ -164,7 +170,10 @@ def apart(found: dict[str, Any]) -> str:
     """Return how times and memory are to be read where a result comes from several machines; else nothing."""
     if len(devices(found)) == 1:
         return ""
-    said = "Where a row names another machine, its time and memory cannot be compared with those of the other rows."
+    said = (
+        "Where a row names another machine, its time and memory cannot be compared with those of the other rows; of "
+        "rows with the same machine its time only roughly, since it is shared and more or less busy."
+    )
     off = max(
         map(abs, (base_of(one) - base_of(found["cells"]["zero-shot"]) for one in found["cells"].values())), default=0
     )
@@ -249,13 +258,26 @@ def measured_on(name: str, found: dict[str, Any]) -> str:
     done, all_of_them = len(found["cells"]) - 1, len(found["candidates"])
     rows = base["rows"]
     most = max(one["rows"]["train"] for one in found["cells"].values())
-    epochs = "each method's own number of epochs" if isinstance(found["epochs"], str) else f"{found['epochs']:g} epochs"
+    reached = fixed(base["scores"]["rouge1"]["value"], 1)
     return (
-        f"SmolLM2-135M-Instruct on DialogSum, {most} dialogues to learn from, {epochs}, tested on {rows['test']} "
-        f"({found['tested on']}); the base has {fixed(base['scores']['rouge1']['value'], 1)} ROUGE-1. In brackets are "
-        f"95 % intervals. Each candidate is one training with one seed. {done} of {all_of_them} are measured, on "
-        f"{devices(found)[0]}, {found['date']}: [{name}.json](../benchmarks/results/{name}.json)."
+        f"SmolLM2-135M-Instruct on DialogSum, {most} dialogues to learn from, {epochs_of(found)}, tested on "
+        f"{rows['test']} ({found['tested on']}); the base has {reached} ROUGE-1. In brackets are 95 % intervals. Each "
+        f"candidate is one training with one seed. {done} of {all_of_them} are measured, on {devices(found)[0]}, "
+        f"{found['date']}: [{name}.json](../benchmarks/results/{name}.json)."
     )
+
+
+def epochs_of(found: dict[str, Any]) -> str:
+    """Return how many epochs most candidates were tuned for, and which were for longer."""
+    names: dict[float, list[str]] = {}
+    for name, one in found["cells"].items():
+        if one.get("epochs"):
+            names.setdefault(one["epochs"], []).append(name)
+    if not names:
+        return "no candidate yet"
+    usual, *others = sorted(names, key=lambda epochs: (-len(names[epochs]), epochs))
+    more = [f"{epochs:g} for {', '.join(f'`{name}`' for name in names[epochs])}" for epochs in sorted(others)]
+    return f"{usual:g} epochs" + (f" ({'; '.join(more)})" if more else "")
 
 
 def unmeasured(name: str) -> str:

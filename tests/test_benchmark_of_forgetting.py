@@ -11,6 +11,9 @@ import pytest
 from small_run import chats
 from steadied import steady
 
+from tunesmith.data.probing import shipped_items
+from tunesmith.forgetting.ability import guessed
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "forgetting.py"
 
@@ -104,3 +107,14 @@ def report_of(out: Path) -> list[Any]:
     """Both reports without times and memory, which differ from run to run."""
     files = (out / name / "report.json" for name in ("one-task", "one-task-longer", "five-tasks"))
     return [steady(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+
+
+def test_the_built_in_model_has_every_skill_that_it_is_asked_about() -> None:
+    found = json.loads((ROOT / "benchmarks" / "results" / "forgetting.json").read_text(encoding="utf-8"))
+    before = {skill: one["before"] for skill, one in found["cells"]["full"]["skills"].items()}
+    items = shipped_items()
+    assert before.keys() == {item.skill for item in items}
+    for skill, value in before.items():
+        chances = [1 / len(item.choices) if item.choices else 0.0 for item in items if item.skill == skill]
+        right = round(value / 100 * len(chances))
+        assert guessed(right, chances) < 0.001 if any(chances) else right >= len(chances) / 2, skill

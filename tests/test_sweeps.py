@@ -18,7 +18,7 @@ def cell(**changes: Any) -> dict[str, Any]:
         "rows": {"train": 540, "validation": 60, "test": 200},
         "scores": dict.fromkeys(("rouge1", "rouge2", "rougeL"), SCORE), "gain": {"rouge1": GAIN},
         "method": "lora", "trainable": 4884480, "share": 0.0363, "adapter_bytes": 19595024,
-        "seconds": {"training": 1721.0, "answering": 455.0},
+        "seconds": {"training": 1721.0, "answering": 455.0}, "epochs": 2.0,
         "peak_bytes": {"training": 2525343744, "answering": 2371063808},
     }  # fmt: skip
     return {**found, **changes}
@@ -153,13 +153,16 @@ def test_a_cell_that_was_measured_elsewhere_says_where(sweeps: Any, tmp_path: Pa
     said, *_ = lines(sweeps, "measured-methods")
     assert "measured, on a card," in said
     assert said.endswith(
-        "Where a row names another machine, its time and memory cannot be compared with those of the other rows."
+        "Where a row names another machine, its time and memory cannot be compared with those of the other rows; of "
+        "rows with the same machine its time only roughly, since it is shared and more or less busy."
     )
     assert "28 min 41 s (on a processor) | 2.53 GB (on a processor)" in lines(sweeps, "measured-full")[1]
     assert "(on" not in lines(sweeps, "measured-lora")[1]
 
 
-@pytest.mark.parametrize(("score", "said"), [(0.6, "whose ROUGE-1 differs by up to 0.6."), (0.02, "other rows.")])
+@pytest.mark.parametrize(
+    ("score", "said"), [(0.6, "whose ROUGE-1 differs by up to 0.6."), (0.02, "more or less busy.")]
+)
 def test_where_the_base_answers_otherwise_elsewhere_the_page_says_so(
     score: float, said: str, sweeps: Any, tmp_path: Path
 ) -> None:
@@ -252,3 +255,21 @@ def test_the_lowest_loss_of_each_candidate_is_bold(sweeps: Any, tmp_path: Path) 
         "`{method: ia3}` |  | not measured yet | **1.625**",
     ]
     assert sweeps.best_rates(result) == "lowest validation loss with: `{method: full}` 5e-05, `{method: ia3}` 0.003"
+
+
+def test_the_epochs_of_most_candidates_are_said_and_who_had_others(sweeps: Any, tmp_path: Path) -> None:
+    known = {"lora": cell(), "full": cell(), "ia3": cell(epochs=6.0), "prefix": cell(epochs=6.0)}
+    candidates = {name: {"method": name} for name in known}
+    write(tmp_path, "methods", candidates, cells={"zero-shot": cell(gain={}, epochs=None), **known})
+    assert ", 2 epochs (6 for `ia3`, `prefix`), tested on" in lines(sweeps, "measured-methods")[0]
+
+
+def test_where_copies_of_tested_rows_were_taken_out_the_curve_says_how_many_were_left(
+    sweeps: Any, tmp_path: Path
+) -> None:
+    rows = {"train": 99, "validation": 0, "test": 200}
+    known = {"lora-50": cell(rows={**rows, "train": 50}), "lora-100": cell(rows=rows)}
+    candidates = {name: {"method": "lora"} for name in known}
+    write(tmp_path, "examples", candidates, cells={"zero-shot": cell(gain={}), **known})
+    first = [line.partition(" | ")[0] for line in lines(sweeps, "measured-examples")]
+    assert first[3:5] == ["50", "100 (99 used)"]
