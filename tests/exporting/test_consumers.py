@@ -189,7 +189,7 @@ def lora_folder(folder: Path, *, rank: int = 4, layer: str = LAYER, more: tuple[
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
-    "lengths": ({"use_dora": True}, dict.fromkeys(("vllm", "lorax", "llamacpp"), "it is a DoRA")),
+    "lengths": ({"use_dora": True}, dict.fromkeys(("vllm", "lorax", "llamacpp", "transformers"), "it is a DoRA")),
     "biases": ({"bias": "lora_only"}, dict.fromkeys(("vllm", "lorax", "llamacpp"), "biases of its own")),
     "whole layers": (
         {"modules_to_save": ["lm_head"], "more": ("base_model.model.lm_head.weight",)},

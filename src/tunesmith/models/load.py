@@ -285,8 +285,7 @@ def check_adapter(folder: Path) -> dict[str, Any]:
     if not config.is_file():
         raise RecipeError(f"{folder} has no adapter_config.json. Give the folder that training wrote.")
     if not (folder / "adapter_model.safetensors").is_file():
-        pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
-        if pickles:
+        if pickles := [path.name for path in folder.iterdir() if path.suffix in PICKLES]:
             raise RefusedError(f"{folder} has pickled weights ({', '.join(pickles)}). Save them as safetensors.")
         raise RecipeError(f"{folder} has no adapter_model.safetensors. Is the folder complete?")
     return read_json_object(config)

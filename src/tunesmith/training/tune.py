@@ -12,13 +12,12 @@ import torch
 
 from tunesmith import __version__
 from tunesmith.cards import CARD
-from tunesmith.data.encode import Coder, Encoded, encode_training, named
-from tunesmith.data.mixture import Draw
+from tunesmith.data.encode import Coder, Encoded
 from tunesmith.data.replay import TASK as GENERAL
 from tunesmith.data.templates import instruction, load_template
-from tunesmith.errors import DataError, UserError
+from tunesmith.errors import UserError
 from tunesmith.machine import fastest_dtype, let_go, peak_memory, reset_peak
-from tunesmith.mixtures import epoch_draw, general_of, mixture_settings, of_tuned_tasks, replay_of
+from tunesmith.mixtures import mixture_settings
 from tunesmith.models.catalog import fingerprint, public_name
 from tunesmith.models.load import Loaded, load
 from tunesmith.progress import say
@@ -30,6 +29,7 @@ from tunesmith.settings import Recipe, TrainSettings
 from tunesmith.training.averaging import average
 from tunesmith.training.checkpoint import damage, full_disk_explained, read_checkpoint, write_checkpoint
 from tunesmith.training.computing import answering
+from tunesmith.training.examples import training_examples, validation_examples
 from tunesmith.training.job import Job, Progress, load_trainable
 from tunesmith.training.job import trainable as trainable_weights
 from tunesmith.training.loop import train
@@ -120,8 +120,8 @@ def make_ready(given: Ingredients, name: str, where: CandidateDir, *, score: Cal
     looks_first = hasattr(method, "prepare")  # at examples; it has no virtual tokens that those would begin with
     model = loaded.model if looks_first else attached(recipe, name, loaded)
     coder = Coder(loaded.tokenizer, loaded.kind, check_context(loaded, settings), loaded.virtual)
-    examples, encoding, draw = training_examples(given, coder, settings, name=name)
-    validation = encode_validation(given, coder, settings, name=name)
+    examples, encoding, draw = training_examples(recipe, name, given.train, coder)
+    validation = validation_examples(recipe, name, given.validation, coder)
     teacher = read_by(teacher, coder) if teacher else None
     made_of = identity(given, name, [*examples, *validation, *(teacher.texts if teacher else ())])
     if looks_first:
@@ -206,42 +206,6 @@ def identity(given: Ingredients, name: str, encoded: Sequence[Encoded]) -> str:
     for example in encoded:
         digest.update(repr((example.example_id, example.input_ids, example.target_ids)).encode())
     return digest.hexdigest()
-
-
-def training_examples(
-    given: Ingredients, coder: Coder, settings: TrainSettings, *, name: str
-) -> tuple[list[Encoded], EncodingHealth, Draw | None]:
-    """Encode what a candidate is trained on: the examples of its tasks, and general instructions where it wants some.
-
-    Returns:
-        All of them; what had no room among those of the tasks; which stand in which epoch.
-    """
-    own = of_tuned_tasks(given.recipe, name, given.train)
-    encoded, health = encode_training(own, coder)
-    wanted = replay_of(given.recipe, name, own, share=settings.replay)
-    if general := general_of(wanted, epochs=settings.epochs, seed=given.recipe.seed):
-        encoded += encode_training(general, coder)[0]
-    used = [example.example_id for example in encoded]
-    return encoded, health, epoch_draw(given.recipe, name, own, used, general=wanted)
-
-
-def encode_validation(given: Ingredients, coder: Coder, settings: TrainSettings, *, name: str) -> Sequence[Encoded]:
-    """Encode the examples that the best weights are chosen by; say what had no room."""
-    wanted = of_tuned_tasks(given.recipe, name, given.validation) if settings.validations else []
-    if settings.keep_best != "loss" and not wanted:
-        raise DataError(
-            f"{name}: train.keep_best: {settings.keep_best} needs validation rows and train.validations above 0; there "
-            f"are {len(given.validation)} rows, and train.validations is {settings.validations}."
-        )
-    if not wanted:
-        return ()
-    encoded, health = encode_training(wanted, coder)
-    if health.cut or health.too_long:
-        say(
-            f"{name}: validation: {len(health.cut)} prompts were cut to {coder.limit} tokens, {len(health.too_long)} "
-            f"examples left out because their target does not fit{named(health.too_long)}."
-        )
-    return encoded
 
 
 def scorer(loaded: Loaded, model: Any, score: Callable[[Loaded], float] | None) -> Callable[[], float] | None:
