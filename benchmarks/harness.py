@@ -44,7 +44,8 @@ def main() -> None:
     for suite in options.suites:
         for task in ours(suite, options).tasks:
             if answered(task, options.out) < min(options.items, len(task.items)):
-                write_text(file_of(task, options.out), json.dumps(directly(suite, task, options)))
+                found = json.dumps(directly(suite, task, options), default=lambda one: one.item())  # numpy's numbers
+                write_text(file_of(task, options.out), found)
             write_result(options)
 
 
