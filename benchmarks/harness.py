@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from keeping import RESULTS, keep
+from keeping import keep
 
 from tunesmith.bench_records import BenchResult, BenchTask
 from tunesmith.rundir import RunDir, read_record, write_text
@@ -115,7 +115,7 @@ def directly(suite: str, task: BenchTask, options: argparse.Namespace) -> dict[s
         {"filter": one["filter"], "said": said_of(one), **{metric: one[metric] for metric in metrics if metric in one}}
         for one in samples
     ]
-    return {"suite": suite, "items": items, "results": results, "samples": kept}
+    return {"items": items, "results": results, "samples": kept}
 
 
 def said_of(sample: Mapping[str, Any]) -> list[str] | None:
@@ -157,7 +157,7 @@ def write_result(options: argparse.Namespace) -> None:
         "items of each task at most": options.limit,
         "suites": suites,
     }
-    keep("harness", found, packages=PACKAGES, folder=RESULTS, show=False)
+    keep("harness", found, packages=PACKAGES, show=False)
 
 
 def compared(result: BenchResult, written: Mapping[str, str], out: Path) -> dict[str, Any]:

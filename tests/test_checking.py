@@ -177,18 +177,16 @@ def test_what_is_tuned_needs_training_rows_and_all_need_test_rows(
 def test_virtual_tokens_that_leave_room_for_the_answer_alone_are_refused_before_anything_is_answered(
     tiny_causal: Path, tiny_seq2seq: Path
 ) -> None:
-    context = skeleton(tiny_causal).config.max_position_embeddings
-    longest = recipe().tasks[0].max_new_tokens
-    for tokens in (context - longest - 1, context - longest):
-        asked = recipe(soft={"method": "soft-prompt", "tokens": tokens}, light={"method": "prefix", "tokens": tokens})
-        if tokens + longest < context:
-            check_methods(asked, tiny_causal)
-            continue
-        with pytest.raises(RecipeError) as caught:
-            check_methods(asked, tiny_causal)
-        assert caught.value.problems == tuple(
-            f"candidates.{name}: {tokens} virtual tokens and an answer of {longest} (tasks.t.max_new_tokens) leave no "
-            f"room for a prompt, the model's context is {context} tokens. Lower tokens."
-            for name in ("soft", "light")
-        )
-        check_methods(asked, tiny_seq2seq)
+    def asked(tokens: int) -> Recipe:
+        return recipe(soft={"method": "soft-prompt", "tokens": tokens}, light={"method": "prefix", "tokens": tokens})
+
+    context, longest = skeleton(tiny_causal).config.max_position_embeddings, recipe().tasks[0].max_new_tokens
+    check_methods(asked(context - longest - 1), tiny_causal)
+    check_methods(asked(context - longest), tiny_seq2seq)
+    with pytest.raises(RecipeError) as caught:
+        check_methods(asked(context - longest), tiny_causal)
+    assert caught.value.problems == tuple(
+        f"candidates.{name}: {context - longest} virtual tokens and an answer of {longest} (tasks.t.max_new_tokens) "
+        f"leave no room for a prompt, the model's context is {context} tokens. Lower tokens."
+        for name in ("soft", "light")
+    )

@@ -62,11 +62,16 @@ def replay_of(recipe: Recipe, name: str, training: Sequence[Example], *, share: 
         share: ``train.replay`` of the candidate.
     """
     quotas = quotas_of(recipe, name, Counter(example.task for example in training))
-    wanted = per_epoch(len(training) if quotas is None else sum(quotas.values()), share)
+    wanted = per_epoch(epoch_size(len(training), quotas), share)
     known = len(general_examples()) if wanted else 0
     if wanted > known:
         say(f"{name}: train.replay wants {wanted} general instructions, and {known} are there; they repeat.")
     return wanted
+
+
+def epoch_size(examples: int, quotas: Mapping[str, int] | None) -> int:
+    """Return how many examples of its tasks an epoch has: all of them, or what the quotas of a mixture come to."""
+    return examples if quotas is None else sum(quotas.values())
 
 
 def general_of(wanted: int, *, epochs: float, seed: int) -> list[Example]:

@@ -88,19 +88,12 @@ BY_LABEL, NO_YES = "{{ a }}? ||| {{ answer_choices[n] }}", "    answer_choices: 
 
 @pytest.mark.parametrize("label", [1, "1", " 1"])
 def test_a_label_may_be_the_text_of_a_number_as_a_csv_file_has_it(label: object) -> None:
-    assert rendered(
-        "{{ a }}? ||| {{ answer_choices[n] }}", {"a": "x", "n": label}, "    answer_choices: no ||| yes\n"
-    ) == (
-        "x?",
-        "yes",
-    )
+    assert rendered(BY_LABEL, {"a": "x", "n": label}, NO_YES) == ("x?", "yes")
 
 
 def test_a_label_that_is_no_place_in_the_choices_is_a_bad_row() -> None:
     for label in ("2", "-1", "yes"):
-        asked, answer = rendered(
-            "{{ a }}? ||| {{ answer_choices[n] }}", {"a": "x", "n": label}, "    answer_choices: no ||| yes\n"
-        )
+        asked, answer = rendered(BY_LABEL, {"a": "x", "n": label}, NO_YES)
         assert isinstance(answer, Failure)
         assert asked == "x?"
 

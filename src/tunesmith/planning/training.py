@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tunesmith.data.replay import per_epoch, replayed
 from tunesmith.errors import DataError
-from tunesmith.mixtures import draw_of
+from tunesmith.mixtures import draw_of, epoch_size
 from tunesmith.plan_records import StagePlan
 from tunesmith.planning.answering import answer_stage
 from tunesmith.planning.calibration import Calibration
@@ -66,7 +66,7 @@ def train_steps(ground: Ground, settings: TrainSettings) -> list[list[Load]]:
     """
     shape = ground.shape
     limit, own, seed = check_context(ground.loaded, settings), ground.counted["train"], ground.recipe.seed
-    wanted = per_epoch(len(own) if ground.quotas is None else sum(ground.quotas.values()), settings.replay)
+    wanted = per_epoch(epoch_size(len(own), ground.quotas), settings.replay)
     order = replayed(wanted, known=len(ground.general), epochs=settings.epochs, seed=seed)
     mixed = [*own, *(ground.general[number] for number in order)]
     fitting = [(one.task, length) for one in mixed for length in training_lengths([one], shape.kind, limit)]

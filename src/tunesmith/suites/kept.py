@@ -19,7 +19,7 @@ class Kept:
     """
 
     def __init__(self, file: Path | None = None, model: str = "") -> None:
-        self.file, self.model = file, _short(model)
+        self.file, self.model = file, _hash(model)
         lines = _lines(file) if file and file.exists() else ()
         self.answers: dict[str, Any] = {key: answer for key, answer in lines if key.startswith(self.model)}
 
@@ -39,10 +39,10 @@ class Kept:
                 file.write("".join(f"\n{json.dumps([key, answer])}" for key, answer in new.items()))
 
     def _key(self, question: Question) -> str:
-        return self.model + _short(json.dumps(question))
+        return self.model + _hash(json.dumps(question))
 
 
-def _short(text: str) -> str:
+def _hash(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
