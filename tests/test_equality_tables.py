@@ -42,7 +42,7 @@ def result() -> BenchResult:
 def directly(task: str, folder: Path, samples: list[dict[str, Any]], **results: float) -> None:
     import harness
 
-    path = harness.file_of(BenchTask.model_construct(task=task, **MADE), folder)
+    path = harness.file_of(task, folder)
     path.parent.mkdir(exist_ok=True)
     kept = [{"filter": "none", "said": None, **sample} for sample in samples]
     items = MADE["items"][: len(samples)]

@@ -1,12 +1,15 @@
 """The whole way with a tiny model: what the harness says when it is called directly is what we say."""
 
+import importlib
 import json
 import random
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import ROOT
 
 from tunesmith.bench_records import BenchResult
 from tunesmith.errors import DataError, RecipeError, UsageError
@@ -18,8 +21,7 @@ from tunesmith.rundir import read_record, write_record
 from tunesmith.suites import answering, deltas, scores
 from tunesmith.suites import bench as module
 from tunesmith.suites.bench import Request, bench
-from tunesmith.suites.catalog import SUITES, harness_tasks
-from tunesmith.suites.local import read_rows, source_of
+from tunesmith.suites.catalog import SUITES
 from tunesmith.suites.scores import FEWSHOT_SEED
 from tunesmith.suites.tasks import choose_items, definition
 
@@ -31,14 +33,7 @@ pytestmark = [
 ]
 
 RESAMPLES = 40
-HUB = {"aps/super_glue": "superglue", "nyu-mll/glue": "glue", "cais/mmlu": "mmlu", "SaylorTwift/bbh": "bbh"}
-FOLDERS = {
-    "superglue": "super_glue",
-    "glue": "glue",
-    "mmlu": "mmlu/default",
-    "bbh": "bbh/cot_fewshot",
-    "bbh-direct": "bbh/zeroshot",
-}
+Directly = Callable[..., Any]
 MMLU = ("mmlu/anatomy", "mmlu/astronomy")
 BBH = ("bbh-direct/navigate", "bbh-direct/object_counting")
 
@@ -84,33 +79,29 @@ def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def without_hub(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+def harness(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script that compares the two on real data."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("harness")
+
+
+@pytest.fixture
+def without_hub(harness: Any, data: Path) -> Iterator[None]:
     """Let the harness have, in place of the hub, the rows of the local files."""
-    import datasets
-
-    def load(path: str, name: str, **_: Any) -> Any:
-        rows = read_rows(source_of(HUB[path], name.removesuffix(".fixed")), data).splits
-        found = {split: datasets.Dataset.from_list(own) for split, own in rows.items()}
-        return {"train": found.get("validation"), **found}
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
+    with harness.rows_from(data):
+        yield
 
 
-def directly(model: Path, result: BenchResult, *, tasks: list[str] | None = None, **options: Any) -> Any:
+@pytest.fixture
+def directly(harness: Any, without_hub: None) -> Directly:
     """What the harness says of the same items with its own class for transformers."""
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
 
-    folder = harness_tasks() / FOLDERS[result.suite]
-    return lm_eval.simple_evaluate(
-        HFLM(pretrained=str(model), tokenizer=str(model), dtype="float32", device="cpu", batch_size=3),
-        tasks=tasks or [task.harness for task in result.tasks],
-        task_manager=TaskManager(include_path=folder, include_defaults=False),
-        samples={task.harness: list(task.items) for task in result.tasks},
-        num_fewshot=result.shots,
-        bootstrap_iters=RESAMPLES,
-        **options,
-    )
+    def ask(model: Path, result: BenchResult, **options: Any) -> Any:
+        items = {task.harness: list(task.items) for task in result.tasks}
+        settings = {"num_fewshot": result.shots, "bootstrap_iters": RESAMPLES, **options}
+        return harness.asked(result.suite, model, items, batch=3, **settings)
+
+    return ask
 
 
 def check_equal(result: BenchResult, run: int, found: Any) -> None:
@@ -138,7 +129,7 @@ def check_equal(result: BenchResult, run: int, found: Any) -> None:
 
 
 def test_base_and_tuned_are_scored_as_the_harness_scores_them(
-    data: Path, base: Path, tuned: Path, tmp_path: Path, without_hub: None
+    data: Path, base: Path, tuned: Path, tmp_path: Path, directly: Directly
 ) -> None:
     request = Request(
         ("superglue", *MMLU, *BBH, "glue/rte", "glue/cola", "glue/mrpc"), model=str(base), adapters=(tuned,),
@@ -195,29 +186,18 @@ def test_a_suite_that_was_stopped_goes_on_where_it_was(
 
 
 def test_chains_of_thought_are_written_as_the_harness_has_them_written(
-    data: Path, base: Path, tmp_path: Path, without_hub: None, monkeypatch: pytest.MonkeyPatch
+    data: Path, base: Path, tmp_path: Path, harness: Any, directly: Directly
 ) -> None:
     """With three worked ones before each question; answer by answer, text by text."""
     model = with_context(shutil.copytree(base, tmp_path / "long"), 8192)
-    written: dict[str, str] = {}
-    usual = answering.Answering.generate_until
-
-    def noted(self: Any, requests: Any, disable_tqdm: bool = False) -> list[str]:
-        texts = usual(self, requests, disable_tqdm)
-        written.update({request.args[0]: text for request, text in zip(requests, texts, strict=True)})
-        return texts
-
-    monkeypatch.setattr(answering.Answering, "generate_until", noted)
     request = Request(("bbh/navigate", "bbh/object_counting"), model=str(model), data=data, limit=2)
-    (result,) = bench(request, out=tmp_path)
+    with harness.texts_noted() as written:
+        (result,) = bench(request, out=tmp_path)
     assert [task.shots for task in result.tasks] == [3, 3]
     found = directly(model, result, fewshot_random_seed=FEWSHOT_SEED)
     check_equal(result, 0, found)
-    theirs = {
-        sample["arguments"][0][0]: sample["resps"][0][0]
-        for task in result.tasks
-        for sample in found["samples"][task.harness]
-    }
+    answers = [harness.said(found, task.harness, task.items) for task in result.tasks]
+    theirs = dict(sample["said"] for one in answers for sample in one["samples"])
     assert written == theirs
     assert len(written) == 4
     assert all(prompt.count("A: Let's think step by step.") == 4 for prompt in written)
@@ -227,7 +207,7 @@ def test_chains_of_thought_are_written_as_the_harness_has_them_written(
 
 @pytest.mark.parametrize("chat_template", [False, True])
 def test_worked_examples_are_those_of_the_harness(
-    data: Path, base: Path, tmp_path: Path, without_hub: None, *, chat_template: bool
+    data: Path, base: Path, tmp_path: Path, directly: Directly, *, chat_template: bool
 ) -> None:
     request = Request(
         ("superglue/rte", "mmlu/anatomy"), model=str(base), data=data, limit=4, shots=2,
@@ -236,9 +216,7 @@ def test_worked_examples_are_those_of_the_harness(
     for result in bench(request, out=tmp_path):
         assert result.tasks[0].shots == 2
         assert result.chat_template == chat_template
-        found = directly(
-            base, result, apply_chat_template=chat_template, fewshot_random_seed=FEWSHOT_SEED
-        )  # fmt: skip
+        found = directly(base, result, apply_chat_template=chat_template, fewshot_random_seed=FEWSHOT_SEED)
         check_equal(result, 0, found)
 
 
