@@ -79,6 +79,10 @@ def test_what_is_linear_in_work_is_found_for_the_whole_depth(asked: list[Order])
     [
         ('a warning\n"OSError: there is no config.json"\n', '"OSError: there is no config.json"'),
         ("", "it was ended from outside"),
+        (
+            "tunesmith.errors.ResourceError: there is not enough memory. Close other programs.\n",
+            "there is not enough memory. Close other programs",
+        ),
     ],
 )
 def test_a_measurement_that_fails_is_said(

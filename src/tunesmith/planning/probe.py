@@ -76,10 +76,15 @@ def samples_of(order: Order) -> list[Sample]:
     for one in orders:
         done = subprocess.run(command, input=one.model_dump_json(), capture_output=True, text=True)
         if done.returncode:
-            why = done.stderr.strip().splitlines()[-1:] or ["it was ended from outside"]
-            raise ResourceError(f"plan: the calibration did not succeed: {why[0]}.")
+            raise ResourceError(f"plan: the calibration did not succeed: {_why(done.stderr)}.")
         found += [Sample.model_validate_json(line) for line in done.stdout.splitlines()]
     return found
+
+
+def _why(said: str) -> str:
+    """Return the last line of a traceback without a full stop, and without the name of a class of ours."""
+    last = next(reversed(said.strip().splitlines()), "it was ended from outside")
+    return last.removeprefix(f"{ResourceError.__module__}.{ResourceError.__name__}: ").removesuffix(".")
 
 
 def main() -> None:
