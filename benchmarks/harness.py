@@ -258,7 +258,6 @@ def write_result(options: argparse.Namespace) -> None:
     found = {
         "question": "Are the numbers of `tunesmith bench` those of lm-evaluation-harness called directly?",
         "model": options.model,
-        "items of each task at most": options.limit,
         "suites": suites,
     }
     keep("harness", found, packages=PACKAGES, show=False)
@@ -289,7 +288,10 @@ def compared(result: BenchResult, written: Mapping[str, str], out: Path) -> dict
         counts["texts"] += len(said)
         counts["equal texts"] += sum(written.get(prompt) == text for prompt, text in said.items())
     whole = sum(len(task.items) for task in result.tasks)
-    return {"tasks": tasks, "of tasks": len(result.tasks), "items": items, "of items": whole, **counts, "other": other}
+    return {
+        "limit": result.limit, "tasks": tasks, "of tasks": len(result.tasks), "items": items, "of items": whole,
+        **counts, "other": other,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ def of_suites(table: Table) -> str:
     found = read("harness")
     if not found:
         return unmeasured("harness")
-    rows = ((f"`{name}`", *parts(one)) for name, one in found["suites"].items())
-    heads = ("suite", "tasks", "items that both answered", "equal values", "equal texts", "equal scores")
+    rows = ((f"`{name}`", str(one["limit"] or "all"), *parts(one)) for name, one in found["suites"].items())
+    heads = ("suite", "`--limit`", "tasks", "items that both answered", "equal values", "equal texts", "equal scores")
     where = f"lm-evaluation-harness {found['versions']['lm_eval']}, {found['device']}, {found['date']}"
     return (
-        f"{found['model']}, at most {found['items of each task at most']} items of each task; a text is an answer that "
-        "the model writes, and a score is compared where the harness had all items of its task.\n\n"
+        f"{found['model']}; a text is an answer that the model writes, and a score is compared where the harness had "
+        "all items of its task.\n\n"
         f"{table(heads, rows)}\n\n{where}: [harness.json](../benchmarks/results/harness.json)."
     )
 

@@ -22,6 +22,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 def result() -> BenchResult:
     return BenchResult.model_construct(
         suite="s",
+        limit=2,
         tasks=(BenchTask.model_construct(task="s/a", **MADE), BenchTask.model_construct(task="s/b", **MADE)),
         runs=(
             BenchRun.model_construct(
@@ -60,7 +61,7 @@ def test_values_are_compared_item_by_item_and_scores_where_all_items_are_there(t
     directly("s/b", tmp_path, [{"acc": 1.0}], acc=1.0)
     found = harness.compared(result(), {"Q": "yes", "R": "yes"}, tmp_path)
     assert found == {
-        "tasks": 2, "of tasks": 2, "items": 3, "of items": 4, "values": 5, "equal values": 4, "texts": 2,
+        "limit": 2, "tasks": 2, "of tasks": 2, "items": 3, "of items": 4, "values": 5, "equal values": 4, "texts": 2,
         "equal texts": 1, "scores": 2, "equal scores": 1, "other": ["s/a 7 acc"],
     }  # fmt: skip
     assert equality.parts(found) == ("2 of 2", "3 of 4", "4 of 5", "1 of 2", "1 of 2")
