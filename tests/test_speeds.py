@@ -70,8 +70,8 @@ class Telling:
     def __init__(self, *likeliest: float) -> None:
         self.logits = torch.tensor([*likeliest, *[0.0] * (12 - len(likeliest))])
 
-    def __call__(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
-        return SimpleNamespace(logits=self.logits.expand(1, input_ids.shape[1], -1))
+    def __call__(self, input_ids: torch.Tensor, use_cache: bool, logits_to_keep: int) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.logits.expand(1, min(logits_to_keep, input_ids.shape[1]), -1))
 
 
 @pytest.mark.parametrize(

@@ -85,4 +85,4 @@ def next_logits(model: Any, ids: list[int]) -> Any:
 
     with torch.no_grad():
         tokens = torch.tensor([ids], device=model.device)
-        return model(input_ids=tokens, use_cache=False).logits[0, -1].float()
+        return model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits[0, -1].float()
