@@ -27,15 +27,8 @@ from keeping import keep
 from tunesmith.bench_records import BenchResult, BenchTask
 from tunesmith.machine import compute_device
 from tunesmith.rundir import RunDir, read_record, write_text
+from tunesmith.suites.catalog import SUITES, harness_tasks
 
-FOLDERS = {
-    "mmlu": "mmlu/default",
-    "superglue": "super_glue",
-    "bbh": "bbh/cot_fewshot",
-    "bbh-direct": "bbh/zeroshot",
-    "glue": "glue",
-}
-"""Suite -> where the harness defines its tasks."""
 HUB = {"aps/super_glue": "superglue", "nyu-mll/glue": "glue", "cais/mmlu": "mmlu", "SaylorTwift/bbh": "bbh"}
 """Data set that the harness would load -> suite whose files hold it."""
 USUAL = ("mmlu", "superglue", "bbh")
@@ -78,7 +71,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of the suites' files")
-    parser.add_argument("--suites", nargs="+", default=list(USUAL), choices=FOLDERS, metavar="SUITE")
+    parser.add_argument("--suites", nargs="+", default=list(USUAL), choices=SUITES, metavar="SUITE")
     parser.add_argument("--limit", type=int, default=50, help="items of each task that tunesmith is asked")
     parser.add_argument("--items", type=int, default=50, help="of these, items that the harness is asked")
     parser.add_argument("--model", default="smollm2-135m-instruct")
@@ -200,13 +193,12 @@ def asked(suite: str, model: Path, items: Mapping[str, list[int]], *, batch: int
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from tunesmith.suites.catalog import harness_tasks
-
     name, device = str(model), str(compute_device())
+    folder = SUITES[suite].pattern.partition("*")[0].rpartition("/")[0]
     return lm_eval.simple_evaluate(
         HFLM(pretrained=name, tokenizer=name, dtype="float32", device=device, batch_size=batch),
         tasks=list(items),
-        task_manager=TaskManager(include_path=harness_tasks() / FOLDERS[suite], include_defaults=False),
+        task_manager=TaskManager(include_path=harness_tasks() / folder, include_defaults=False),
         samples=dict(items),
         **settings,
     )
@@ -252,7 +244,7 @@ def rows_from(data: Path) -> Iterator[None]:
 def write_result(options: argparse.Namespace) -> None:
     """Compare all that both have answered by now."""
     suites = {}
-    for suite in FOLDERS:
+    for suite in SUITES:
         if known := answers(suite, options.out):
             suites[suite] = compared(*known, options.out)
     found = {

@@ -186,7 +186,7 @@ def test_virtual_tokens_that_leave_room_for_the_answer_alone_are_refused_before_
     with pytest.raises(RecipeError) as caught:
         check_methods(asked(context - longest), tiny_causal)
     assert caught.value.problems == tuple(
-        f"candidates.{name}: {context - longest} virtual tokens and an answer of {longest} (tasks.t.max_new_tokens) "
+        f"candidates.{name}: {method}: {context - longest} virtual tokens and an answer of {longest} (max_new_tokens) "
         f"leave no room for a prompt, the model's context is {context} tokens. Lower tokens."
-        for name in ("soft", "light")
+        for name, method in (("soft", "soft-prompt"), ("light", "prefix"))
     )

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
 
 from tunesmith.data.mixture import held_out, scored
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.forgetting.in_turn import row_metric
 from tunesmith.forms import asked_form
+from tunesmith.methods.virtual import room_for
 from tunesmith.metrics.scoring import expand_metrics, find_metric
 from tunesmith.mixtures import tuned_tasks
 from tunesmith.models.load import already_here, skeleton
@@ -219,6 +219,7 @@ def check_methods(recipe: Recipe, model: Path) -> None:
     """
     tuned = {name: candidate for name, candidate in recipe.candidates.items() if candidate.method != "none"}
     bones = skeleton(model) if tuned else None
+    longest = max(task.max_new_tokens for task in recipe.tasks)
     problems: list[str] = []
     for name, candidate in tuned.items():
         problems += [f"candidates.{name}: {problem}" for problem in optimizer_problems(train_settings(recipe, name))]
@@ -226,24 +227,12 @@ def check_methods(recipe: Recipe, model: Path) -> None:
             resolve("method", candidate.method, METHODS).count(candidate.settings, bones)
         except RecipeError as error:
             problems += [f"candidates.{name}: {problem}" for problem in error.problems]
-        else:
-            problems += _no_room(recipe, name, bones)
+            continue
+        if virtual := getattr(candidate.settings, "tokens", 0):
+            found = room_for(candidate.method, virtual, bones, answer=longest)
+            problems += [f"candidates.{name}: {problem}" for problem in found]
     if problems:
         raise RecipeError(problems)
-
-
-def _no_room(recipe: Recipe, name: str, bones: Any) -> list[str]:
-    """Return the problem if a candidate's virtual tokens and the longest answer fill the context of a causal model."""
-    virtual = getattr(recipe.candidates[name].settings, "tokens", 0)
-    context = getattr(bones.config.get_text_config(), "max_position_embeddings", 0) or 0
-    task = max(recipe.tasks, key=lambda task: task.max_new_tokens)
-    if not virtual or not context or bones.config.is_encoder_decoder or virtual + task.max_new_tokens < context:
-        return []
-    return [
-        f"candidates.{name}: {virtual} virtual tokens and an answer of {task.max_new_tokens} "
-        f"(tasks.{task.name}.max_new_tokens) leave no room for a prompt, the model's context is {context} tokens. "
-        "Lower tokens."
-    ]
 
 
 def check_methods_here(recipe: Recipe, *, base: Path) -> None:

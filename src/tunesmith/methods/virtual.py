@@ -167,15 +167,14 @@ class Replacing:
         return output
 
 
-def room_for(name: str, tokens: int, model: Any) -> list[str]:
-    """Return a problem if so many virtual tokens leave no room in the model's context."""
+def room_for(name: str, tokens: int, model: Any, *, answer: int = 0) -> list[str]:
+    """Return a problem if so many virtual tokens, and an answer of a causal model, leave no room in its context."""
     context = getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 0
-    if context and tokens >= context:
-        return [
-            f"{name}: {tokens} virtual tokens leave no room for a prompt, the model's context is {context} tokens. "
-            "Lower tokens."
-        ]
-    return []
+    beside = 0 if model.config.is_encoder_decoder else answer
+    if not context or tokens + beside < context:
+        return []
+    taken = f"{tokens} virtual tokens" + (f" and an answer of {beside} (max_new_tokens)" if beside else "")
+    return [f"{name}: {taken} leave no room for a prompt, the model's context is {context} tokens. Lower tokens."]
 
 
 def words_to_begin_with(tokenizer: Any, text: str, *, tokens: int) -> list[int]:
