@@ -164,3 +164,26 @@ def test_recorded_steps_learn_what_steps_one_at_a_time_learn(
     assert losses == pytest.approx(expected, rel=1e-3)
     assert losses[-1] < losses[0]
     assert off(weights, wanted) < 1e-3
+
+
+def test_moments_in_pages_are_those_that_stay_on_the_card() -> None:
+    pytest.importorskip("bitsandbytes")
+
+    def learned_with(name: str) -> tuple[Tensor, Any]:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(512, 512, device="cuda")
+        optimizer = make_optimizer(model, TrainSettings.model_validate({"optimizer": name}))
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01
+        for _ in range(3):
+            model(torch.randn(8, 512, device="cuda")).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        torch.cuda.synchronize()
+        return model.weight.detach(), optimizer.state[model.weight]["state1"]
+
+    (weights, pages), (expected, moments) = learned_with("paged-adamw-8bit"), learned_with("adamw-8bit")
+    assert pages.is_paged
+    assert moments.is_cuda
+    assert torch.equal(weights, expected)
+    assert torch.equal(pages.cpu(), moments.cpu())

@@ -81,11 +81,14 @@ def test_the_largest_singular_values_move_at_a_fifth_of_the_rate() -> None:
     assert (whole, part) == (5e-4, pytest.approx(1e-4))
 
 
-def test_in_8_bits_large_moments_are_narrow_and_small_ones_are_not(tiny_causal: Path, tmp_path: Path) -> None:
-    job, _ = make_job(
-        ingredients(recipe(FULL, optimizer="adamw-8bit", weight_decay=0.3, beta1=0.8), tiny_causal), tmp_path
-    )
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
+@pytest.mark.parametrize("name", ["adamw-8bit", "paged-adamw-8bit"])  # bitsandbytes pages nothing on a processor
+def test_in_8_bits_large_moments_are_narrow_and_small_ones_are_not(
+    name: str, tiny_causal: Path, tmp_path: Path
+) -> None:
+    job, _ = make_job(ingredients(recipe(FULL, optimizer=name, weight_decay=0.3, beta1=0.8), tiny_causal), tmp_path)
     optimizer = make_optimizer(job.model, job.settings)
+    assert optimizer.is_paged == name.startswith("paged")
     assert [(group["weight_decay"], group["betas"][0]) for group in optimizer.param_groups] == [(0.3, 0.8), (0.0, 0.8)]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for weight in weights:
