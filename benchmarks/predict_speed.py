@@ -19,14 +19,13 @@ larger batches are tried, and the result is kept beside that of the processor.
 import argparse
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from keeping import keep, named
 from speed.ceiling import answering_work, matrix_products, medians
 from speed.environment import peers_python
-from speed.equality import same_answers, tied
+from speed.equality import Referee, reach, same_answers
 from speed.models import model_folder
 from speed.rounds import Contender, median, play, spread, times
 from speed.stream import encode, texts
@@ -104,8 +103,8 @@ def equality(players: list[Contender], model: Path, given: dict[str, Any]) -> di
     for one in (one for one in players if one.turns and one.name != PEER):
         answers = one.turns[0]["answers"]
         places = same_answers(answers, wanted)
-        tie = partial(tied, exact, rounded[one.order["dtype"]], stops=given["stops"])
-        parted = [n for n in places if not tie(given["prompts"][n], answers[n], wanted[n])]
+        referee = Referee(exact, rounded[one.order["dtype"]], given["stops"], reach(sum(map(len, wanted))))
+        parted = [n for n in places if not referee.tied(given["prompts"][n], answers[n], wanted[n])]
         found[one.name] = {
             "equal": len(wanted) - len(places), "ties": len(places) - len(parted), "other": len(parted),
             "passed": not parted,

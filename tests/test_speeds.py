@@ -93,8 +93,8 @@ def test_rounding_decides_between_words_no_further_apart_than_it_moves_them(
     equality: ModuleType,
 ) -> None:  # fmt: skip
     coarse = None if rounded is None else Telling(*rounded)
-    assert equality.tied(Telling(*exact), coarse, [3, 4], one, other, stops=[1, 11]) == tie
-    assert equality.tied(Telling(*exact), coarse, [3, 4], other, one, stops=[1, 11]) == tie
+    referee = equality.Referee(Telling(*exact), coarse, [1, 11], equality.reach(20_000))
+    assert referee.tied([3, 4], one, other) == referee.tied([3, 4], other, one) == tie
 
 
 def program(tmp_path: Path, text: str, turns: ModuleType) -> Any:
