@@ -8,7 +8,7 @@ import torch
 from tunesmith import environment
 from tunesmith.checking import check_methods, check_rows, check_settings
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.models.load import skeleton
+from tunesmith.models.skeleton import skeleton
 from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example
 from tunesmith.settings import Recipe

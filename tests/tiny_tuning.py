@@ -17,7 +17,8 @@ from tunesmith.inference.answer import load_tuned
 from tunesmith.inference.generate import generate
 from tunesmith.inference.rank import rank_choices
 from tunesmith.models.attention import NAME, attending
-from tunesmith.models.load import Loaded, load, skeleton
+from tunesmith.models.load import Loaded, load
+from tunesmith.models.skeleton import skeleton
 from tunesmith.recipe import recipe_from_text
 from tunesmith.records import Example, Split, TrainResult
 from tunesmith.registry import METHODS, resolve

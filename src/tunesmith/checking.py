@@ -11,7 +11,8 @@ from tunesmith.forms import asked_form
 from tunesmith.methods.virtual import room_for
 from tunesmith.metrics.scoring import expand_metrics, find_metric
 from tunesmith.mixtures import tuned_tasks
-from tunesmith.models.load import already_here, skeleton
+from tunesmith.models.load import already_here
+from tunesmith.models.skeleton import skeleton
 from tunesmith.progress import say
 from tunesmith.recipe import train_settings
 from tunesmith.records import Example, Split

@@ -7,7 +7,7 @@ import torch
 from tunesmith.errors import RecipeError
 from tunesmith.methods import bitfit
 from tunesmith.methods.bitfit import Settings
-from tunesmith.models.load import skeleton
+from tunesmith.models.skeleton import skeleton
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 

@@ -17,7 +17,8 @@ from workshop import ingredients, make_job, recipe
 from tunesmith.environment import quiet_peft
 from tunesmith.errors import RecipeError
 from tunesmith.inference.answer import load_tuned
-from tunesmith.models.load import load, skeleton
+from tunesmith.models.load import load
+from tunesmith.models.skeleton import skeleton
 from tunesmith.models.tiny import write_tiny
 from tunesmith.planning.plan import PAPERS, adapter_bytes
 from tunesmith.registry import METHODS, resolve

@@ -6,7 +6,8 @@ import pytest
 from tunesmith.errors import RecipeError
 from tunesmith.methods import head
 from tunesmith.methods.head import Settings
-from tunesmith.models.load import load, skeleton
+from tunesmith.models.load import load
+from tunesmith.models.skeleton import skeleton
 
 
 def test_the_head_is_words_times_width(tiny_causal: Path, tiny_seq2seq: Path) -> None:

@@ -9,7 +9,8 @@ import torch
 from tunesmith.errors import RecipeError
 from tunesmith.methods import ia3
 from tunesmith.methods.ia3 import Settings
-from tunesmith.models.load import load, skeleton
+from tunesmith.models.load import load
+from tunesmith.models.skeleton import skeleton
 
 Folder = Callable[[str], Path]
 

@@ -7,7 +7,8 @@ from tunesmith.errors import RecipeError
 from tunesmith.methods import last_layers
 from tunesmith.methods.last_layers import Settings
 from tunesmith.methods.parts import layers
-from tunesmith.models.load import load, skeleton
+from tunesmith.models.load import load
+from tunesmith.models.skeleton import skeleton
 
 
 def names(settings: Settings, folder: Path) -> set[str]:

@@ -12,7 +12,8 @@ from tunesmith.exporting.sources import find_adapters
 from tunesmith.inference.tuned import Tuned
 from tunesmith.methods import lora, qlora
 from tunesmith.methods.lora import Settings
-from tunesmith.models.load import load, load_tokenizer, skeleton
+from tunesmith.models.load import load, load_tokenizer
+from tunesmith.models.skeleton import skeleton
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])
 BOTH = pytest.mark.parametrize("kind", ["causal", "seq2seq"])

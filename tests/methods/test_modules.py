@@ -5,7 +5,8 @@ import pytest
 from tunesmith.errors import RecipeError
 from tunesmith.methods import modules
 from tunesmith.methods.modules import Settings
-from tunesmith.models.load import load, skeleton
+from tunesmith.models.load import load
+from tunesmith.models.skeleton import skeleton
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from torch import nn
 from tunesmith.errors import RecipeError
 from tunesmith.methods import norms
 from tunesmith.methods.norms import Settings
-from tunesmith.models.load import skeleton
+from tunesmith.models.skeleton import skeleton
 
 
 def test_two_norms_for_each_layer_and_one_at_the_end(tiny_causal: Path) -> None:

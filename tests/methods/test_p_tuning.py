@@ -9,7 +9,8 @@ import torch
 from tunesmith.errors import RecipeError
 from tunesmith.methods import p_tuning
 from tunesmith.methods.p_tuning import Settings
-from tunesmith.models.load import load, skeleton
+from tunesmith.models.load import load
+from tunesmith.models.skeleton import skeleton
 
 Folder = Callable[[str], Path]
 

@@ -12,7 +12,8 @@ from tunesmith.inference.fused_reading import FusedReader
 from tunesmith.inference.generate import generate
 from tunesmith.methods import prefix
 from tunesmith.methods.prefix import Settings
-from tunesmith.models.load import Loaded, load, skeleton
+from tunesmith.models.load import Loaded, load
+from tunesmith.models.skeleton import skeleton
 from tunesmith.settings import GenerateSettings
 from tunesmith.training.tune import attached
 

@@ -12,7 +12,8 @@ from tunesmith.inference.answer import load_tuned
 from tunesmith.inference.generate import generate
 from tunesmith.methods import lora, qlora
 from tunesmith.methods.qlora import Settings
-from tunesmith.models.load import load, skeleton
+from tunesmith.models.load import load
+from tunesmith.models.skeleton import skeleton
 from tunesmith.settings import GenerateSettings
 
 BOTH = pytest.mark.parametrize("kind", ["causal", "seq2seq"])

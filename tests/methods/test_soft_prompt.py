@@ -15,7 +15,8 @@ from tunesmith.inference.generate import generate
 from tunesmith.inference.tuned import Tuned
 from tunesmith.methods import soft_prompt
 from tunesmith.methods.soft_prompt import Settings
-from tunesmith.models.load import load, skeleton
+from tunesmith.models.load import load
+from tunesmith.models.skeleton import skeleton
 from tunesmith.records import NearestTokens
 from tunesmith.rundir import read_record
 from tunesmith.settings import GenerateSettings

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from tunesmith.errors import RecipeError
 from tunesmith.methods import sparse
 from tunesmith.methods.sparse import Settings
-from tunesmith.models.load import load, skeleton
+from tunesmith.models.load import load
+from tunesmith.models.skeleton import skeleton
 
 IDS = ([5, 6, 7, 8, 9], [40, 2, 300, 11], [9, 9, 8])
 BOTH = pytest.mark.parametrize("kind", ["causal", "seq2seq"])

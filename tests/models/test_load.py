@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tunesmith.errors import RecipeError, RefusedError, ResourceError, UserError
-from tunesmith.models.load import check_adapter, load, materialize, skeleton
+from tunesmith.models.load import check_adapter, load, materialize
 
 
 @pytest.fixture
@@ -155,11 +155,6 @@ class TestAdapters:
         (tmp_path / "adapter_config.json").write_text('{"r": 4}')
         (tmp_path / "adapter_model.safetensors").write_bytes(b"")
         assert check_adapter(tmp_path) == {"r": 4}
-
-
-def test_a_skeleton_has_a_head_of_its_own_where_the_weights_have_one(tiny_causal: Path, tiny_seq2seq: Path) -> None:
-    for folder in (tiny_causal, tiny_seq2seq):
-        assert skeleton(folder).num_parameters() == load(folder).model.num_parameters()
 
 
 def test_what_the_hub_says_is_told_without_the_names_of_its_errors() -> None:

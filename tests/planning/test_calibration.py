@@ -7,7 +7,7 @@ import pytest
 from probing import PROGRAM, RATE, made_up
 
 from tunesmith.errors import ResourceError
-from tunesmith.models.load import skeleton
+from tunesmith.models.skeleton import skeleton
 from tunesmith.planning import calibration as module
 from tunesmith.planning import probe
 from tunesmith.planning.calibration import calibration, extrapolated

@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoConfig
 
 from tunesmith.models.attention import takes_ragged
-from tunesmith.models.load import load, skeleton
+from tunesmith.models.load import load
+from tunesmith.models.skeleton import skeleton
 from tunesmith.planning.calibration import depths_of, shortened
 from tunesmith.planning.probe import short_model
 from tunesmith.planning.shapes import Shape, Stack, shape_of, shorten
@@ -34,13 +36,12 @@ def test_the_shape_of_an_encoder_decoder(tiny_seq2seq: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
 def test_a_short_model_has_the_counted_shape(kind: str, request: pytest.FixtureRequest) -> None:
-    import torch
-
     folder = request.getfixturevalue(f"tiny_{kind}")
     whole = shape_of(skeleton(folder))
     short = shape_of(short_model(folder, 1, torch.float32))
     counted = shortened(whole, 1)
     assert [stack.layers for stack in short.stacks] == [1] * len(whole.stacks)
+    assert short_model(folder, 2, torch.float32).num_parameters() == whole.total, "with a head of its own if it has one"
     # the first layer of a T5 stack holds the positions of all, a few hundred values
     for real, guessed in zip(short.stacks, counted.stacks, strict=True):
         assert guessed.parameters == pytest.approx(real.parameters, rel=0.02)

@@ -18,8 +18,6 @@ from tunesmith.models.quantize import keep_as_loaded, nf4
 from tunesmith.wording import first_line
 
 Kind = Literal["causal", "seq2seq"]
-HEAD, WORDS = "lm_head.weight", ("shared.weight", "model.embed_tokens.weight")
-"""Names of the output head, and of the embedding of words, in the files of the usual families."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,37 +201,6 @@ def load(folder: Path, *, dtype: Any = None, quantize: bool = False) -> Loaded:
         keep_as_loaded(model)
     context = int(getattr(model.config, "max_position_embeddings", 0) or 0)
     return Loaded(model.eval() if quantize else model.eval().to(device), tokenizer, kind, folder, context)
-
-
-def skeleton(folder: Path) -> Any:
-    """Return the model of a folder without its weights: every layer has its shape, and takes no memory."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
-
-    check_folder(folder)
-    with explained(folder), torch.device("meta"):
-        config = AutoConfig.from_pretrained(folder)
-        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = auto.from_config(config)
-    head, words = model.get_output_embeddings(), model.get_input_embeddings()
-    if head is not None and head.weight is words.weight and _heads_differ(folder):
-        head.weight = torch.nn.Parameter(torch.empty_like(words.weight))
-    return model
-
-
-def _heads_differ(folder: Path) -> bool:
-    """Tell whether a folder has an output head that is not the embedding, whatever its config says of tied weights.
-
-    T5 in its version 1.1 is such a model; transformers goes by the weights too when it loads them.
-    """
-    from safetensors import safe_open
-
-    found: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with explained(folder), safe_open(path, "pt") as file:
-            names = [name for name in file.keys() if name in (HEAD, *WORDS)]  # noqa: SIM118
-            found |= {"head" if name == HEAD else "words": file.get_slice(name)[:1] for name in names}
-    return len(found) == 2 and not bool((found["head"] == found["words"]).all())
 
 
 def plain(model: Any) -> Any:

@@ -11,7 +11,8 @@ from tunesmith.data.replay import general_examples
 from tunesmith.inference.answer import NO_LIMIT
 from tunesmith.machine import fastest_dtype
 from tunesmith.mixtures import quotas_of, tuned_tasks
-from tunesmith.models.load import Loaded, load_tokenizer, skeleton
+from tunesmith.models.load import Loaded, load_tokenizer
+from tunesmith.models.skeleton import skeleton
 from tunesmith.planning.calibration import depths_of
 from tunesmith.planning.lengths import Counted, count_tokens
 from tunesmith.planning.probe import Order

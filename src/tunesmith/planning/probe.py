@@ -137,15 +137,15 @@ def _measure(order: Order, depth: int, path: Path) -> None:
 def short_model(folder: Path, depth: int, dtype: Any) -> Any:
     """Return a model with the shapes of a folder's, at most ``depth`` layers, and random weights, ready to compute."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import AutoConfig
 
+    from tunesmith.models.skeleton import built
     from tunesmith.planning.shapes import shorten
 
     config = AutoConfig.from_pretrained(folder)
     shorten(config, depth)
     torch.manual_seed(0)
-    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    return auto.from_config(config, dtype=dtype).eval().to(compute_device())
+    return built(folder, config, dtype=dtype).eval().to(compute_device())
 
 
 def train_samples(order: Order, depth: int) -> Iterator[Sample]:
