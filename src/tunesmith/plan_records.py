@@ -16,8 +16,8 @@ class StagePlan(Record):
 
     @property
     def needed(self) -> int:
-        """Bytes beside the program itself, which is there already."""
-        return self.peak - self.parts.get("program", 0)
+        """Bytes beside the program itself, which is there already, and what the system can have back."""
+        return self.peak - self.parts.get("program", 0) - self.parts.get("files", 0)
 
 
 class CandidatePlan(Record):

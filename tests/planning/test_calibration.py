@@ -36,6 +36,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Order]:
 
     monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path))
     monkeypatch.setattr(probe, "samples_of", measure)
+    monkeypatch.setattr(module, "_resident", lambda: 0)
     return found
 
 
@@ -72,6 +73,15 @@ def test_what_is_linear_in_work_is_found_for_the_whole_depth(asked: list[Order])
     assert dot(batch_memory(DEEP, load), found.memory) == pytest.approx(5_000_000 + 1000 * 20 * 500, rel=0.01)
     assert extrapolated(found, DEEP) == (1_000_000 + 100_000 * 20, 40_000 * 20)
     assert found.program == PROGRAM
+
+
+def test_the_program_is_at_least_what_this_process_has_in_memory(
+    asked: list[Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibration(order(), DEEP)
+    monkeypatch.setattr(module, "_resident", lambda: PROGRAM + 1)
+    assert calibration(order(), DEEP).program == PROGRAM + 1
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

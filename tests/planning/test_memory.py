@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from tunesmith.planning.calibration import Calibration
-from tunesmith.planning.memory import PARTS, answering_memory, training_memory
+from tunesmith.planning.memory import PARTS, answering_memory, training_memory, while_loading
 from tunesmith.planning.probe import Order, Sample
 from tunesmith.planning.shapes import Shape, Stack
 from tunesmith.planning.work import Load, decoding
@@ -71,3 +71,12 @@ def test_answering_holds_the_keys_and_values_that_are_written() -> None:
         "temporary": 5,
     }
     assert set(parts) <= set(PARTS)
+
+
+def test_files_count_where_nothing_later_takes_more() -> None:
+    parts = {"program": 300, "weights": 100, "activations": 50}
+    assert while_loading(parts, "the longest prompts", 50) == (parts, "the longest prompts")
+    found, moment = while_loading(parts, "the longest prompts", 200)
+    assert sum(found.values()) == 300 + 100 + 200
+    assert moment == "reading the weights"
+    assert set(found) <= set(PARTS)

@@ -8,7 +8,7 @@ from probing import RATE
 from workshop import FULL, LORA, example, examples, recipe
 
 from tunesmith.errors import DataError
-from tunesmith.plan_records import CandidatePlan
+from tunesmith.plan_records import CandidatePlan, StagePlan
 from tunesmith.planning.plan import make_plan
 from tunesmith.records import Example, Split
 from tunesmith.rundir import CandidateDir
@@ -71,6 +71,11 @@ def test_time_and_memory_follow_from_what_was_measured(tiny_causal: Path) -> Non
     assert found.train.largest <= 150
     assert found.working_disk == (16 * 3 + 4) * found.trainable
     assert found.advice == ""
+
+
+def test_what_the_system_can_have_back_need_not_be_free() -> None:
+    found = StagePlan(seconds=0.0, parts={"program": 1, "weights": 2, "files": 4}, peak=7, moment="reading the weights")
+    assert found.needed == 2
 
 
 def test_validations_cost_time_only_where_there_are_some(tiny_causal: Path) -> None:

@@ -14,9 +14,10 @@ from tunesmith.planning.calibration import Calibration
 from tunesmith.planning.fitting import dot
 from tunesmith.planning.ground import Ground
 from tunesmith.planning.lengths import Counted, Prompts, asked_prompts
-from tunesmith.planning.memory import answering_memory
+from tunesmith.planning.memory import answering_memory, while_loading
 from tunesmith.planning.work import Writing, decoding, padded_writing, writing_work
 from tunesmith.records import Split
+from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import TaskSettings
 
 
@@ -32,13 +33,16 @@ def answer_stage(ground: Ground, name: str, found: Calibration, *, split: Split)
             writings += task_writings(ground, name, task, own)
     if not writings:
         return StagePlan(seconds=0.0, parts={"program": found.program}, peak=found.program, moment="")
+    method = ground.recipe.candidates[name].method
+    tuned = method != "none" and resolve("method", method, METHODS).ON_DISK == "model"
     parts = answering_memory(found, ground.shape, writings)
+    parts, moment = while_loading(parts, "the longest prompts", ground.stored(tuned=tuned))
     seconds = sum(dot(writing_work(ground.shape, one), found.seconds) for one in writings)
     return StagePlan(
         seconds=round(seconds, 2),
         parts=parts,
         peak=sum(parts.values()),
-        moment="the longest prompts",
+        moment=moment,
         largest=max(one.cached for one in writings),
         tokens=sum(sum(one.read) + one.written for one in writings),
     )

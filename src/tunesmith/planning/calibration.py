@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tunesmith import __version__
-from tunesmith.machine import device_name, usable_cores
+from tunesmith.machine import device_name, resident_memory, usable_cores
 from tunesmith.models.catalog import home
 from tunesmith.planning import probe
 from tunesmith.planning.fitting import fit, fit_others
@@ -81,7 +81,7 @@ def calibration(order: Order, shape: Shape) -> Calibration:
     """
     where = home() / "calibration" / f"{_key(order, shape)}.json"
     if where.exists():
-        return read_record(where, Calibration)
+        return _here(read_record(where, Calibration))
     began, busy = time.monotonic(), os.getloadavg()[0] / usable_cores()
     what = f"training by {order.method}" if order.what == "train" else "answering"
     say(f"plan: calibrating {what} with a few steps of a shortened model; this is done once")
@@ -89,7 +89,18 @@ def calibration(order: Order, shape: Shape) -> Calibration:
     found = fitted(order, shape, samples, busy=busy)
     write_record(where, found)
     say(f"plan: calibrated in {time.monotonic() - began:.0f} s; kept in {where.parent}")
-    return found
+    return _here(found)
+
+
+def _here(found: Calibration) -> Calibration:
+    """Return a calibration for this process, which holds data and more libraries than the one that was measured."""
+    return found.model_copy(update={"program": max(found.program, _resident())})
+
+
+@cache
+def _resident() -> int:
+    """Return the bytes that this process had in memory at its first plan, so that all its plans agree."""
+    return resident_memory()
 
 
 def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float = 0.0) -> Calibration:

@@ -9,7 +9,7 @@ from typing import Any
 from tunesmith.data.encode import Coder
 from tunesmith.data.replay import general_examples
 from tunesmith.inference.answer import NO_LIMIT
-from tunesmith.machine import fastest_dtype
+from tunesmith.machine import compute_device, fastest_dtype
 from tunesmith.mixtures import quotas_of, tuned_tasks
 from tunesmith.models.load import Loaded, load_tokenizer
 from tunesmith.models.skeleton import skeleton
@@ -33,6 +33,17 @@ class Ground:
     counted: Mapping[Split, Sequence[Counted]]
     general: Sequence[Counted]  # the shipped general instructions, in their order
     quotas: Mapping[str, int] | None = None  # task -> examples of an epoch; None = each epoch has them all
+
+    def stored(self, *, tuned: bool = False) -> int:
+        """Return the bytes of the files of the base's weights; none where models are not in main memory.
+
+        Args:
+            tuned: Of a whole model that was trained and written instead, in float32.
+        """
+        if compute_device().type != "cpu":
+            return 0
+        files = self.loaded.folder.glob("*.safetensors")
+        return 4 * self.shape.total if tuned else sum(path.stat().st_size for path in files)
 
     def for_candidate(self, name: str) -> "Ground":
         """Return the ground of one candidate's training: the tasks that it is tuned on, in its mixture."""

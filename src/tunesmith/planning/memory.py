@@ -8,7 +8,7 @@ from tunesmith.planning.shapes import Shape
 from tunesmith.planning.work import Load, Writing, batch_memory, writing_memory
 
 PARTS = {
-    "program": "Python, torch and transformers, before a model is there; measured",
+    "program": "Python, the libraries and the data, before a model is there; measured",
     "weights": "bytes of every parameter and buffer, in the format in which they are held",
     "gradients": "4 bytes for each parameter that learns, where more than one batch makes a step",
     "optimizer": "8 bytes for each parameter that learns: the two moments of AdamW",
@@ -17,6 +17,8 @@ PARTS = {
     "logits": "measured bytes x counted positions of that batch x vocabulary",
     "cache": "bytes of a value (encoder-decoders: measured) x 2 x layers x width of keys x positions written at once",
     "temporary": "measured: what is there beside all of this at the highest moment, copies for a checkpoint among it",
+    "files": "where nothing later takes more: what the files of the weights take while they are read; the system can "
+    "have it back, so that it does not count for what fits",
 }
 """Part of the memory -> how it is found."""
 
@@ -77,3 +79,17 @@ def answering_memory(found: Calibration, shape: Shape, writings: Sequence[Writin
         "logits": parts[3],
         "temporary": parts[0],
     }
+
+
+def while_loading(parts: dict[str, int], moment: str, stored: int) -> tuple[dict[str, int], str]:
+    """Return parts and moment of the highest memory, which is perhaps when the weights are read.
+
+    Pages of the files stay beside the weights until all are read.
+
+    Args:
+        parts: Of what comes later, in bytes.
+        moment: When these are reached.
+        stored: Bytes of the files.
+    """
+    more = parts["program"] + parts["weights"] + stored - sum(parts.values())
+    return (parts, moment) if more <= 0 else ({**parts, "files": more}, "reading the weights")

@@ -11,7 +11,7 @@ from tunesmith.planning.calibration import Calibration
 from tunesmith.planning.fitting import dot
 from tunesmith.planning.ground import Ground
 from tunesmith.planning.lengths import training_lengths
-from tunesmith.planning.memory import training_memory
+from tunesmith.planning.memory import training_memory, while_loading
 from tunesmith.planning.shapes import Shape
 from tunesmith.planning.work import Length, Load, batch_load, step_work
 from tunesmith.recipe import train_settings
@@ -46,6 +46,7 @@ def train_stage(
     parts, moment = training_memory(found, ground.shape, steps, saving=saving, asked=asked)
     if settings.kl:
         parts["temporary"] += comparing_bytes(ground, settings)
+    parts, moment = while_loading(parts, moment, ground.stored())
     loads = [load for step in steps for load in step]
     return StagePlan(
         seconds=round(seconds, 2),
