@@ -30,10 +30,18 @@ DISK = {
     **dict.fromkeys((errno.EIO, errno.EBUSY, errno.ESTALE), BROKEN),
     errno.ENAMETOOLONG: LONG,
 }
+PRODUCTS = "64"  # a batch has some fifty shapes; the next one hardly any of the same
 
 
 def calm() -> None:
-    """No parallel tokenizer threads, no advice and no bars of libraries between our own lines, no telemetry."""
+    """No parallel tokenizer threads, no advice and no bars of libraries between our own lines, no telemetry.
+
+    And few products of matrices that are kept: for each shape that it was given oneDNN keeps a program of about a
+    megabyte, a thousand of them if it is not told otherwise, and batches without padding are never of the same size.
+    Must come before torch is imported.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", PRODUCTS)
+    os.environ.setdefault("LRU_CACHE_CAPACITY", PRODUCTS)  # of torch itself, around oneDNN
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not sys.stderr.isatty():
