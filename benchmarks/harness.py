@@ -6,7 +6,7 @@
 FOLDER is laid out as `tunesmith bench --data` wants it. tunesmith answers each suite; the harness's own class for
 transformers answers the same items in float32; the value of every item is compared, and every written text; where the
 harness had all items of a task, the score too. Both compute on a graphics card if torch sees one. Each answer is kept
-as it is there, and the same command goes on with the rest. On one core the harness takes a minute and a half for an
+as it is there, and the same command goes on with the rest. On one core the harness takes six seconds to a minute for an
 item of bbh, whose answers it writes one token after the other with all of the prompt: ``--items`` gives it the first
 few of each task. On a card ``--batch 75 --together 3 --at-once 4`` brings it through all of them in minutes.
 """

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -23,7 +24,9 @@ print(resident() - before)
 
 
 def grown(how: str) -> int:
-    done = subprocess.run([sys.executable, "-c", PRODUCTS, how], capture_output=True, text=True, check=True)
+    """Bytes that 300 products of different shapes leave behind in a process that no other has told anything."""
+    own = {key: value for key, value in os.environ.items() if not key.endswith("_CACHE_CAPACITY")}
+    done = subprocess.run([sys.executable, "-c", PRODUCTS, how], capture_output=True, text=True, check=True, env=own)
     return int(done.stdout)
 
 
