@@ -10,11 +10,8 @@ if sys.argv[1] == "calm":
     from tunesmith.environment import calm
     calm()
 import torch
+from tunesmith.planning.probe import resident
 torch.set_num_threads(1)
-
-def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
-
 a, b = torch.randn(800, 576).bfloat16(), torch.randn(576, 1536).bfloat16()
 before = resident()
 for rows in range(400, 700):

@@ -140,16 +140,6 @@ def let_go() -> None:
     give_back()
 
 
-def resident_memory() -> int:
-    """Return the bytes of main memory that this process has now; 0 where that is unknown, or models are not in it."""
-    if device_module() is not None:
-        return 0
-    try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE
-    except OSError:
-        return 0
-
-
 def peak_memory() -> int:
     """Return the highest memory of this process in bytes, since ``reset_peak`` where that works.
 

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tunesmith import __version__
-from tunesmith.machine import device_name, resident_memory, usable_cores
+from tunesmith.machine import device_name, usable_cores
 from tunesmith.models.catalog import home
 from tunesmith.planning import probe
 from tunesmith.planning.fitting import fit, fit_others
@@ -100,7 +100,7 @@ def _here(found: Calibration) -> Calibration:
 @cache
 def _resident() -> int:
     """Return the bytes that this process had in memory at its first plan, so that all its plans agree."""
-    return resident_memory()
+    return probe.resident()
 
 
 def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float = 0.0) -> Calibration:
