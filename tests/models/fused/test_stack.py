@@ -83,6 +83,27 @@ def test_loss_and_gradients_are_those_of_transformers(way: str, share: bool, tin
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("way", WAYS)
+def test_gradients_of_several_batches_add_up(way: str, dtype: torch.dtype, tiny_causal: Path) -> None:
+    """In place, layer by layer: what is there already is added to, and a frozen weight stays without a gradient."""
+    model = moved(WAYS[way](load(tiny_causal).model))
+    beginning = (*virtual_of(model), *BEGINNING)
+    batches = [make_batch(part, kind="causal", pad_id=0) for part in (examples(beginning)[:1], examples(beginning)[1:])]
+    with fused(plain(model), dtype=dtype) as stack:
+        assert stack is not None
+        stack.refresh()
+        alone = [learned(model, loss_sum(model, batch, "causal", stack=stack)) for batch in batches]
+        model.zero_grad(set_to_none=True)
+        for batch in batches:
+            loss_sum(model, batch, "causal", stack=stack).backward()
+    together = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    assert set(together) == set(alone[0])
+    for name, gradient in together.items():
+        expected = (alone[0][name] + alone[1][name]).to(gradient.dtype)
+        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_with_flash_attention_too(way: str, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = moved(WAYS[way](load(tiny_causal).model))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunesmith.models.fused.adding import added
 from tunesmith.models.fused.biased import Dropout, Looking, make_bias
 from tunesmith.models.fused.head import head_loss
 from tunesmith.models.fused.layer import Norm
@@ -276,7 +277,7 @@ def _descend(
         if block.cross is not None and encoded is not None:
             own = [*block.cross.backward(dx, encoded, kept[1], crossing, dropout.at(1)), *own]
         first = block.attention.backward(dx, kept[0], rows.looking, dropout.at(0))
-        found.append([*first, *own])
+        found.append(added(block.parameters, [*first, *own]))
         climbed.kept[number] = []
     table = None if rows.looking.bias is None else rows.looking.bias.table_gradient()
     below: list[Tensor | None] = [one for part in reversed(found) for one in part]

@@ -185,7 +185,7 @@ class Projection:
         for part, rows in zip(self.parts, self._row_slices(), strict=True):
             own = dy[:, rows]
             if part.weight.requires_grad:
-                found.append(torch.mm(own.T, features).to(part.weight.dtype))
+                found.append(torch.mm(own.T, features))
             if part.bias is not None and part.bias.requires_grad:
                 found.append(own.float().sum(0).to(part.bias.dtype))
             columns = slice(column, column + part.rank)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunesmith.models.fused.adding import added
 from tunesmith.models.fused.encoder_decoder import EncoderDecoder
 from tunesmith.models.fused.flash import ends_of
 from tunesmith.models.fused.head import head_loss
@@ -146,6 +147,7 @@ class _Layers(torch.autograd.Function):
         out = torch.empty_like(x)
         inverse = stack.norm(x, out=out)
         ctx.stack, ctx.row, ctx.kept, ctx.end, ctx.lowest = stack, row, kept, (x, inverse), lowest
+        ctx.learned = parameters
         return out
 
     @staticmethod
@@ -156,17 +158,20 @@ class _Layers(torch.autograd.Function):
         stack.norm.backward(gradients[0], x, inverse, dx=dy)
         found: list[list[Tensor | None]] = [list(stack.norm.weight_gradients(gradients[0], x, inverse))]
         dx: Tensor | None = dy
+        end = len(ctx.learned) - len(found[0])
         for number in reversed(range(len(stack.layers))):
             layer = stack.layers[number]
+            learned = ctx.learned[end - len(layer.parameters) : end]
+            end -= len(learned)
             if number < ctx.lowest or dx is None:
-                found.append([None] * len(layer.parameters))
+                found.append([None] * len(learned))
                 dx = None
                 continue
             below = number > ctx.lowest or ctx.needs_input_grad[0]
             last = number == len(stack.layers) - 1
             dx, own = layer.backward(dx, row, ctx.kept[number], last=last, below=below)
             ctx.kept[number] = None  # its memory serves the layers below
-            found.append(list(own))
+            found.append(added(learned, own))
         ctx.kept = None
         return (
             dx if ctx.needs_input_grad[0] else None,

@@ -1,0 +1,25 @@
+"""Gradients of several batches, which add up layer by layer while the backward pass goes down."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def added(learned: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Add gradients to those that earlier batches have left; return what autograd is to take, None where nothing is.
+
+    Autograd would add them up when the last layer is done, and all of a batch would stand beside all of those before:
+    with full tuning as much memory as the weights take.
+
+    Args:
+        learned: What was given to autograd, in order.
+        gradients: Of each, perhaps in the format of the products: it is converted while it is added.
+    """
+    left: list[Tensor | None] = []
+    for weight, gradient in zip(learned, gradients, strict=True):
+        if gradient is None or weight.grad is None:
+            left.append(gradient if gradient is None else gradient.to(weight.dtype))
+        else:
+            weight.grad.add_(gradient)
+            left.append(None)
+    return left
