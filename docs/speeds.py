@@ -163,7 +163,8 @@ def planned(result: Result, table: Table) -> str:
         f"{name} {one['measured / planned']:.2f} ({one['setting']})" for name, one in result["worst"].items()
     )
     left = f" Not measured yet: {'; '.join(result['missing'])}." if result.get("missing") else ""
-    return f"Measured as a share of planned. At worst: {worst}.{left}\n\n{table(header, rows)}"
+    medians = f", medians of {result['rounds']} rounds" if result.get("rounds", 1) > 1 else ""
+    return f"Measured as a share of planned{medians}. At worst: {worst}.{left}\n\n{table(header, rows)}"
 
 
 MAKERS: Mapping[str, Callable[[Result, Table], str]] = {

@@ -12,6 +12,7 @@ from tunesmith.planning import calibration as module
 from tunesmith.planning import probe
 from tunesmith.planning.calibration import calibration, extrapolated
 from tunesmith.planning.fitting import dot
+from tunesmith.planning.practice import short_model
 from tunesmith.planning.probe import Order
 from tunesmith.planning.shapes import Shape, Stack, shape_of
 from tunesmith.planning.work import batch_load, batch_memory, step_work
@@ -121,12 +122,58 @@ def test_a_real_measurement_of_training(
     import torch
 
     from tunesmith.methods import lora
+    from tunesmith.models.fused.packing import fused
+    from tunesmith.models.load import plain
 
-    model = lora.attach(lora.Settings(rank=2), probe.short_model(tiny_causal, 2, torch.float32), "causal")
-    whole = sum(one.numel() * one.element_size() for one in [*model.parameters(), *model.buffers()])
+    model = lora.attach(lora.Settings(rank=2), short_model(tiny_causal, 2, torch.float32), "causal")
+    with fused(plain(model), dtype=torch.float32) as stack:
+        whole = probe.held(SimpleNamespace(model=model, stack=stack))
     learning = sum(one.numel() for one in model.parameters() if one.requires_grad)
     assert extrapolated(found, shape) == (whole, 4 * learning)
     assert found.samples[-1].trainable == learning
+
+
+def test_what_is_held_counts_each_piece_of_memory_once_and_copies_too(tiny_causal: Path) -> None:
+    import torch
+
+    from tunesmith.models.fused.packing import fused
+
+    model = short_model(tiny_causal, 2, torch.float32)
+    buffers = sum(one.nbytes for one in model.buffers())
+    learning = sum(one.numel() for one in model.parameters())
+    with fused(model, dtype=torch.float32) as stack:
+        assert probe.held(SimpleNamespace(model=model, stack=stack)) == 4 * learning + buffers
+    multiplied = sum(one.numel() for one in model.model.layers.parameters() if one.ndim == 2)
+    with fused(model, dtype=torch.bfloat16) as stack:
+        copied = probe.held(SimpleNamespace(model=model, stack=stack))
+    assert copied == 4 * learning + buffers + 2 * multiplied
+    assert probe.held(SimpleNamespace(model=model, stack=None)) == 4 * learning + buffers
+
+
+def test_a_step_alone_says_nothing_of_activations_beside_gradients(
+    asked: list[Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(given: Order) -> list[probe.Sample]:
+        alone = {one for one, step in enumerate(probe.STEPS) if len(step) == 1}
+        return [
+            one.model_copy(update={"peak": one.peak - one.moved}) if one.number in alone else one
+            for one in made_up(given)
+        ]
+
+    monkeypatch.setattr(probe, "samples_of", measure)
+    found = calibration(order(), DEEP)
+    load = batch_load([(100, 10)] * 5, DEEP)
+    assert dot(batch_memory(DEEP, load), found.memory) == pytest.approx(5_000_000 + 1000 * 20 * 500, rel=0.01)
+
+
+def test_what_the_first_step_takes_more_goes_by_what_learns(
+    asked: list[Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(given: Order) -> list[probe.Sample]:
+        return [one.model_copy(update={"once": 0.5 + 1e-6 * one.trainable}) for one in made_up(given)]
+
+    monkeypatch.setattr(probe, "samples_of", measure)
+    assert dot((1, 200_000), calibration(order(), DEEP).once) == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"none", "qlora", "bitfit"}))
@@ -154,6 +201,6 @@ def test_what_is_tried_of_an_encoder_decoder(tiny_seq2seq: Path, what: str, monk
     assert [one.number for one in found] == list(range(len(probe.STEPS if what == "train" else probe.WRITINGS)))
     if what == "train":
         assert found[0].weights >= found[0].moved == 4 * found[0].trainable > 0
-        assert taken == [[1]] + [[len(batch) for batch in one] for one in probe.STEPS for _ in range(probe.REPEATS)]
+        assert taken == [[1]] + [[len(batch) for batch in one] for one in probe.STEPS] * probe.ROUNDS
     else:
         assert found[0].moved == 0

@@ -8,7 +8,7 @@ from tunesmith.models.attention import takes_ragged
 from tunesmith.models.load import load
 from tunesmith.models.skeleton import skeleton
 from tunesmith.planning.calibration import depths_of, shortened
-from tunesmith.planning.probe import short_model
+from tunesmith.planning.practice import short_model
 from tunesmith.planning.shapes import Shape, Stack, shape_of, shorten
 
 

@@ -50,6 +50,7 @@ class Calibration(Record):
     program: int  # bytes of the process with all libraries, before a model is there
     seconds: tuple[float, ...]  # coefficients of ``work.step_work`` or ``work.writing_work``
     memory: tuple[float, ...]  # bytes, coefficients of ``work.batch_memory`` or ``work.writing_memory``
+    once: tuple[float, ...] = (0.0, 0.0)  # seconds that a training's first step takes more, and more for each parameter
 
 
 def machine() -> dict[str, str]:
@@ -108,15 +109,18 @@ def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float
     rows, kept, extra = [], [], []
     for one in samples:
         short = shortened(shape, one.depth)
-        extra.append(float(one.peak - one.start - one.weights - 3 * one.moved))
+        beside = float(one.peak - one.start - one.weights - 3 * one.moved)
         if order.what == "train":
             loads = [batch_load(batch, shape) for batch in STEPS[one.number]]
             rows.append(step_work(short, loads, one.trainable))
-            kept.append(batch_memory(short, loads[-1]))
+            if len(loads) > 1:  # else activations and gradients take turns
+                kept.append(batch_memory(short, loads[-1]))
+                extra.append(beside)
         else:
             writing = tried(shape, *WRITINGS[one.number])
             rows.append(writing_work(short, writing))
             kept.append(writing_memory(short, writing))
+            extra.append(beside)
     known = {CACHE: 2.0 if order.half else 4.0} if order.what == "answer" and shape.own else {}
     return Calibration(
         order=order,
@@ -126,6 +130,7 @@ def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float
         samples=tuple(samples),
         program=min(one.start for one in samples),
         seconds=tuple(fit(rows, [one.seconds for one in samples], relative=True)),
+        once=tuple(fit([(1, one.trainable) for one in samples], [one.once for one in samples], relative=False)),
         memory=tuple(fit_others(kept, extra, known)),
     )
 

@@ -9,7 +9,8 @@ from tunesmith.planning.work import Load, Writing, batch_memory, writing_memory
 
 PARTS = {
     "program": "Python, the libraries and the data, before a model is there; measured",
-    "weights": "bytes of every parameter and buffer, in the format in which they are held",
+    "weights": "bytes of every parameter and buffer, in the format in which they are held, and of bfloat16 copies for "
+    "products where weights learn in float32",
     "gradients": "4 bytes for each parameter that learns, where more than one batch makes a step",
     "optimizer": "8 bytes for each parameter that learns: the two moments of AdamW",
     "activations": "measured bytes x layers x width x tokens of the largest batch, x width x tokens for the layer that "

@@ -10,16 +10,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from tunesmith.errors import ResourceError
 from tunesmith.machine import compute_device
+from tunesmith.planning.practice import SHORT, attached, practice_job, short_model
 from tunesmith.records import Record
 
-SHORT, MEDIUM, LONG = 48, 160, 640  # tokens of the examples that are tried
+MEDIUM, LONG = 160, 640  # tokens of the examples that are tried
 SMALL: tuple[tuple[int, int], ...] = ((SHORT, 8),)
 STEPS: tuple[tuple[tuple[tuple[int, int], ...], ...], ...] = (
     (SMALL,),
@@ -35,7 +37,7 @@ batches, in length, and in the share of tokens that are counted, so that each ca
 WRITINGS = ((1, 16, 8), (8, 16, 8), (8, 16, 32), (32, 16, 8), (2, LONG, 4), (8, MEDIUM, 8))
 """Answers that are tried: number of prompts, tokens of each, new tokens."""
 
-REPEATS = 2  # whose mean counts: a run meets the machine as busy as it is
+ROUNDS = 3  # through all that is tried, so that a busy moment falls on all of it; medians count
 
 
 class Order(Record):
@@ -59,8 +61,9 @@ class Sample(Record):
     peak: int  # bytes of the process
     start: int  # bytes of the process before the model was there
     trainable: int = 0  # parameters
-    weights: int  # bytes of all parameters and buffers
+    weights: int  # bytes of all parameters and buffers, and of copies in another format that products read
     moved: int = 0  # bytes of those that learn; as many of gradients, and twice as many of moments
+    once: float = 0.0  # seconds that the very first step took longer
 
 
 def samples_of(order: Order) -> list[Sample]:
@@ -134,25 +137,11 @@ def _measure(order: Order, depth: int, path: Path) -> None:
         os._exit(1)
 
 
-def short_model(folder: Path, depth: int, dtype: Any) -> Any:
-    """Return a model with the shapes of a folder's, at most ``depth`` layers, and random weights, ready to compute."""
-    import torch
-    from transformers import AutoConfig
-
-    from tunesmith.models.skeleton import built
-    from tunesmith.planning.shapes import shorten
-
-    config = AutoConfig.from_pretrained(folder)
-    shorten(config, depth)
-    torch.manual_seed(0)
-    return built(folder, config, dtype=dtype).eval().to(compute_device())
-
-
 def train_samples(order: Order, depth: int) -> Iterator[Sample]:
     """Take every step of STEPS with the real loop's own ``optimizer_step``."""
     import torch
 
-    from tunesmith.machine import finish, peak_memory, reset_peak
+    from tunesmith.machine import finish
     from tunesmith.registry import METHODS, resolve
     from tunesmith.training.computing import ready
     from tunesmith.training.job import Progress
@@ -166,97 +155,68 @@ def train_samples(order: Order, depth: int) -> Iterator[Sample]:
     model = short_model(Path(order.folder), depth, torch.bfloat16 if order.half and frozen else torch.float32)
     kind = "seq2seq" if model.config.is_encoder_decoder else "causal"
     settings = method.Settings.model_validate(order.settings, strict=False)
-    job, batches = practice_job(attached(method, settings, model, kind), kind, autocast=order.half and not frozen)
+    model = attached(method, settings, model, kind)
+    job, batches = practice_job(model, kind, STEPS, autocast=order.half and not frozen)
     optimizer = make_optimizer(job.model, job.settings)
     learning = [one for one in job.model.parameters() if one.requires_grad]
-    weights = _bytes([*job.model.parameters(), *job.model.buffers()])
+
+    def step(number: int) -> float:
+        began = time.perf_counter()
+        optimizer_step(job, batches[number], optimizer, 1e-6, Progress())
+        finish()
+        return time.perf_counter() - began
+
     with ready(job) as job:
-        optimizer_step(job, batches[0], optimizer, 1e-6, Progress())
-        for number, step in enumerate(batches):
-            for _ in range(2 if job.recorder else 0):  # the second one is recorded
-                optimizer_step(job, step, optimizer, 1e-6, Progress())
-            reset_peak()
-            seconds = []
-            for _ in range(REPEATS):
-                began = time.perf_counter()
-                optimizer_step(job, step, optimizer, 1e-6, Progress())
-                finish()
-                seconds.append(time.perf_counter() - began)
-            yield Sample(
-                depth=depth, number=number, seconds=sum(seconds) / REPEATS, peak=peak_memory(), start=start,
-                weights=weights, trainable=sum(one.numel() for one in learning), moved=_bytes(learning),
-            )  # fmt: skip
+        first = step(0)
+        found, weights = in_rounds(step, len(batches), before=2 if job.recorder else 0), held(job)
+    for number, (seconds, peak) in enumerate(found):
+        yield Sample(
+            depth=depth, number=number, seconds=seconds, peak=peak, start=start, weights=weights,
+            trainable=sum(one.numel() for one in learning), moved=_bytes(learning), once=max(0.0, first - found[0][0]),
+        )  # fmt: skip
 
 
-def attached(method: Any, settings: Any, model: Any, kind: Any) -> Any:
-    """Attach a method; one that looks at examples first is given made-up ones."""
-    from types import SimpleNamespace
-
-    from tunesmith.models.load import Loaded
-    from tunesmith.training.preparing import Losses
-
-    if not hasattr(method, "prepare"):
-        return method.attach(settings, model, kind)
-    loaded = Loaded(model, SimpleNamespace(pad_token_id=0), kind, Path(), 0)
-    losses = Losses(loaded, [made_up(SHORT, 8, kind, first=number) for number in range(2)], seed=0)
-    return method.attach(settings, model, kind, prepared=method.prepare(settings, model, losses))
-
-
-def practice_job(model: Any, kind: str, *, autocast: bool) -> tuple[Any, list[tuple[tuple[int, ...], ...]]]:
-    """Return a job on made-up examples, and STEPS as indices into them."""
-    from tunesmith.data.encode import Encoded
-    from tunesmith.settings import TrainSettings
-    from tunesmith.training.job import Job
-
-    examples: list[Encoded] = []
-    steps = []
-    # what is counted are the tokens of the rows; what virtual ones take beside them is in what is measured
-    virtual = next(iter(getattr(model.get_input_embeddings(), "virtual", {}).values()), ())
-    for step in STEPS:
-        batches = []
-        for batch in step:
-            batches.append(tuple(range(len(examples), len(examples) + len(batch))))
-            first = len(examples)
-            examples += [made_up(n, u, kind, first=first + place, before=virtual) for place, (n, u) in enumerate(batch)]
-        steps.append(tuple(batches))
-    job = Job(
-        "probe", model, kind, 0, examples, (), TrainSettings(), 1e-6, 0, autocast, Path(), Path(), ""
-    )  # fmt: skip
-    return job, steps
-
-
-def made_up(tokens: int, target: int, kind: str, *, first: int, before: tuple[int, ...] = ()) -> Any:
-    """Return an example of so many tokens; which ones does not matter, if no two begin alike: that would be shared.
+def in_rounds(work: Callable[[int], float], count: int, *, before: int = 0) -> list[tuple[float, int]]:
+    """Return the median seconds of each piece of work, and the highest memory when it was measured first.
 
     Args:
-        tokens: Of its input.
-        target: Of its target; of a causal model the last ones of the input.
-        kind: "causal" or "seq2seq".
-        first: Tells it from others.
-        before: Virtual tokens that it begins with.
+        work: Does the piece of a number, and returns its seconds.
+        count: Of the pieces.
+        before: How often each is done before it is measured; a graphics card records the second time.
     """
-    from tunesmith.data.encode import Encoded
+    from tunesmith.machine import peak_memory, reset_peak
 
-    ids = tuple(5 + (first + place) % 200 for place in range(tokens))
-    trains = () if kind == "seq2seq" else (False,) * (len(before) + tokens - target) + (True,) * target
-    return Encoded("probe", (*before, *ids), ids[:target], trains)
+    seconds: list[list[float]] = [[] for _ in range(count)]
+    peaks = []
+    for turn in range(ROUNDS):
+        for number in range(count):
+            for _ in range(0 if turn else before):
+                work(number)
+            reset_peak()
+            seconds[number].append(work(number))
+            if turn == 0:
+                peaks.append(peak_memory())
+    return list(zip(map(median, seconds), peaks, strict=True))
+
+
+def held(job: Any) -> int:
+    """Return the bytes of parameters and buffers, and of the matrices of fused layers, each piece of memory once."""
+    packed = [one.weight for one in job.stack.projections] if job.stack else []
+    pieces = [one.untyped_storage() for one in (*job.model.parameters(), *job.model.buffers(), *packed)]
+    return sum({piece.data_ptr(): piece.nbytes() for piece in pieces}.values())
 
 
 def answer_samples(order: Order, depth: int) -> Iterator[Sample]:
     """Write every set of answers of WRITINGS with the real ``generate``."""
     import torch
 
-    from tunesmith.machine import peak_memory, reset_peak
-
     torch.set_num_threads(order.threads)
     start = resident()
     model = short_model(Path(order.folder), depth, torch.bfloat16 if order.half else torch.float32)
     weights = _bytes([*model.parameters(), *model.buffers()])
     write(model, WRITINGS[0])
-    for number, asked in enumerate(WRITINGS):
-        reset_peak()
-        seconds = sum(_timed(model, asked) for _ in range(REPEATS)) / REPEATS
-        yield Sample(depth=depth, number=number, seconds=seconds, peak=peak_memory(), start=start, weights=weights)
+    for number, (seconds, peak) in enumerate(in_rounds(lambda one: _timed(model, WRITINGS[one]), len(WRITINGS))):
+        yield Sample(depth=depth, number=number, seconds=seconds, peak=peak, start=start, weights=weights)
 
 
 def _bytes(tensors: Iterable[Any]) -> int:

@@ -42,6 +42,7 @@ def train_stage(
     """
     steps = train_steps(ground, settings)
     seconds = sum(dot(step_work(ground.shape, step, trainable), found.seconds) for step in steps)
+    seconds += dot((1, trainable), found.once)
     saving = seconds > 60 * settings.checkpoint_minutes
     parts, moment = training_memory(found, ground.shape, steps, saving=saving, asked=asked)
     if settings.kl:
