@@ -36,6 +36,7 @@ SWEEP = Sweep(
         Cell("lora-rslora", {"method": "lora", "rslora": True, "rank": 64}),
         Cell("lora-dora", {"method": "lora", "dora": True}),
         Cell("lora-pissa", {"method": "lora", "init": "pissa"}),
+        Cell("lora-6-epochs", {"method": "lora", "train": {"epochs": 6.0}}),  # as many as methods with their own number
         Cell("bitfit", {"method": "bitfit"}),  # a base without biases refuses it, and the table says so
         Cell("head", {"method": "head"}),  # the same weights as embeddings where the two are tied
     ),

@@ -154,8 +154,11 @@ def beside_lora(found: dict[str, Any], method: str) -> str:
     one, lora = found["cells"].get(method), found["cells"].get("lora")
     if not one or not lora or method == "lora" or one["trainable"] > lora["trainable"] / 10:
         return ""
-    part = one["gain"]["rouge1"]["value"] / lora["gain"]["rouge1"]["value"]
-    return f"That is {100 * part:.0f} % of LoRA's gain."
+    gained = one["gain"]["rouge1"]["value"]
+    said = f"That is {100 * gained / lora['gain']['rouge1']['value']:.0f} % of LoRA's gain"
+    if longer := found["cells"].get(f"lora-{one.get('epochs', 0):g}-epochs"):
+        said += f", and {100 * gained / longer['gain']['rouge1']['value']:.0f} % of what LoRA gains in as many epochs"
+    return f"{said}."
 
 
 def together(found: dict[str, Any], names: Sequence[str]) -> str:

@@ -143,6 +143,11 @@ def test_a_method_that_learns_far_fewer_weights_is_set_beside_lora(sweeps: Any, 
     write(tmp_path, "methods", candidates, cells={"zero-shot": cell(gain={}), **known})
     assert lines(sweeps, "measured-soft-prompt")[-1] == "That is 80 % of LoRA's gain."
     assert "of LoRA's gain" not in lines(sweeps, "measured-full")[-1]
+    known["soft-prompt"]["epochs"] = 6.0
+    cells = {"zero-shot": cell(gain={}), **known, "lora-6-epochs": gaining(32.0)}
+    write(tmp_path, "methods", candidates, cells=cells)
+    said = "That is 80 % of LoRA's gain, and 50 % of what LoRA gains in as many epochs."
+    assert lines(sweeps, "measured-soft-prompt")[-1] == said
 
 
 def test_a_cell_that_was_measured_elsewhere_says_where(sweeps: Any, tmp_path: Path) -> None:
