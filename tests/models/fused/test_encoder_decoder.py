@@ -103,6 +103,25 @@ def test_loss_and_gradients_are_those_of_transformers(way: str, tiny_seq2seq: Pa
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("way", WAYS)
+def test_gradients_of_several_batches_add_up(way: str, dtype: torch.dtype, tiny_seq2seq: Path) -> None:
+    """In place, block by block: twice the same batch gives twice its gradient."""
+    model = moved(WAYS[way](load(tiny_seq2seq).model))
+    with fused(plain(model), dtype=dtype) as stack:
+        assert isinstance(stack, EncoderDecoder)
+        stack.refresh()
+        alone = learned(model, loss_sum(model, batch(), "seq2seq", stack=stack))
+        model.zero_grad(set_to_none=True)
+        for _ in range(2):
+            loss_sum(model, batch(), "seq2seq", stack=stack).backward()
+    together = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    assert set(together) == set(alone)
+    for name, gradient in together.items():
+        expected = (2 * alone[name]).to(gradient.dtype)
+        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
+
+
 @pytest.mark.parametrize("way", ["full", "lora"])
 @pytest.mark.parametrize("version", ["gated", "plain"])
 def test_in_float64_they_are_equal_to_nine_digits(way: str, version: str, tiny_seq2seq: Path) -> None:

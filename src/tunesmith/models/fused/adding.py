@@ -9,7 +9,7 @@ def added(learned: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list
     """Add gradients to those that earlier batches have left; return what autograd is to take, None where nothing is.
 
     Autograd would add them up when the last layer is done, and all of a batch would stand beside all of those before:
-    with full tuning as much memory as the weights take.
+    with full tuning as much memory as the weights take. A gradient that a hook wants to see is left to autograd.
 
     Args:
         learned: What was given to autograd, in order.
@@ -17,7 +17,7 @@ def added(learned: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list
     """
     left: list[Tensor | None] = []
     for weight, gradient in zip(learned, gradients, strict=True):
-        if gradient is None or weight.grad is None:
+        if gradient is None or weight.grad is None or weight._backward_hooks or weight._post_accumulate_grad_hooks:
             left.append(gradient if gradient is None else gradient.to(weight.dtype))
         else:
             weight.grad.add_(gradient)
