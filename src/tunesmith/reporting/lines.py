@@ -14,6 +14,8 @@ from tunesmith.progress import printable
 from tunesmith.records import DataHealth, Mixture
 from tunesmith.wording import fixed, many
 
+LISTED = 50  # lines of a list, such as that of all leaks, that a terminal shows
+
 
 def print_file_scores(found: FileScores, console: Console) -> None:
     """Print what was guessed, one row for each score, and the comparisons in words."""
@@ -43,11 +45,9 @@ def print_health(health: DataHealth, console: Console) -> None:
         _line(console, f"  {split:<11} {count}")
     _line(console, f"{many(health.groups, 'group')}; {health.repeated_in_split} rows repeat another of their split")
     _line(console, f"{many(len(health.set_aside), 'row')} set aside")
-    for row in health.set_aside:
-        _line(console, f"  {row.file}:{row.line}: {row.reason}: {row.excerpt}")
+    _list(console, [f"{row.file}:{row.line}: {row.reason}: {row.excerpt}" for row in health.set_aside])
     _line(console, f"{many(len(health.leaks), 'leak')}")
-    for leak in health.leaks:
-        _line(console, f"  {leak.moved_id} is like {leak.kept_id} ({leak.similarity:.2f})")
+    _list(console, [f"{leak.moved_id} is like {leak.kept_id} ({leak.similarity:.2f})" for leak in health.leaks])
     for note in health.notes:
         _line(console, note)
 
@@ -61,8 +61,7 @@ def print_probe(probe: Probe, console: Console) -> None:
     _line(console, f"asked before and after tuning: {shipped} shipped items{of}, {len(probe.prose)} paragraphs")
     if probe.leaks:
         _line(console, leaks_in_words(probe))
-    for leak in probe.leaks:
-        _line(console, f"  {leak.moved_id} is like {leak.kept_id} ({leak.similarity:.2f})")
+    _list(console, [f"{leak.moved_id} is like {leak.kept_id} ({leak.similarity:.2f})" for leak in probe.leaks])
 
 
 def print_mixtures(found: Sequence[Mixture], console: Console) -> None:
@@ -75,6 +74,14 @@ def print_mixtures(found: Sequence[Mixture], console: Console) -> None:
             part = 100 * share.per_epoch / max(1, mixture.examples)
             said = f"{share.per_epoch} of {many(share.rows, 'example')} in an epoch, {part:.1f} %"
             _line(console, f"  {share.task:<{width}}  {f'held out ({share.family})' if share.held_out else said}")
+
+
+def _list(console: Console, lines: Sequence[str]) -> None:
+    """Print a list, indented: as much of it as somebody reads."""
+    for line in lines[:LISTED]:
+        _line(console, f"  {line}")
+    if len(lines) > LISTED:
+        _line(console, f"  and {len(lines) - LISTED:,} more; --json has them all")
 
 
 def _line(console: Console, text: str, style: str = "") -> None:
