@@ -261,12 +261,13 @@ def measured_on(name: str, found: dict[str, Any]) -> str:
     done, all_of_them = len(found["cells"]) - 1, len(found["candidates"])
     rows = base["rows"]
     most = max(one["rows"]["train"] for one in found["cells"].values())
-    reached = fixed(base["scores"]["rouge1"]["value"], 1)
+    reached, machine = fixed(base["scores"]["rouge1"]["value"], 1), devices(found)[0]
+    here = [one for one in found["cells"].values() if one.get("device", machine) == machine]
     return (
         f"SmolLM2-135M-Instruct on DialogSum, {most} dialogues to learn from, {epochs_of(found)}, tested on "
         f"{rows['test']} ({found['tested on']}); the base has {reached} ROUGE-1. In brackets are 95 % intervals. Each "
-        f"candidate is one training with one seed. {done} of {all_of_them} are measured, on {devices(found)[0]}, "
-        f"{found['date']}: [{name}.json](../benchmarks/results/{name}.json)."
+        f"candidate is one training with one seed. {done} of {all_of_them} are measured, on {machine}, "
+        f"{max(one.get('date', found['date']) for one in here)}: [{name}.json](../benchmarks/results/{name}.json)."
     )
 
 
