@@ -109,18 +109,17 @@ def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float
     rows, kept, extra = [], [], []
     for one in samples:
         short = shortened(shape, one.depth)
-        beside = float(one.peak - one.start - one.weights - 3 * one.moved)
         if order.what == "train":
             loads = [batch_load(batch, shape) for batch in STEPS[one.number]]
             rows.append(step_work(short, loads, one.trainable))
-            if len(loads) > 1:  # else activations and gradients take turns
-                kept.append(batch_memory(short, loads[-1]))
-                extra.append(beside)
+            if len(loads) == 1:
+                continue  # activations and gradients take turns, and its memory says nothing of both
+            kept.append(batch_memory(short, loads[-1]))
         else:
             writing = tried(shape, *WRITINGS[one.number])
             rows.append(writing_work(short, writing))
             kept.append(writing_memory(short, writing))
-            extra.append(beside)
+        extra.append(float(one.peak - one.start - one.weights - 3 * one.moved))
     known = {CACHE: 2.0 if order.half else 4.0} if order.what == "answer" and shape.own else {}
     return Calibration(
         order=order,

@@ -6,7 +6,7 @@ from typing import Any
 
 from tunesmith.machine import compute_device
 
-SHORT = 48  # tokens of the examples that a method looks at first
+SHORT = 48  # tokens of a short example
 
 Lengths = Sequence[Sequence[Sequence[tuple[int, int]]]]
 """Steps of batches of examples: (input, target) tokens."""

@@ -11,7 +11,7 @@ from tunesmith.forgetting.asked import leaks_in_words
 from tunesmith.metrics.files import FileScores
 from tunesmith.probe_records import Probe
 from tunesmith.progress import printable
-from tunesmith.records import DataHealth, Mixture
+from tunesmith.records import DataHealth, Leak, Mixture
 from tunesmith.wording import fixed, many
 
 LISTED = 50  # lines of a list, such as that of all leaks, that a terminal shows
@@ -47,7 +47,7 @@ def print_health(health: DataHealth, console: Console) -> None:
     _line(console, f"{many(len(health.set_aside), 'row')} set aside")
     _list(console, [f"{row.file}:{row.line}: {row.reason}: {row.excerpt}" for row in health.set_aside])
     _line(console, f"{many(len(health.leaks), 'leak')}")
-    _list(console, [f"{leak.moved_id} is like {leak.kept_id} ({leak.similarity:.2f})" for leak in health.leaks])
+    _leaks(console, health.leaks)
     for note in health.notes:
         _line(console, note)
 
@@ -61,7 +61,7 @@ def print_probe(probe: Probe, console: Console) -> None:
     _line(console, f"asked before and after tuning: {shipped} shipped items{of}, {len(probe.prose)} paragraphs")
     if probe.leaks:
         _line(console, leaks_in_words(probe))
-    _list(console, [f"{leak.moved_id} is like {leak.kept_id} ({leak.similarity:.2f})" for leak in probe.leaks])
+    _leaks(console, probe.leaks)
 
 
 def print_mixtures(found: Sequence[Mixture], console: Console) -> None:
@@ -74,6 +74,10 @@ def print_mixtures(found: Sequence[Mixture], console: Console) -> None:
             part = 100 * share.per_epoch / max(1, mixture.examples)
             said = f"{share.per_epoch} of {many(share.rows, 'example')} in an epoch, {part:.1f} %"
             _line(console, f"  {share.task:<{width}}  {f'held out ({share.family})' if share.held_out else said}")
+
+
+def _leaks(console: Console, leaks: Sequence[Leak]) -> None:
+    _list(console, [f"{leak.moved_id} is like {leak.kept_id} ({leak.similarity:.2f})" for leak in leaks])
 
 
 def _list(console: Console, lines: Sequence[str]) -> None:
