@@ -7,16 +7,17 @@ from turn import finish, obey, peak_bytes, read_order, settle, warm_up
 
 
 def main() -> None:
+    from tunesmith.environment import calm
+
+    calm()
     order = read_order()
     obey(order)
     import torch
 
-    from tunesmith.environment import calm
     from tunesmith.inference.generate import generate
     from tunesmith.models.load import load
     from tunesmith.settings import GenerateSettings
 
-    calm()
     stream = order["stream"]
     loaded = load(Path(order["model"]), dtype=getattr(torch, order["dtype"]))
     first, few = warm_up()

@@ -9,11 +9,13 @@ from turn import Clock, finish, obey, peak_bytes, read_order
 
 
 def main() -> None:
+    from tunesmith.environment import calm
+
+    calm()
     order = read_order()
     obey(order)
     import torch
 
-    from tunesmith.environment import calm
     from tunesmith.methods import full, lora
     from tunesmith.models.load import load
     from tunesmith.settings import TrainSettings
@@ -21,7 +23,6 @@ def main() -> None:
     from tunesmith.training.loop import Outlet, ready, run_steps
     from tunesmith.training.optimizer import make_optimizer
 
-    calm()
     stream, frozen = order["stream"], order["adapter"] is not None
     loaded = load(Path(order["model"]), dtype=getattr(torch, order["dtype"]))
     method: Any = lora if frozen else full

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from tunesmith.inference.reading import Causal, Reading, Writing, row_of, tokens_of
-from tunesmith.models.fused.answering import Remembered, keep, laid_out, likeliest, product, remember
+from tunesmith.models.fused.answering import Remembered, keep, likeliest, remember
 from tunesmith.models.fused.flash import Ends, Filled, ends_of, flash_remember
+from tunesmith.models.fused.products import laid_out, product
 from tunesmith.models.fused.ragged import Heads, Segments, attend
 from tunesmith.models.fused.recording import Work, recorded
 from tunesmith.models.fused.stack import Stack

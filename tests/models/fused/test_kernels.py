@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tunesmith.models.fused import answering, calling, kernels
+from tunesmith.models.fused import answering, calling, kernels, products
 from tunesmith.models.fused.answering import Remembered
 from tunesmith.models.fused.build import library
 from tunesmith.models.fused.calling import compiled
@@ -110,17 +110,18 @@ def test_cross_entropy_leaves_its_gradient(form: str, dtype: torch.dtype, size: 
     close(logits, x.grad, dtype)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 7, 65])
-@pytest.mark.parametrize(("width", "columns"), [(40, 13), (7, 8), (64, 3)])
+@pytest.mark.parametrize("rows", [1, 2, 7, 65, 700])
+@pytest.mark.parametrize(("width", "columns"), [(40, 13), (7, 8), (64, 3), (6, 200), (402, 96)])
 def test_a_product_is_one_whatever_order_its_weights_are_in(
-    dtype: torch.dtype, rows: int, width: int, columns: int
+    form: str, dtype: torch.dtype, rows: int, width: int, columns: int
 ) -> None:
-    x, weight = numbers(rows, width + 2, dtype=dtype)[:, :width], numbers(columns, width + 5, dtype=dtype)[:, :width]
+    x, weight = numbers(rows, width + 3, dtype=dtype)[:, :width], numbers(columns, width + 5, dtype=dtype)[:, :width]
+    x /= width**0.5
     add = numbers(rows, columns + 1, dtype=dtype, seed=2)[:, :columns]
     expected = x.double() @ weight.double().T
-    for given in (weight, answering.laid_out(weight)):
-        close(answering.product(x, given), expected, dtype)
-        close(answering.product(x, given, add), expected + add.double(), dtype)
+    for given in (weight, products.laid_out(weight)):
+        close(products.product(x, given), expected, dtype)
+        close(products.product(x, given, add), expected + add.double(), dtype)
 
 
 @pytest.mark.parametrize(("heads", "shared", "size"), [(4, 2, 8), (9, 3, 64), (5, 1, 20), (2, 2, 32)])

@@ -4,6 +4,9 @@
 // share (Juravsky and others 2024, "Hydragen: High-Throughput LLM Inference with Shared Prefixes"), and the sums of a
 // tile stay in registers meanwhile.
 
+#include <omp.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "multiply.h"
@@ -60,32 +63,44 @@ inline lanes totals(lanes* each) {
         return each[0];
 }
 
-// Products of one query and ``length`` keys, and of the last one again until a register is full.
-template <class T>
-inline void products(const T* query, const T* key, long length, long size, float* y) {
+// Ask for memory that will be read soon, while there is something else to do.
+inline void fetch(const void* from, long bytes) {
+    for (long i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i, 0, 2);
+}
+
+// Products of R queries and ``length`` keys, and of the last one again until a register is full; y: (R, ys). What comes
+// from memory is fetched on the way: as many rows of ``ahead`` as there are keys.
+template <int R, class T>
+inline void products(const T* query, const T* key, long length, long size, float* y, long ys, const T* ahead) {
     for (long i = 0; i < length; i += LANES) {
         const T* keys[LANES];
-        lanes sum[LANES] = {};
         for (long c = 0; c < LANES; c++) keys[c] = key + (i + c < length ? i + c : length - 1) * size;
-        long t = 0;
-        for (; t + Along<T>::step <= size; t += Along<T>::step)
-            for (long c = 0; c < LANES; c++) sum[c] = Along<T>::add(sum[c], query + t, keys[c] + t);
-        for (; t + LANES <= size; t += LANES)
-            for (long c = 0; c < LANES; c++) sum[c] += load(query + t) * load(keys[c] + t);
-        lanes all = totals(sum);
-        for (; t < size; t++)
-            for (long c = 0; c < LANES; c++) all[c] += wide(query[t]) * wide(keys[c][t]);
-        std::memcpy(y + i, &all, sizeof all);
+        if (ahead) fetch(ahead + i * size, LANES * size * sizeof(T));
+        for (int r = 0; r < R; r++) {
+            const T* q = query + r * size;
+            lanes sum[LANES] = {};
+            long t = 0;
+            for (; t + Along<T>::step <= size; t += Along<T>::step)
+                for (long c = 0; c < LANES; c++) sum[c] = Along<T>::add(sum[c], q + t, keys[c] + t);
+            for (; t + LANES <= size; t += LANES)
+                for (long c = 0; c < LANES; c++) sum[c] += load(q + t) * load(keys[c] + t);
+            lanes all = totals(sum);
+            for (; t < size; t++)
+                for (long c = 0; c < LANES; c++) all[c] += wide(q[t]) * wide(keys[c][t]);
+            std::memcpy(y + r * ys + i, &all, sizeof all);
+        }
     }
 }
 
 // Sums of R weighted rows of values, over C registers of their width; more: added to what y holds.
 template <int R, int C, class T>
-inline void mix(const float* weight, long weights, const T* value, long length, long size, float* y, bool more) {
+inline void mix(const float* weight, long weights, const T* value, long length, long size, float* y, bool more,
+                const T* ahead) {
     lanes sum[R][C] = {};
     for (int r = 0; r < R && more; r++)
         for (int c = 0; c < C; c++) sum[r][c] = load(y + r * size + c * LANES);
     for (long t = 0; t < length; t++) {
+        if (ahead) fetch(ahead + t * size, C * LANES * sizeof(T));
         lanes v[C];
         for (int c = 0; c < C; c++) {
             v[c] = load(value + t * size + c * LANES);
@@ -99,16 +114,40 @@ inline void mix(const float* weight, long weights, const T* value, long length, 
 }
 
 template <int R, class T>
-inline void mixed(const float* weight, long weights, const T* value, long length, long size, float* y, bool more) {
+inline void mixed(const float* weight, long weights, const T* value, long length, long size, float* y, bool more,
+                  const T* ahead) {
     long j = 0;
-    for (; j + 4 * LANES <= size; j += 4 * LANES) mix<R, 4>(weight, weights, value + j, length, size, y + j, more);
-    for (; j + LANES <= size; j += LANES) mix<R, 1>(weight, weights, value + j, length, size, y + j, more);
+    for (; j + 4 * LANES <= size; j += 4 * LANES)
+        mix<R, 4>(weight, weights, value + j, length, size, y + j, more, ahead ? ahead + j : ahead);
+    for (; j + LANES <= size; j += LANES) mix<R, 1, T>(weight, weights, value + j, length, size, y + j, more, nullptr);
     for (; j < size; j++)
         for (int r = 0; r < R; r++) {
             float all = more ? y[r * size + j] : 0;
             for (long t = 0; t < length; t++) all += weight[r * weights + t] * wide(value[t * size + j]);
             y[r * size + j] = all;
         }
+}
+
+// What one head of keys and values remembers of a slot: ``prefix`` shared rows, and ``length`` of its own.
+template <class T>
+struct Memory {
+    const T *key, *value, *own_key, *own_value;
+    long prefix, length, size;
+};
+
+// R queries, one after the other, look at a memory; ``next``: keys that are asked for after this.
+template <int R, class T>
+inline void look(const T* query, const Memory<T>& m, float scale, T* out, const T* next) {
+    static thread_local Room<float> weight_room, sum_room;
+    long all = m.prefix + m.length, reach = rounded_up(all, LANES) + LANES;
+    float *weight = weight_room.of(R * reach), *sum = sum_room.of(R * m.size), share[R];
+    products<R, T>(query, m.key, m.prefix, m.size, weight, reach, nullptr);
+    products<R, T>(query, m.own_key, m.length, m.size, weight + m.prefix, reach, m.own_value);
+    for (int r = 0; r < R; r++) exponentials(weight + r * reach, all, all, scale, share[r]);
+    mixed<R, T>(weight, reach, m.value, m.prefix, m.size, sum, false, nullptr);
+    mixed<R, T>(weight + m.prefix, reach, m.own_value, m.length, m.size, sum, true, next);
+    for (int r = 0; r < R; r++)
+        for (long j = 0; j < m.size; j++) narrow(sum[r * m.size + j] * share[r], out[r * m.size + j]);
 }
 
 // One new token of each slot attends to what all slots share and to all that its slot remembers. K heads of keys and
@@ -118,31 +157,21 @@ inline void mixed(const float* weight, long weights, const T* value, long length
 template <class T>
 void remember(const T* query, long qs, const T* keys, const T* values, const int64_t* starts, const int64_t* lengths,
               long prefix, T* y, long ys, float scale, long slots, long heads, long shared, long positions, long size) {
-    long group = heads / shared;
-#pragma omp parallel for collapse(2) schedule(dynamic)
-    for (long k = 0; k < shared; k++) {
-        for (long i = 0; i < slots; i++) {
-            static thread_local Room<float> weight_room, sum_room;
-            const T *key = keys + k * positions * size, *value = values + k * positions * size;
-            const T* q = query + i * qs + k * group * size;
-            long own = starts[i] * size, length = lengths[i], all = prefix + length, reach = rounded_up(all, LANES) + LANES;
-            float *weight = weight_room.of(3 * reach), *sum = sum_room.of(3 * size), share[3];
-            for (long h = 0; h < group; h += 3) {
-                long n = group - h < 3 ? group - h : 3;
-                for (long r = 0; r < n; r++) {
-                    float* w = weight + r * reach;
-                    products(q + (h + r) * size, key, prefix, size, w);
-                    products(q + (h + r) * size, key + own, length, size, w + prefix);
-                    exponentials(w, all, all, scale, share[r]);
-                }
-                auto mixing = n == 3 ? mixed<3, T> : n == 2 ? mixed<2, T> : mixed<1, T>;
-                mixing(weight, reach, value, prefix, size, sum, false);
-                mixing(weight + prefix, reach, value + own, length, size, sum, true);
-                T* out = y + i * ys + (k * group + h) * size;
-                for (long r = 0; r < n; r++)
-                    for (long j = 0; j < size; j++) narrow(sum[r * size + j] * share[r], out[r * size + j]);
-            }
-        }
+    // some that follow each other, so that what is fetched for the next one is fetched by who will read it
+    long group = heads / shared, all = shared * slots, threads = omp_get_max_threads();
+    long piece = std::max(1L, std::min(8L, all / (4 * threads)));
+#pragma omp parallel for schedule(dynamic, piece)
+    for (long n = 0; n < all; n++) {
+        long k = n / slots, i = n % slots, own = starts[i] * size, start = k * positions * size;
+        const T *key = keys + start, *value = values + start;
+        const T* next = keys + (i + 1 < slots ? start + starts[i + 1] * size : start);
+        Memory<T> m{key, value, key + own, value + own, prefix, lengths[i], size};
+        const T* q = query + i * qs + k * group * size;
+        T* out = y + i * ys + k * group * size;
+        long h = 0;
+        for (; h + 3 <= group; h += 3) look<3, T>(q + h * size, m, scale, out + h * size, next);
+        if (h + 2 == group) look<2, T>(q + h * size, m, scale, out + h * size, next);
+        if (h + 1 == group) look<1, T>(q + h * size, m, scale, out + h * size, next);
     }
 }
 

@@ -1,4 +1,4 @@
-"""What answers are written with: products of few rows, attention of one new token to what was remembered.
+"""What answers are written with: attention of one new token to what was remembered, and the choice of the next one.
 
 As in ``kernels.py``, attention has two forms with equal results up to rounding: compiled C++ (``answering.cpp``), and
 torch.
@@ -11,36 +11,6 @@ import torch
 from torch import Tensor
 
 from tunesmith.models.fused.calling import compiled, rows_at, start
-
-
-def laid_out(weight: Tensor) -> Tensor:
-    """Return a matrix in the order in which oneDNN multiplies by it, for ``product``; as it is where that fails.
-
-    Few rows, as when answers are written, are multiplied up to twice as fast: a library for large products spends its
-    time on preparing the matrix, again for each token.
-
-    Args:
-        weight: (n, k).
-    """
-    try:
-        found: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
-    except (AttributeError, RuntimeError, NotImplementedError):  # no oneDNN, not on this device, not for this format
-        return weight
-    return found
-
-
-def product(x: Tensor, weight: Tensor, add: Tensor | None = None) -> Tensor:
-    """Return ``x weight^T``, plus ``add`` where there is one, (rows, n).
-
-    Args:
-        x: (rows, k).
-        weight: (n, k), as it is or ``laid_out``.
-        add: (rows, n).
-    """
-    if weight.is_mkldnn:
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-        return y if add is None else y.add_(add)
-    return torch.mm(x, weight.T) if add is None else torch.addmm(add, x, weight.T)
 
 
 @dataclass(frozen=True, slots=True)

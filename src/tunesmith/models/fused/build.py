@@ -17,9 +17,8 @@ from pathlib import Path
 from tunesmith.models.catalog import home
 from tunesmith.progress import say
 
-SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("kernels.cpp", "attending.cpp", "biased.cpp", "answering.cpp")
-)
+NAMES = ("kernels.cpp", "attending.cpp", "biased.cpp", "answering.cpp", "products.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in NAMES)
 HEADERS = tuple(Path(__file__).with_name(name) for name in ("numbers.h", "multiply.h"))
 # No -ffast-math: it would also switch off denormal numbers in the whole process.
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.machine import Release
-from tunesmith.models.fused.answering import laid_out, product
+from tunesmith.models.fused.products import LaidOut, laid_out, product
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Projection:
         self.rows = [part.weight.shape[0] for part in parts]
         self.single = len(parts) == 1 and not self.rank and parts[0].weight.dtype == dtype
         self.weight: Tensor = parts[0].weight  # (n, k + r) once packed
-        self.laid_out: Tensor | None = None  # the same once more, for answering
+        self.laid_out: LaidOut | None = None  # the same once more, for answering
         self.a: Tensor = parts[0].weight[:0]  # (r, k)
         self.bias: Tensor | None = None  # (n,)
 

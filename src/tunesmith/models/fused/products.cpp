@@ -1,0 +1,156 @@
+// Products of rows with weights that were laid out for them once.
+//
+// Weights lie in panels of as many columns as two registers hold, one unit of depth after the other. A tile of sums
+// stays in registers for the whole depth, and while a panel is multiplied the next one comes from memory: with few rows,
+// as when answers are written, a library for large products waits for it.
+
+#include <omp.h>
+
+#include <algorithm>
+
+#include "multiply.h"
+
+#if defined(__AVX512F__)  // elsewhere nobody has measured it, and oneDNN multiplies
+
+namespace {
+
+constexpr int TALL = 14;  // rows of a tile: its 28 sums, two registers of weights and one of inputs are nearly all 32
+constexpr int BROAD = 2;  // registers of columns
+constexpr long PANEL = BROAD * LANES;
+constexpr long LINE = 64;  // bytes that memory gives at once
+constexpr long NEAR = 1 << 19;  // bytes of inputs that stay in the cache of a core
+constexpr long STEPS = 4;  // of depth, between which lines are fetched
+
+// R rows of inputs times a panel. Rows are found from every third one, which leaves enough registers for places.
+template <int R, class T>
+struct Tile {
+    using U = typename Units<T>::type;
+    static constexpr int thirds = (R + 2) / 3;
+    lanes sum[R][BROAD] = {};
+    const U* x[thirds];
+    long apart;
+
+    Tile(const T* from, long xs) : apart(xs / Units<T>::in_one) {
+        for (int r = 0; r < thirds; r++) x[r] = reinterpret_cast<const U*>(from + 3 * r * xs);
+    }
+    void step(const U* w, long k) {
+        for (int r = 0; r < R; r++) {
+            U a;
+            std::memcpy(&a, x[r / 3] + r % 3 * apart + k, sizeof a);
+            for (int n = 0; n < BROAD; n++) sum[r][n] = multiply_add(sum[r][n], a, w + k * PANEL + n * LANES);
+        }
+    }
+    void run(const U* w, long depth, const char* ahead, long lines) {
+        long k = 0;
+        for (; k + STEPS <= depth; k += STEPS) {
+            for (long c = 0; c < lines; c++, ahead += LINE) __builtin_prefetch(ahead, 0, 2);
+            step(w, 0), step(w, 1), step(w, 2), step(w, 3);
+            for (int r = 0; r < thirds; r++) x[r] += STEPS;
+            w += STEPS * PANEL;
+        }
+        for (long j = 0; k < depth; k++, j++) step(w, j);
+    }
+    void write(const T* add, long adds, T* y, long ys, long columns) {
+        for (int r = 0; r < R; r++) {
+            const T* more = add ? add + r * adds : add;
+            if (columns == PANEL)  // a number of times that a compiler knows
+                put(sum[r], more, y + r * ys, PANEL);
+            else
+                put(sum[r], more, y + r * ys, columns);
+        }
+    }
+    static inline void put(const lanes* sums, const T* add, T* y, long columns) {
+        float found[PANEL];
+        std::memcpy(found, sums, sizeof found);
+        if (add)
+#pragma omp simd
+            for (long j = 0; j < columns; j++) found[j] += wide(add[j]);
+#pragma omp simd
+        for (long j = 0; j < columns; j++) narrow(found[j], y[j]);
+    }
+};
+
+// What rows are multiplied by, what is added, where answers go, and what is fetched meanwhile: lines every few steps.
+template <class T>
+struct Panel {
+    const typename Units<T>::type* weights;
+    long depth, columns;
+    const T *x, *add;
+    T* y;
+    long xs, adds, ys;
+    const char* ahead;
+    long lines;
+
+    template <int R>
+    void rows(long from) {
+        for (int r = 0; r < R; r++) {  // what is written and added at the end is fetched at the beginning
+            __builtin_prefetch(y + (from + r) * ys, 1);
+            if (add) __builtin_prefetch(add + (from + r) * adds);
+        }
+        Tile<R, T> tile(x + from * xs, xs);
+        tile.run(weights, depth, ahead, lines);
+        tile.write(add ? add + from * adds : add, adds, y + from * ys, ys, columns);
+        ahead += lines * LINE * (depth / STEPS);
+    }
+    template <int R>
+    void last(long from, long count) {
+        if (count == R) return rows<R>(from);
+        if constexpr (R > 1) last<R - 1>(from, count);
+    }
+};
+
+// y = x w, plus ``add`` if it is there. x: (rows, k) with k a multiple of what is in a unit; w: as ``lay_out`` wrote it.
+template <class T>
+void product(const T* x, long xs, const typename Units<T>::type* w, const T* add, long adds, T* y, long ys, long rows,
+             long n, long k) {
+    long panels = (n + PANEL - 1) / PANEL, depth = k / Units<T>::in_one, size = depth * PANEL;
+    long threads = omp_get_max_threads(), tiles = (rows + TALL - 1) / TALL;
+    long chunks = (rows * k * static_cast<long>(sizeof(T)) + NEAR - 1) / NEAR, chunk = (tiles + chunks - 1) / chunks * TALL;
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (long c = 0; c < chunks; c++)
+        for (long p = 0; p < panels; p++) {
+            long from = c * chunk, to = std::min(rows, from + chunk);
+            long pauses = (to - from + TALL - 1) / TALL * (depth / STEPS);
+            long lines = pauses && p + threads < panels ? (size * 4 / LINE + pauses - 1) / pauses : 0;
+            // the others are at the panels between this one and what will be next here
+            auto ahead = reinterpret_cast<const char*>(w + std::min(p + threads, panels - 1) * size);
+            Panel<T> panel{w + p * size, depth, std::min(PANEL, n - p * PANEL), x, add ? add + p * PANEL : add,
+                           y + p * PANEL, xs, adds, ys, ahead, lines};
+            long r = from;
+            for (; r + TALL <= to; r += TALL) panel.template rows<TALL>(r);
+            if (r < to) panel.template last<TALL - 1>(r, to - r);
+        }
+}
+
+// Panels of a matrix (n, k) whose rows become columns; y: (panels, k, PANEL), zero beyond the last row.
+template <class T>
+void lay_out(const T* w, long ws, T* y, long n, long k) {
+    constexpr long one = Units<T>::in_one;
+#pragma omp parallel for
+    for (long p = 0; p < (n + PANEL - 1) / PANEL; p++)
+        for (long d = 0; d < k / one; d++)
+            for (long j = 0; j < PANEL; j++) {
+                T* to = y + ((p * (k / one) + d) * PANEL + j) * one;
+                long row = p * PANEL + j;
+                if (row < n)
+                    std::memcpy(to, w + row * ws + d * one, one * sizeof(T));
+                else
+                    std::memset(to, 0, one * sizeof(T));
+            }
+}
+
+}  // namespace
+
+#define EXPORT(NAME, T)                                                                                               \
+    extern "C" void product_##NAME(const T* x, long xs, const Units<T>::type* w, const T* add, long adds, T* y,       \
+                                   long ys, long rows, long n, long k) {                                              \
+        product(x, xs, w, add, adds, y, ys, rows, n, k);                                                              \
+    }                                                                                                                 \
+    extern "C" void lay_out_##NAME(const T* w, long ws, T* y, long n, long k) { lay_out(w, ws, y, n, k); }            \
+    extern "C" long panel_##NAME() { return PANEL; }
+
+EXPORT(float, float)
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)  // oneDNN makes use of matrix units
+EXPORT(bf16, bf16)
+#endif
+#endif

@@ -1,0 +1,85 @@
+"""Products with weights that do not change, in the order in which they are multiplied.
+
+Weights may lie in panels (``products.cpp``), in oneDNN's own order, or as they are: the first of these that this
+processor and these weights can be had in.
+"""
+
+from collections.abc import Callable
+from ctypes import c_long, c_void_p
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunesmith.models.fused.calling import compiled, rows_at, start
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """A matrix (n, k) as ``products.cpp`` reads it."""
+
+    weights: Tensor  # (panels, k, columns of a panel)
+    n: int
+    k: int
+    run: Callable[..., None]
+
+    def times(self, x: Tensor, add: Tensor | None) -> Tensor:
+        """Return ``x`` times the matrix turned, plus ``add``; see ``product``."""
+        if x.stride(1) != 1 or x.stride(0) % 2:  # rows begin where a pair does
+            x = x.contiguous()
+        y = torch.empty(len(x), self.n, dtype=x.dtype, device=x.device)
+        added = (c_void_p(0), c_long(0)) if add is None else rows_at(add)
+        self.run(*rows_at(x), start(self.weights), *added, *rows_at(y), *map(c_long, (len(x), self.n, self.k)))
+        return y
+
+
+LaidOut = Tensor | Panels
+
+
+def laid_out(weight: Tensor) -> LaidOut:
+    """Return a matrix in the order in which ``product`` is fastest; as it is where there is none but that.
+
+    Few rows, as when answers are written, are multiplied up to twice as fast: a library for large products spends its
+    time on preparing the matrix, again for each token.
+
+    Args:
+        weight: (n, k).
+    """
+    return _panels(weight.detach()) or _ordered(weight)
+
+
+def _panels(weight: Tensor) -> Panels | None:
+    run = compiled("product", weight)
+    if run is None or weight.shape[1] % 2 or weight.stride(1) != 1:  # two at a time
+        return None
+    n, k = weight.shape
+    wide: int = compiled("panel", weight)()
+    made = torch.empty(-(-n // wide), k, wide, dtype=weight.dtype)
+    write: Any = compiled("lay_out", weight)
+    write(*rows_at(weight), start(made), c_long(n), c_long(k))
+    return Panels(made, n, k, run)
+
+
+def _ordered(weight: Tensor) -> Tensor:
+    try:
+        found: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+    except (AttributeError, RuntimeError, NotImplementedError):  # no oneDNN, not on this device, not for this format
+        return weight
+    return found
+
+
+def product(x: Tensor, weight: LaidOut, add: Tensor | None = None) -> Tensor:
+    """Return ``x weight^T``, plus ``add`` where there is one, (rows, n).
+
+    Args:
+        x: (rows, k).
+        weight: (n, k), as it is or ``laid_out``.
+        add: (rows, n).
+    """
+    if isinstance(weight, Panels):
+        return weight.times(x, add)
+    if weight.is_mkldnn:
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+        return y if add is None else y.add_(add)
+    return torch.mm(x, weight.T) if add is None else torch.addmm(add, x, weight.T)
