@@ -6,6 +6,7 @@ import torch
 
 from tunesmith.errors import ResourceError
 from tunesmith.inference import decode as decoding
+from tunesmith.inference import fused_reading
 from tunesmith.inference.decode import decode
 from tunesmith.inference.reading import Pace, shared_prefix
 from tunesmith.models.load import Loaded, load
@@ -29,8 +30,10 @@ def prompts(seed, *, prefix=0, count=9):
     return sorted(found, key=lambda ids: (-len(ids), ids))
 
 
-@pytest.fixture(params=["fused layers", "layers of transformers", "a card's"])
+@pytest.fixture(params=["fused layers", "fused layers one by one", "layers of transformers", "a card's"])
 def layers(request, monkeypatch):
+    if request.param == "fused layers one by one":
+        monkeypatch.setattr(fused_reading, "stepper", lambda stack, kept: None)
     if request.param == "layers of transformers":
         monkeypatch.setattr(decoding, "fused", lambda model, dtype: nullcontext())
     if request.param == "a card's":

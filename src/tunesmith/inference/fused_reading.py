@@ -16,6 +16,7 @@ from tunesmith.models.fused.products import laid_out, product
 from tunesmith.models.fused.ragged import Heads, Segments, attend
 from tunesmith.models.fused.recording import Work, recorded
 from tunesmith.models.fused.stack import Stack
+from tunesmith.models.fused.stepping import stepper
 
 LOGITS = 128  # rows of them in memory at once
 
@@ -44,6 +45,7 @@ class FusedReader(Causal):
         # how much further on the positions of a slot are than those of the first, the shared ones excepted
         self.starts = torch.tensor([0, *own[:-1]], device=device).cumsum(0)
         self.cosine, self.sine = stack.angles(torch.arange(max(rooms), device=device))
+        self.at_once = stepper(stack, (self.keys, self.values))
 
     @property
     def slots(self) -> int:
@@ -69,7 +71,7 @@ class FusedReader(Causal):
             attend(number, layer.heads, qkv, attended[:, : layer.output.k])
             if number == len(self.stack.layers) - 1:  # only the token after each prompt is asked for
                 x, attended = x[ends], attended[ends]
-            x = layer.onward(attended, x)[0]
+            x = layer.answered(attended, x)
         return self._likeliest(x)
 
     def write(self, writing: Writing) -> Tensor:
@@ -86,6 +88,8 @@ class FusedReader(Causal):
             starts: Of their slots, (tokens,).
         """
         here, angles = starts + at, (self.cosine[at], self.sine[at])
+        if self.at_once:
+            return self._likeliest(self.at_once(x, angles, here, self.filled(starts, at + 1)))
         remember = self.remembering(starts, at + 1)
         for number, layer in enumerate(self.stack.layers):
             qkv = layer.queries(x, angles)[0]
@@ -93,7 +97,7 @@ class FusedReader(Causal):
             keep(made, here, self.keys[number], self.values[number])
             attended = layer.output.room(len(x))
             remember(number, layer.heads, q, attended[:, : layer.output.k])
-            x = layer.onward(attended, x)[0]
+            x = layer.answered(attended, x)
         return self._likeliest(x)
 
     def looking(self, reading: Reading) -> Attend:
@@ -112,9 +116,13 @@ class FusedReader(Causal):
 
         return attend_all
 
+    def filled(self, starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Return the same without the positions that all slots share, and how many these are; see ``Remembered``."""
+        return starts + self.prefix, lengths - self.prefix, self.prefix
+
     def remembering(self, starts: Tensor, lengths: Tensor) -> Attend:
         """Return how new tokens look at so many positions of the slots that begin at ``starts``, (tokens,) both."""
-        filled = starts + self.prefix, lengths - self.prefix, self.prefix
+        filled = self.filled(starts, lengths)
 
         def attend(number: int, heads: Heads, query: Tensor, out: Tensor) -> None:
             kept = Remembered(self.keys[number], self.values[number], *filled)

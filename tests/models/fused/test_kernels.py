@@ -110,7 +110,7 @@ def test_cross_entropy_leaves_its_gradient(form: str, dtype: torch.dtype, size: 
     close(logits, x.grad, dtype)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 7, 65, 700])
+@pytest.mark.parametrize("rows", [0, 1, 2, 7, 65, 700])
 @pytest.mark.parametrize(("width", "columns"), [(40, 13), (7, 8), (64, 3), (6, 200), (402, 96)])
 def test_a_product_is_one_whatever_order_its_weights_are_in(
     form: str, dtype: torch.dtype, rows: int, width: int, columns: int
@@ -122,6 +122,22 @@ def test_a_product_is_one_whatever_order_its_weights_are_in(
     for given in (weight, products.laid_out(weight)):
         close(products.product(x, given), expected, dtype)
         close(products.product(x, given, add), expected + add.double(), dtype)
+
+
+@pytest.mark.parametrize("rows", [1, 31])
+@pytest.mark.parametrize(("width", "columns"), [(40, 64), (6, 192)])
+def test_what_gates_let_through_needs_no_writing_down(dtype: torch.dtype, rows: int, width: int, columns: int) -> None:
+    x, weight = numbers(rows, width, dtype=dtype), numbers(columns, width, dtype=dtype, seed=1)
+    given = products.laid_out(weight, gates=True)
+    if not isinstance(given, products.Panels):
+        pytest.skip("this processor has no products with panels")
+    out, expected = (part_of_a_wider_matrix(rows, columns // 2, dtype) for _ in range(2))
+    products.gated(x, given, out=out)
+    kernels.swiglu(products.product(x, products.laid_out(weight)), out=expected)
+    assert given.gates
+    assert torch.equal(out, expected)
+    gate, up = (x.double() @ weight.double().T).chunk(2, 1)
+    close(out, functional.silu(gate) * up, torch.bfloat16)
 
 
 @pytest.mark.parametrize(("heads", "shared", "size"), [(4, 2, 8), (9, 3, 64), (5, 1, 20), (2, 2, 32)])

@@ -28,12 +28,12 @@ void attend(const T* qkv, long qs, T* out, long os, const int64_t* lengths, long
         const U* turned = key_room.turned(k, qs, e, size, padded, before);
         if (before) before = known_values + g * positions * size;
         const U* values = value_room.stacked(v, qs, e, 0, e.rows, size, padded, before);
-        float *s = score_room.of(BLOCK * padded), *y = answer_room.of(BLOCK * size);
-        for (long from = e.first; from < e.rows; from += BLOCK) {
-            long to = from + BLOCK < e.rows ? from + BLOCK : e.rows, n = to - from, reach = rounded_up(to, LANES);
+        float *s = score_room.of(FEW * padded), *y = answer_room.of(FEW * size);
+        for (long from = e.first; from < e.rows; from += FEW) {
+            long to = from + FEW < e.rows ? from + FEW : e.rows, n = to - from, reach = rounded_up(to, LANES);
             const U* q = query_room.lying(qkv + h * size, qs, e, from, to, size);
             multiply(n, reach, size / in_one, q, size / in_one, 1, turned, padded, s, padded, false);
-            float share[BLOCK];
+            float share[FEW];
             for (long r = 0; r < n; r++)
                 sums[e.sums + h * e.rows + from + r] =
                     exponentials(s + r * padded, from + r + 1, reach, scale, share[r]);

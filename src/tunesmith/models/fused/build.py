@@ -17,7 +17,7 @@ from pathlib import Path
 from tunesmith.models.catalog import home
 from tunesmith.progress import say
 
-NAMES = ("kernels.cpp", "attending.cpp", "biased.cpp", "answering.cpp", "products.cpp")
+NAMES = ("kernels.cpp", "attending.cpp", "biased.cpp", "answering.cpp", "products.cpp", "stepping.cpp")
 SOURCES = tuple(Path(__file__).with_name(name) for name in NAMES)
 HEADERS = tuple(Path(__file__).with_name(name) for name in ("numbers.h", "multiply.h"))
 # No -ffast-math: it would also switch off denormal numbers in the whole process.

@@ -70,10 +70,7 @@ void swiglu(const T* gate_up, T* y, long ys, long rows, long width) {
         const T *gate = gate_up + i * 2 * width, *up = gate + width;
         T* b = y + i * ys;
 #pragma omp simd
-        for (long j = 0; j < width; j++) {
-            float g = wide(gate[j]);
-            narrow(g / (1.0f + exponential(-g)) * wide(up[j]), b[j]);
-        }
+        for (long j = 0; j < width; j++) narrow(silu(wide(gate[j])) * wide(up[j]), b[j]);
     }
 }
 

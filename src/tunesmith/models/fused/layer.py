@@ -147,6 +147,15 @@ class Layer:
         swiglu(gate_up, out=act[:, : self.down.k])
         return self.down(act, middle), middle, inverse, gate_up
 
+    def answered(self, attended: Tensor, x: Tensor) -> Tensor:
+        """Return the layer's output for whoever only answers; see ``onward``."""
+        middle = self.output(attended, x)
+        h = self.gate_up.room(len(middle))
+        self.norms[1](middle, out=h[:, : self.gate_up.k])
+        act = self.down.room(len(middle))
+        self.gate_up.gated(h, out=act[:, : self.down.k])
+        return self.down(act, middle)
+
     def backward(
         self, dy: Tensor, row: Row, kept: Kept, *, last: bool, below: bool
     ) -> tuple[Tensor | None, list[Tensor]]:

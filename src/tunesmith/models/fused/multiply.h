@@ -13,8 +13,9 @@
 
 namespace {
 
-constexpr long BLOCK = 48;  // queries at a time; even, since they come in pairs
 constexpr int ROWS = 6;     // of a tile of sums in registers
+constexpr long FEW = ROWS;  // queries at a time, of which the last one alone looks at all keys that are multiplied
+constexpr long BLOCK = 48;  // and on the way back, where keys gather what all say; even, since they come in pairs
 constexpr int WIDE = LANES == 16 ? 4 : 2;  // registers of a row of it
 
 // What T is multiplied as.

@@ -66,6 +66,8 @@ inline float exponential(float x) {
     return p * scale;
 }
 
+inline float silu(float x) { return x / (1.0f + exponential(-x)); }
+
 // As many numbers as a register holds.
 #if defined(__AVX512F__)
 constexpr long LANES = 16;

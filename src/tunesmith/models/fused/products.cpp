@@ -50,13 +50,29 @@ struct Tile {
         }
         for (long j = 0; k < depth; k++, j++) step(w, j);
     }
-    void write(const T* add, long adds, T* y, long ys, long columns) {
+    void write(const T* add, long adds, T* y, long ys, long columns, bool gates) {
         for (int r = 0; r < R; r++) {
+            if (gates) {
+                gated(sum[r], y + r * ys);
+                continue;
+            }
             const T* more = add ? add + r * adds : add;
             if (columns == PANEL)  // a number of times that a compiler knows
                 put(sum[r], more, y + r * ys, PANEL);
             else
                 put(sum[r], more, y + r * ys, columns);
+        }
+    }
+    static inline void gated(const lanes* sums, T* y) {
+        float gate[LANES], up[LANES];
+        std::memcpy(gate, sums, sizeof gate);
+        std::memcpy(up, sums + 1, sizeof up);
+#pragma omp simd
+        for (long j = 0; j < LANES; j++) {
+            T first, second;  // rounded here, as where they are written down
+            narrow(gate[j], first);
+            narrow(up[j], second);
+            narrow(silu(wide(first)) * wide(second), y[j]);
         }
     }
     static inline void put(const lanes* sums, const T* add, T* y, long columns) {
@@ -71,6 +87,7 @@ struct Tile {
 };
 
 // What rows are multiplied by, what is added, where answers go, and what is fetched meanwhile: lines every few steps.
+// gates: the first register of columns is a gate, the second what it scales, and one answer comes of two.
 template <class T>
 struct Panel {
     const typename Units<T>::type* weights;
@@ -80,6 +97,7 @@ struct Panel {
     long xs, adds, ys;
     const char* ahead;
     long lines;
+    bool gates;
 
     template <int R>
     void rows(long from) {
@@ -89,7 +107,7 @@ struct Panel {
         }
         Tile<R, T> tile(x + from * xs, xs);
         tile.run(weights, depth, ahead, lines);
-        tile.write(add ? add + from * adds : add, adds, y + from * ys, ys, columns);
+        tile.write(add ? add + from * adds : add, adds, y + from * ys, ys, columns, gates);
         ahead += lines * LINE * (depth / STEPS);
     }
     template <int R>
@@ -100,12 +118,14 @@ struct Panel {
 };
 
 // y = x w, plus ``add`` if it is there. x: (rows, k) with k a multiple of what is in a unit; w: as ``lay_out`` wrote it.
+// gates: y = silu(gate) * up instead, half as wide as w, whose first half is the gate.
 template <class T>
 void product(const T* x, long xs, const typename Units<T>::type* w, const T* add, long adds, T* y, long ys, long rows,
-             long n, long k) {
-    long panels = (n + PANEL - 1) / PANEL, depth = k / Units<T>::in_one, size = depth * PANEL;
+             long n, long k, bool gates) {
+    long panels = (n + PANEL - 1) / PANEL, apart = gates ? LANES : PANEL, depth = k / Units<T>::in_one, size = depth * PANEL;
     long threads = omp_get_max_threads(), tiles = (rows + TALL - 1) / TALL;
-    long chunks = (rows * k * static_cast<long>(sizeof(T)) + NEAR - 1) / NEAR, chunk = (tiles + chunks - 1) / chunks * TALL;
+    long chunks = std::max(1L, (rows * k * static_cast<long>(sizeof(T)) + NEAR - 1) / NEAR);
+    long chunk = (tiles + chunks - 1) / chunks * TALL;
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (long c = 0; c < chunks; c++)
         for (long p = 0; p < panels; p++) {
@@ -114,24 +134,25 @@ void product(const T* x, long xs, const typename Units<T>::type* w, const T* add
             long lines = pauses && p + threads < panels ? (size * 4 / LINE + pauses - 1) / pauses : 0;
             // the others are at the panels between this one and what will be next here
             auto ahead = reinterpret_cast<const char*>(w + std::min(p + threads, panels - 1) * size);
-            Panel<T> panel{w + p * size, depth, std::min(PANEL, n - p * PANEL), x, add ? add + p * PANEL : add,
-                           y + p * PANEL, xs, adds, ys, ahead, lines};
+            Panel<T> panel{w + p * size, depth, std::min(PANEL, n - p * PANEL), x, add ? add + p * apart : add,
+                           y + p * apart, xs, adds, ys, ahead, lines, gates};
             long r = from;
             for (; r + TALL <= to; r += TALL) panel.template rows<TALL>(r);
             if (r < to) panel.template last<TALL - 1>(r, to - r);
         }
 }
 
-// Panels of a matrix (n, k) whose rows become columns; y: (panels, k, PANEL), zero beyond the last row.
+// Panels of a matrix (n, k) whose rows become columns; y: (panels, k, PANEL), zero beyond the last row. gates: a register
+// of the first half of the rows and one of the second take turns; then n is a multiple of PANEL.
 template <class T>
-void lay_out(const T* w, long ws, T* y, long n, long k) {
+void lay_out(const T* w, long ws, T* y, long n, long k, bool gates) {
     constexpr long one = Units<T>::in_one;
 #pragma omp parallel for
     for (long p = 0; p < (n + PANEL - 1) / PANEL; p++)
         for (long d = 0; d < k / one; d++)
             for (long j = 0; j < PANEL; j++) {
                 T* to = y + ((p * (k / one) + d) * PANEL + j) * one;
-                long row = p * PANEL + j;
+                long row = gates ? p * LANES + j % LANES + j / LANES * (n / 2) : p * PANEL + j;
                 if (row < n)
                     std::memcpy(to, w + row * ws + d * one, one * sizeof(T));
                 else
@@ -143,10 +164,12 @@ void lay_out(const T* w, long ws, T* y, long n, long k) {
 
 #define EXPORT(NAME, T)                                                                                               \
     extern "C" void product_##NAME(const T* x, long xs, const Units<T>::type* w, const T* add, long adds, T* y,       \
-                                   long ys, long rows, long n, long k) {                                              \
-        product(x, xs, w, add, adds, y, ys, rows, n, k);                                                              \
+                                   long ys, long rows, long n, long k, long gates) {                                  \
+        product(x, xs, w, add, adds, y, ys, rows, n, k, gates);                                                       \
     }                                                                                                                 \
-    extern "C" void lay_out_##NAME(const T* w, long ws, T* y, long n, long k) { lay_out(w, ws, y, n, k); }            \
+    extern "C" void lay_out_##NAME(const T* w, long ws, T* y, long n, long k, long gates) {                           \
+        lay_out(w, ws, y, n, k, gates);                                                                               \
+    }                                                                                                                 \
     extern "C" long panel_##NAME() { return PANEL; }
 
 EXPORT(float, float)

@@ -22,22 +22,23 @@ class Panels:
     weights: Tensor  # (panels, k, columns of a panel)
     n: int
     k: int
+    gates: bool  # half of the columns are gates, and the other half is what they scale
     run: Callable[..., None]
 
-    def times(self, x: Tensor, add: Tensor | None) -> Tensor:
-        """Return ``x`` times the matrix turned, plus ``add``; see ``product``."""
+    def times(self, x: Tensor, add: Tensor | None, *, out: Tensor) -> Tensor:
+        """Write ``x`` times the matrix turned into ``out``, plus ``add``; or, of gates, what they let through."""
         if x.stride(1) != 1 or x.stride(0) % 2:  # rows begin where a pair does
             x = x.contiguous()
-        y = torch.empty(len(x), self.n, dtype=x.dtype, device=x.device)
         added = (c_void_p(0), c_long(0)) if add is None else rows_at(add)
-        self.run(*rows_at(x), start(self.weights), *added, *rows_at(y), *map(c_long, (len(x), self.n, self.k)))
-        return y
+        sizes = map(c_long, (len(x), self.n, self.k, self.gates))
+        self.run(*rows_at(x), start(self.weights), *added, *rows_at(out), *sizes)
+        return out
 
 
 LaidOut = Tensor | Panels
 
 
-def laid_out(weight: Tensor) -> LaidOut:
+def laid_out(weight: Tensor, *, gates: bool = False) -> LaidOut:
     """Return a matrix in the order in which ``product`` is fastest; as it is where there is none but that.
 
     Few rows, as when answers are written, are multiplied up to twice as fast: a library for large products spends its
@@ -45,20 +46,22 @@ def laid_out(weight: Tensor) -> LaidOut:
 
     Args:
         weight: (n, k).
+        gates: It is for ``gated`` and not for ``product``, where panels can be had for that.
     """
-    return _panels(weight.detach()) or _ordered(weight)
+    return _panels(weight.detach(), gates) or _ordered(weight)
 
 
-def _panels(weight: Tensor) -> Panels | None:
+def _panels(weight: Tensor, gates: bool) -> Panels | None:
     run = compiled("product", weight)
     if run is None or weight.shape[1] % 2 or weight.stride(1) != 1:  # two at a time
         return None
     n, k = weight.shape
     wide: int = compiled("panel", weight)()
+    gates = gates and n % wide == 0
     made = torch.empty(-(-n // wide), k, wide, dtype=weight.dtype)
     write: Any = compiled("lay_out", weight)
-    write(*rows_at(weight), start(made), c_long(n), c_long(k))
-    return Panels(made, n, k, run)
+    write(*rows_at(weight), start(made), *map(c_long, (n, k, gates)))
+    return Panels(made, n, k, gates, run)
 
 
 def _ordered(weight: Tensor) -> Tensor:
@@ -78,8 +81,20 @@ def product(x: Tensor, weight: LaidOut, add: Tensor | None = None) -> Tensor:
         add: (rows, n).
     """
     if isinstance(weight, Panels):
-        return weight.times(x, add)
+        assert not weight.gates
+        return weight.times(x, add, out=torch.empty(len(x), weight.n, dtype=x.dtype))
     if weight.is_mkldnn:
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
         return y if add is None else y.add_(add)
     return torch.mm(x, weight.T) if add is None else torch.addmm(add, x, weight.T)
+
+
+def gated(x: Tensor, weight: Panels, *, out: Tensor) -> None:
+    """Write ``silu(gate) * up`` of ``x weight^T``, which is gate and up side by side, into ``out`` (Shazeer 2020).
+
+    Args:
+        x: (rows, k).
+        weight: (n, k), laid out for this.
+        out: (rows, n / 2).
+    """
+    weight.times(x, None, out=out)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.machine import Release
-from tunesmith.models.fused.products import LaidOut, laid_out, product
+from tunesmith.models.fused.kernels import swiglu
+from tunesmith.models.fused.products import LaidOut, Panels, gated, laid_out, product
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,16 @@ def read_part(module: Any) -> Part | None:
 
 
 class Projection:
-    """Several parts with one input of k features; n outputs and a rank of r in all."""
+    """Several parts with one input of k features; n outputs and a rank of r in all.
 
-    def __init__(self, parts: Sequence[Part], dtype: torch.dtype) -> None:
-        self.parts, self.dtype = tuple(parts), dtype
+    Args:
+        parts: At least one.
+        dtype: Number format of the computation.
+        gates: Whether there are two parts, of which the first one's outputs are gates of the second's.
+    """
+
+    def __init__(self, parts: Sequence[Part], dtype: torch.dtype, *, gates: bool = False) -> None:
+        self.parts, self.dtype, self.gates = tuple(parts), dtype, gates
         self.k = parts[0].weight.shape[1]
         self.rank = sum(part.rank for part in parts)
         self.rows = [part.weight.shape[0] for part in parts]
@@ -139,7 +146,7 @@ class Projection:
 
     def lay_out(self) -> None:
         """Have the weights once more in the order in which answering reads them, until ``laid_out`` is None again."""
-        self.laid_out = laid_out(self.weight)
+        self.laid_out = laid_out(self.weight, gates=self.gates and self.bias is None)
 
     def room(self, tokens: int) -> Tensor:
         """Return an empty input, (tokens, k + r); its first k columns are to be filled."""
@@ -155,6 +162,14 @@ class Projection:
         self.reduce(x)
         y = product(x, self.weight.detach() if self.laid_out is None else self.laid_out, add)
         return y if self.bias is None else y.add_(self.bias)
+
+    def gated(self, x: Tensor, *, out: Tensor) -> None:
+        """Write ``silu(gate) * up`` into ``out``, (tokens, n / 2)."""
+        if isinstance(self.laid_out, Panels) and self.laid_out.gates:
+            self.reduce(x)
+            gated(x, self.laid_out, out=out)
+        else:
+            swiglu(self(x), out=out)
 
     def input_gradient(self, dy: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradient of the input, (tokens, k), and of A x, (tokens, r).

@@ -13,7 +13,7 @@ from tunesmith.models.fused.flash import ends_of
 from tunesmith.models.fused.head import head_loss
 from tunesmith.models.fused.layer import Kept, Layer, Norm, Row, all_parameters
 from tunesmith.models.fused.prefix import puts_prefix, read_prefix
-from tunesmith.models.fused.projection import Part, Projection, is_linear, read_part
+from tunesmith.models.fused.projection import Projection, is_linear, read_part
 from tunesmith.models.fused.ragged import Heads, Segments
 
 FAMILIES = ("llama", "mistral", "qwen2")
@@ -258,7 +258,7 @@ def _read_layer(module: Any, dtype: torch.dtype) -> Layer | None:
     q, k, v, o, gate, up, down = (part for part in parts if part is not None)
     size = attention.head_dim
     heads = Heads(q.weight.shape[0] // size, k.weight.shape[0] // size, size, float(attention.scaling))
-    groups: tuple[tuple[Part, ...], ...] = ((q, k, v), (o,), (gate, up), (down,))
-    read, written, wide, narrow = (Projection(group, dtype) for group in groups)
+    read, written, narrow = (Projection(group, dtype) for group in ((q, k, v), (o,), (down,)))
+    wide = Projection((gate, up), dtype, gates=True)
     prefix = read_prefix(attention.k_proj, attention.v_proj)
     return Layer(heads, (norms[0], norms[1]), read, written, wide, narrow, prefix)
