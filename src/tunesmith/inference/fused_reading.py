@@ -71,7 +71,7 @@ class FusedReader(Causal):
             attend(number, layer.heads, qkv, attended[:, : layer.output.k])
             if number == len(self.stack.layers) - 1:  # only the token after each prompt is asked for
                 x, attended = x[ends], attended[ends]
-            x = layer.answered(attended, x)
+            x = layer.onward(attended, x)[0]
         return self._likeliest(x)
 
     def write(self, writing: Writing) -> Tensor:
@@ -97,7 +97,7 @@ class FusedReader(Causal):
             keep(made, here, self.keys[number], self.values[number])
             attended = layer.output.room(len(x))
             remember(number, layer.heads, q, attended[:, : layer.output.k])
-            x = layer.answered(attended, x)
+            x = layer.onward(attended, x)[0]
         return self._likeliest(x)
 
     def looking(self, reading: Reading) -> Attend:

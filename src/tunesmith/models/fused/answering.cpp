@@ -63,11 +63,6 @@ inline lanes totals(lanes* each) {
         return each[0];
 }
 
-// Ask for memory that will be read soon, while there is something else to do.
-inline void fetch(const void* from, long bytes) {
-    for (long i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i, 0, 2);
-}
-
 // Products of R queries and ``length`` keys, and of the last one again until a register is full; y: (R, ys). What comes
 // from memory is fetched on the way: as many rows of ``ahead`` as there are keys.
 template <int R, class T>

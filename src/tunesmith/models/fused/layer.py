@@ -15,7 +15,6 @@ from tunesmith.models.fused.kernels import (
     rms_norm_backward,
     rms_norm_weight_gradient,
     rotate,
-    swiglu,
     swiglu_backward,
 )
 from tunesmith.models.fused.prefix import Prefix
@@ -113,8 +112,11 @@ class Layer:
         attended = self.output.room(len(x))
         sums = attend(qkv, row.segments, self.heads, out=attended[:, : self.output.k])
         chosen, residual = (attended[row.counted], x[row.counted]) if last else (attended, x)
-        y, *rest = self.onward(chosen, residual)
-        return y, Kept(x, first, qkv, sums, attended, *rest) if keep else None
+        y, middle, second, gate_up = self.onward(chosen, residual)
+        if not keep:
+            return y, None
+        assert gate_up is not None  # weights that learn are not laid out
+        return y, Kept(x, first, qkv, sums, attended, middle, second, gate_up)
 
     def queries(self, x: Tensor, angles: tuple[Tensor, Tensor], virtual: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return rotated queries and keys, and values, side by side, (T, width); and 1 / rms of each row.
@@ -132,8 +134,8 @@ class Layer:
         rotate(qkv, *angles, heads=self.heads.queries + self.heads.keys)
         return qkv, inverse
 
-    def onward(self, attended: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the layer's output, and on the way to it: what follows attention, its 1 / rms, gate and up.
+    def onward(self, attended: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return the layer's output, and on the way to it: what follows attention, its 1 / rms, and gate and up.
 
         Args:
             attended: Input of the output projection, from its ``room``.
@@ -142,19 +144,9 @@ class Layer:
         middle = self.output(attended, x)
         h = self.gate_up.room(len(middle))
         inverse = self.norms[1](middle, out=h[:, : self.gate_up.k])
-        gate_up = self.gate_up(h)
         act = self.down.room(len(middle))
-        swiglu(gate_up, out=act[:, : self.down.k])
+        gate_up = self.gate_up.gated(h, out=act[:, : self.down.k])
         return self.down(act, middle), middle, inverse, gate_up
-
-    def answered(self, attended: Tensor, x: Tensor) -> Tensor:
-        """Return the layer's output for whoever only answers; see ``onward``."""
-        middle = self.output(attended, x)
-        h = self.gate_up.room(len(middle))
-        self.norms[1](middle, out=h[:, : self.gate_up.k])
-        act = self.down.room(len(middle))
-        self.gate_up.gated(h, out=act[:, : self.down.k])
-        return self.down(act, middle)
 
     def backward(
         self, dy: Tensor, row: Row, kept: Kept, *, last: bool, below: bool

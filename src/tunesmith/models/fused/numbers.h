@@ -92,6 +92,21 @@ inline lanes load(const bf16* at) {
     return v;
 }
 
+// Number formats in which weights lie in panels: where that was measured, and oneDNN has no matrix units for it.
+#if !defined(__AVX512F__)
+#define WITH_PANELS(EXPORT)
+#elif defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+#define WITH_PANELS(EXPORT) EXPORT(float, float) EXPORT(bf16, bf16)
+#else
+#define WITH_PANELS(EXPORT) EXPORT(float, float)
+#endif
+
+// Ask for memory that will be read soon, while there is something else to do.
+constexpr long LINE = 64;  // bytes that memory gives at once
+inline void fetch(const void* from, long bytes) {
+    for (long i = 0; i < bytes; i += LINE) __builtin_prefetch(static_cast<const char*>(from) + i, 0, 2);
+}
+
 // A well mixed number for each number (Wellons 2018, "Prospecting for Hash Functions": lowbias32).
 inline uint32_t mixed(uint32_t x) {
     x ^= x >> 16;

@@ -10,14 +10,11 @@
 
 #include "multiply.h"
 
-#if defined(__AVX512F__)  // elsewhere nobody has measured it, and oneDNN multiplies
-
 namespace {
 
 constexpr int TALL = 14;  // rows of a tile: its 28 sums, two registers of weights and one of inputs are nearly all 32
 constexpr int BROAD = 2;  // registers of columns
 constexpr long PANEL = BROAD * LANES;
-constexpr long LINE = 64;  // bytes that memory gives at once
 constexpr long NEAR = 1 << 19;  // bytes of inputs that stay in the cache of a core
 constexpr long STEPS = 4;  // of depth, between which lines are fetched
 
@@ -43,7 +40,8 @@ struct Tile {
     void run(const U* w, long depth, const char* ahead, long lines) {
         long k = 0;
         for (; k + STEPS <= depth; k += STEPS) {
-            for (long c = 0; c < lines; c++, ahead += LINE) __builtin_prefetch(ahead, 0, 2);
+            fetch(ahead, lines * LINE);
+            ahead += lines * LINE;
             step(w, 0), step(w, 1), step(w, 2), step(w, 3);
             for (int r = 0; r < thirds; r++) x[r] += STEPS;
             w += STEPS * PANEL;
@@ -122,7 +120,8 @@ struct Panel {
 template <class T>
 void product(const T* x, long xs, const typename Units<T>::type* w, const T* add, long adds, T* y, long ys, long rows,
              long n, long k, bool gates) {
-    long panels = (n + PANEL - 1) / PANEL, apart = gates ? LANES : PANEL, depth = k / Units<T>::in_one, size = depth * PANEL;
+    long panels = (n + PANEL - 1) / PANEL, apart = gates ? LANES : PANEL;
+    long depth = k / Units<T>::in_one, size = depth * PANEL;
     long threads = omp_get_max_threads(), tiles = (rows + TALL - 1) / TALL;
     long chunks = std::max(1L, (rows * k * static_cast<long>(sizeof(T)) + NEAR - 1) / NEAR);
     long chunk = (tiles + chunks - 1) / chunks * TALL;
@@ -172,8 +171,4 @@ void lay_out(const T* w, long ws, T* y, long n, long k, bool gates) {
     }                                                                                                                 \
     extern "C" long panel_##NAME() { return PANEL; }
 
-EXPORT(float, float)
-#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)  // oneDNN makes use of matrix units
-EXPORT(bf16, bf16)
-#endif
-#endif
+WITH_PANELS(EXPORT)

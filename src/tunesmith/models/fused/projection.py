@@ -163,13 +163,15 @@ class Projection:
         y = product(x, self.weight.detach() if self.laid_out is None else self.laid_out, add)
         return y if self.bias is None else y.add_(self.bias)
 
-    def gated(self, x: Tensor, *, out: Tensor) -> None:
-        """Write ``silu(gate) * up`` into ``out``, (tokens, n / 2)."""
+    def gated(self, x: Tensor, *, out: Tensor) -> Tensor | None:
+        """Write ``silu(gate) * up`` into ``out``, (tokens, n / 2); return gate and up if they are written."""
         if isinstance(self.laid_out, Panels) and self.laid_out.gates:
             self.reduce(x)
             gated(x, self.laid_out, out=out)
-        else:
-            swiglu(self(x), out=out)
+            return None
+        gate_up = self(x)
+        swiglu(gate_up, out=out)
+        return gate_up
 
     def input_gradient(self, dy: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradient of the input, (tokens, k), and of A x, (tokens, r).

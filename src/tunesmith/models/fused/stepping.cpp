@@ -3,8 +3,6 @@
 
 #include "numbers.h"
 
-#if defined(__AVX512F__)  // where there are products with panels
-
 namespace {
 
 // The parts, compiled elsewhere; matrices are told by where they begin and how far apart their rows are.
@@ -35,7 +33,7 @@ struct Places {
     long prefix;
 };
 
-// x: (rows, width), becomes what leaves the last layer. room: for each row all that a layer makes on its way; rms: (rows,).
+// x: (rows, width), becomes what leaves the last layer. room: for each row all that a layer makes on its way; rms: (rows).
 void step(const Parts& run, const Layer* layers, const Shape& s, char* x, const Places& at, long rows, float eps,
           float scale, char* room, float* rms) {
     long queries = s.heads * s.size, all = queries + 2 * s.shared * s.size;
@@ -61,9 +59,10 @@ void step(const Parts& run, const Layer* layers, const Shape& s, char* x, const 
 
 }  // namespace
 
-#define EXPORT(NAME, BYTES)                                                                                           \
+#define EXPORT(NAME, T)                                                                                               \
     extern "C" void rms_norm_##NAME(const void*, long, const void*, float, void*, long, float*, long, long);          \
-    extern "C" void product_##NAME(const void*, long, const void*, const void*, long, void*, long, long, long, long, long); \
+    extern "C" void product_##NAME(const void*, long, const void*, const void*, long, void*, long, long, long, long,  \
+                                   long);                                                                             \
     extern "C" void rotate_##NAME(void*, long, const float*, const float*, float, long, long, long);                  \
     extern "C" void keep_##NAME(const void*, long, const int64_t*, void*, void*, long, long, long, long);             \
     extern "C" void remember_##NAME(const void*, long, const void*, const void*, const int64_t*, const int64_t*,      \
@@ -72,13 +71,9 @@ void step(const Parts& run, const Layer* layers, const Shape& s, char* x, const 
                                 long size, long positions, void* x, const float* cosine, const float* sine,           \
                                 const int64_t* here, const int64_t* starts, const int64_t* lengths, long prefix,      \
                                 long rows, float eps, float scale, void* room, float* rms) {                          \
-        Parts run{BYTES, rms_norm_##NAME, product_##NAME, rotate_##NAME, keep_##NAME, remember_##NAME}; \
+        Parts run{sizeof(T), rms_norm_##NAME, product_##NAME, rotate_##NAME, keep_##NAME, remember_##NAME};           \
         step(run, layers, {count, width, inner, heads, shared, size, positions}, static_cast<char*>(x),               \
              {cosine, sine, here, starts, lengths, prefix}, rows, eps, scale, static_cast<char*>(room), rms);         \
     }
 
-EXPORT(float, 4)
-#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
-EXPORT(bf16, 2)
-#endif
-#endif
+WITH_PANELS(EXPORT)
