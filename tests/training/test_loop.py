@@ -1,3 +1,4 @@
+import gc
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from tunesmith.models.attention import NAME
 from tunesmith.models.load import plain
 from tunesmith.training import loop
 from tunesmith.training.batches import IGNORED, make_batch
-from tunesmith.training.computing import attention
+from tunesmith.training.computing import attention, ready
 from tunesmith.training.job import Job, trainable
 from tunesmith.training.loop import optimizer_step, plan_steps, train
 from tunesmith.training.loss import decoder_inputs
@@ -332,3 +333,11 @@ def test_a_score_decides_instead_of_the_loss_where_keep_best_names_one(
     assert digest(job.model) == seen[1]
     found = [point for point in read_log(tmp_path) if point.validation_loss is not None]
     assert [(point.validation_loss, point.validation_score) for point in found] == [(4, 30), (3, 50), (2, 40)]
+
+
+def test_python_looks_for_garbage_only_among_what_training_makes(tiny: Path, tmp_path: Path) -> None:
+    job, _ = make_job(ingredients(recipe(LORA), tiny, train=2), tmp_path)
+    before = gc.get_freeze_count()
+    with ready(job):
+        assert gc.get_freeze_count() > before + 1000
+    assert gc.get_freeze_count() <= before

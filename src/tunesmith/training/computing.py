@@ -1,5 +1,6 @@
 """How the model computes while it is trained, and while it answers in between: layers, attention, number format."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,10 +19,23 @@ from tunesmith.training.recorder import Recorder
 @contextmanager
 def ready(job: Job) -> Iterator[Job]:
     """Have the model as the loop computes with it: in fused layers where it can be had so, else in its own."""
-    with attention(job), fused(plain(job.model), dtype=computed_in(job)) as stack:
+    with attention(job), fused(plain(job.model), dtype=computed_in(job)) as stack, settled():
         yield replace(
             job, stack=stack, recorder=Recorder(stack) if isinstance(stack, Stack) and stack.flashes else None
         )
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Let Python look for garbage only among what is made inside the block.
+
+    What libraries have loaded, half a million objects, would be looked through every few steps.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

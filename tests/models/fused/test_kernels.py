@@ -124,6 +124,20 @@ def test_a_product_is_one_whatever_order_its_weights_are_in(
         close(products.product(x, given, add), expected + add.double(), dtype)
 
 
+@pytest.mark.parametrize("rows", [products.MANY - 1, products.MANY, 415])
+@pytest.mark.parametrize(("width", "columns"), [(40, 14), (8, 200), (402, 96), (64, 2048)])
+def test_many_rows_are_multiplied_by_weights_as_they_lie_forward_and_backward(
+    form: str, dtype: torch.dtype, rows: int, width: int, columns: int
+) -> None:
+    x, weight = numbers(rows, width + 4, dtype=dtype)[:, :width], numbers(columns, width + 5, dtype=dtype)[:, :width]
+    dy, add = (numbers(rows, columns, dtype=dtype, seed=seed) for seed in (2, 3))
+    x, dy = x / width**0.5, dy / columns**0.5
+    expected = x.double() @ weight.double().T
+    close(products.product(x, weight), expected, dtype)
+    close(products.product(x, weight, add), expected + add.double(), dtype)
+    close(products.product_back(dy, weight), dy.double() @ weight.double(), dtype)
+
+
 @pytest.mark.parametrize("rows", [1, 31])
 @pytest.mark.parametrize(("width", "columns"), [(40, 64), (6, 192)])
 def test_what_gates_let_through_needs_no_writing_down(dtype: torch.dtype, rows: int, width: int, columns: int) -> None:
@@ -249,3 +263,10 @@ class TestDropout:
         close(found[0], found[1], dtype)
         assert torch.equal(found[0] == 0, found[1] == 0)
         assert not bool((found[0][:, WIDTH:] == 0).any())
+
+
+@pytest.mark.parametrize(("width", "apart"), [(64, 64), (2048, 2080), (1024, 1056), (3072, 3104)])
+def test_rows_never_lie_where_the_nearest_cache_has_no_room_for_them(width: int, apart: int) -> None:
+    found = products.rows_apart(5, width, dtype=torch.float32, device=torch.device("cpu"))
+    assert found.shape == (5, width)
+    assert found.stride() == (apart, 1)

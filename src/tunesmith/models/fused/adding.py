@@ -17,9 +17,14 @@ def added(learned: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list
     """
     left: list[Tensor | None] = []
     for weight, gradient in zip(learned, gradients, strict=True):
-        if gradient is None or weight.grad is None or weight._backward_hooks or weight._post_accumulate_grad_hooks:
+        if gradient is None or (there := left_by_earlier(weight)) is None:
             left.append(gradient if gradient is None else gradient.to(weight.dtype))
         else:
-            weight.grad.add_(gradient)
+            there.add_(gradient)
             left.append(None)
     return left
+
+
+def left_by_earlier(weight: Tensor) -> Tensor | None:
+    """Return the gradient of earlier batches, to add to; None if there is none, or a hook wants to see what comes."""
+    return None if weight._backward_hooks or weight._post_accumulate_grad_hooks else weight.grad

@@ -141,8 +141,7 @@ inline void look(const T* query, const Memory<T>& m, float scale, T* out, const 
     for (int r = 0; r < R; r++) exponentials(weight + r * reach, all, all, scale, share[r]);
     mixed<R, T>(weight, reach, m.value, m.prefix, m.size, sum, false, nullptr);
     mixed<R, T>(weight + m.prefix, reach, m.own_value, m.length, m.size, sum, true, next);
-    for (int r = 0; r < R; r++)
-        for (long j = 0; j < m.size; j++) narrow(sum[r * m.size + j] * share[r], out[r * m.size + j]);
+    for (int r = 0; r < R; r++) narrow(sum + r * m.size, share[r], out + r * m.size, m.size);
 }
 
 // One new token of each slot attends to what all slots share and to all that its slot remembers. K heads of keys and

@@ -39,11 +39,7 @@ void attend(const T* qkv, long qs, T* out, long os, const int64_t* lengths, long
                     exponentials(s + r * padded, from + r + 1, reach, scale, share[r]);
             const U* p = as_units<T>(s, n, reach, padded, unit_room);
             multiply(n, size, reach / in_one, p, padded / in_one, 1, values, size, y, size, false);
-            for (long r = 0; r < n; r++) {
-                T* o = out + e.at(from + r) * os + h * size;
-#pragma omp simd
-                for (long j = 0; j < size; j++) narrow(y[r * size + j] * share[r], o[j]);
-            }
+            for (long r = 0; r < n; r++) narrow(y + r * size, share[r], out + e.at(from + r) * os + h * size, size);
         }
     }
 }

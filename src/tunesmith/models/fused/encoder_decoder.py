@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tunesmith.models.fused.adding import added
 from tunesmith.models.fused.biased import Dropout, Looking, make_bias
+from tunesmith.models.fused.embedding import embedded
 from tunesmith.models.fused.head import head_loss
 from tunesmith.models.fused.layer import Norm
 from tunesmith.models.fused.projection import Projection
@@ -147,14 +148,13 @@ class EncoderDecoder:
         lower, upper = self.model.encoder.embed_tokens, self.model.decoder.embed_tokens
         if type(lower) is type(upper) is nn.Embedding and lower.weight is upper.weight:
             # one gradient as large as the vocabulary instead of two
-            found = lower(torch.cat([ids, before])).to(self.dtype)
+            found = self.embed(lower, torch.cat([ids, before]))
             return found[: len(ids)], found[len(ids) :]
         return self.embed(lower, ids), self.embed(upper, before)
 
     def embed(self, embedding: Any, ids: Tensor) -> Tensor:
         """Return the embeddings of tokens by one of the towers' own, (T, width)."""
-        found: Tensor = embedding(ids[None])[0]
-        return found.to(self.dtype)
+        return embedded(embedding, ids, self.dtype)
 
     def encode(self, ids: Tensor, lengths: Sequence[int]) -> Tensor:
         """Return what the decoder looks at of some texts, (T, width), without dropout.

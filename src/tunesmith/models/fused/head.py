@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunesmith.models.fused.adding import left_by_earlier
 from tunesmith.models.fused.kernels import cross_entropy
 
 LOGITS_BYTES = 64_000_000  # of a chunk
@@ -46,8 +47,8 @@ class _Head(torch.autograd.Function):
                 torch.mm(logits, weight, out=dx[part])
             if ctx.needs_input_grad[1]:  # as large as the head, so it does not begin as zeros
                 found = torch.mm(logits.T, hidden[part])
-                dw = found.to(head.dtype) if dw is None else dw.add_(found)
-        ctx.found = (dx, dw)
+                dw = found if dw is None else dw.to(head.dtype).add_(found)
+        ctx.head, ctx.found = head, (dx, dw)
         return total
 
     @staticmethod
@@ -55,4 +56,11 @@ class _Head(torch.autograd.Function):
         dx, dw = ctx.found
         ctx.found = None
         scale = gradients[0]
-        return (None if dx is None else dx.mul_(scale), None if dw is None else dw.mul_(scale), None, None)
+        if dw is not None:
+            there = left_by_earlier(ctx.head)
+            if there is None:
+                dw = dw.to(ctx.head.dtype).mul_(scale)
+            else:
+                there.add_(dw, alpha=float(scale))
+                dw = None
+        return None if dx is None else dx.mul_(scale), dw, None, None

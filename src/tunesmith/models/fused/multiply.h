@@ -7,10 +7,6 @@
 
 #include "numbers.h"
 
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
-
 namespace {
 
 constexpr int ROWS = 6;     // of a tile of sums in registers
@@ -91,9 +87,7 @@ inline void down(const bf16* x, const bf16* next, uint32_t* y, long width) {
 
 // Sums as units, along a row and down two of them.
 inline void along(const float* x, uint32_t* y, long width) {
-    auto halves = reinterpret_cast<bf16*>(y);
-#pragma omp simd
-    for (long j = 0; j < width; j++) narrow(x[j], halves[j]);
+    narrow(x, 1.0f, reinterpret_cast<bf16*>(y), width);
 }
 inline void down(const float* x, const float* next, uint32_t* y, long width) {
 #pragma omp simd
@@ -231,12 +225,7 @@ struct Back {
 // Writes sums, one row after the other, into the columns of an example's rows ``from`` to ``to``.
 template <class T>
 void rows_out(const float* x, T* y, long ys, const Example& e, long from, long to, long size) {
-    for (long r = from; r < to; r++) {
-        T* o = y + e.at(r) * ys;
-        const float* a = x + (r - from) * size;
-#pragma omp simd
-        for (long j = 0; j < size; j++) narrow(a[j], o[j]);
-    }
+    for (long r = from; r < to; r++) narrow(x + (r - from) * size, 1.0f, y + e.at(r) * ys, size);
 }
 
 }  // namespace

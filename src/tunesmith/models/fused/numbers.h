@@ -8,6 +8,10 @@
 #include <limits>
 #include <vector>
 
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
 namespace {
 
 struct bf16 {
@@ -90,6 +94,27 @@ inline lanes load(const bf16* at) {
     lanes v;
     std::memcpy(&v, &bits, sizeof v);
     return v;
+}
+
+inline void store(lanes v, float* at) { std::memcpy(at, &v, sizeof v); }
+inline void store(lanes v, bf16* at) {
+#if defined(__AVX512BF16__)  // one instruction; what is below 2^-126 becomes 0
+    auto h = _mm512_cvtneps_pbh((__m512)v);
+    std::memcpy(at, &h, sizeof h);
+#else
+    float x[LANES];
+    std::memcpy(x, &v, sizeof v);
+#pragma omp simd
+    for (long j = 0; j < LANES; j++) narrow(x[j], at[j]);
+#endif
+}
+
+// A row of sums, times a factor, as T.
+template <class T>
+inline void narrow(const float* x, float factor, T* y, long width) {
+    long j = 0;
+    for (; j + LANES <= width; j += LANES) store(load(x + j) * factor, y + j);
+    for (; j < width; j++) narrow(x[j] * factor, y[j]);
 }
 
 // Number formats in which weights lie in panels: where that was measured, and oneDNN has no matrix units for it.

@@ -1,8 +1,9 @@
-// Products of rows with weights that were laid out for them once.
+// Products of rows with weights in panels: as many columns as two registers hold, one unit of depth after the other.
 //
-// Weights lie in panels of as many columns as two registers hold, one unit of depth after the other. A tile of sums
-// stays in registers for the whole depth, and while a panel is multiplied the next one comes from memory: with few rows,
-// as when answers are written, a library for large products waits for it.
+// A tile of sums stays in registers for the whole depth. Weights that answers are written with were laid out once, and
+// while a panel is multiplied the next one comes from memory: with few rows a library for large products waits for it.
+// Of weights that learn each panel is made when it is wanted, which the rows of a batch are worth; a library would
+// compile a program for each number of rows, and no two batches have the same.
 
 #include <omp.h>
 
@@ -17,6 +18,7 @@ constexpr int BROAD = 2;  // registers of columns
 constexpr long PANEL = BROAD * LANES;
 constexpr long NEAR = 1 << 19;  // bytes of inputs that stay in the cache of a core
 constexpr long STEPS = 4;  // of depth, between which lines are fetched
+constexpr long SOON = 16;  // units of depth after which a line that is fetched is read
 
 // R rows of inputs times a panel. Rows are found from every third one, which leaves enough registers for places.
 template <int R, class T>
@@ -55,32 +57,28 @@ struct Tile {
                 continue;
             }
             const T* more = add ? add + r * adds : add;
-            if (columns == PANEL)  // a number of times that a compiler knows
-                put(sum[r], more, y + r * ys, PANEL);
+            if (columns == PANEL)
+                put(sum[r], more, y + r * ys);
             else
                 put(sum[r], more, y + r * ys, columns);
         }
     }
     static inline void gated(const lanes* sums, T* y) {
-        float gate[LANES], up[LANES];
-        std::memcpy(gate, sums, sizeof gate);
-        std::memcpy(up, sums + 1, sizeof up);
+        T gate[LANES], up[LANES];
+        float let[LANES];
+        store(sums[0], gate);  // rounded here, as where they are written down
+        store(sums[1], up);
 #pragma omp simd
-        for (long j = 0; j < LANES; j++) {
-            T first, second;  // rounded here, as where they are written down
-            narrow(gate[j], first);
-            narrow(up[j], second);
-            narrow(silu(wide(first)) * wide(second), y[j]);
-        }
+        for (long j = 0; j < LANES; j++) let[j] = silu(wide(gate[j])) * wide(up[j]);
+        store(load(let), y);
+    }
+    static inline void put(const lanes* sums, const T* add, T* y) {
+        for (int n = 0; n < BROAD; n++) store(add ? sums[n] + load(add + n * LANES) : sums[n], y + n * LANES);
     }
     static inline void put(const lanes* sums, const T* add, T* y, long columns) {
         float found[PANEL];
         std::memcpy(found, sums, sizeof found);
-        if (add)
-#pragma omp simd
-            for (long j = 0; j < columns; j++) found[j] += wide(add[j]);
-#pragma omp simd
-        for (long j = 0; j < columns; j++) narrow(found[j], y[j]);
+        for (long j = 0; j < columns; j++) narrow(add ? found[j] + wide(add[j]) : found[j], y[j]);
     }
 };
 
@@ -113,9 +111,13 @@ struct Panel {
         if (count == R) return rows<R>(from);
         if constexpr (R > 1) last<R - 1>(from, count);
     }
+    void all(long from, long to) {
+        for (; from + TALL <= to; from += TALL) rows<TALL>(from);
+        if (from < to) last<TALL - 1>(from, to - from);
+    }
 };
 
-// y = x w, plus ``add`` if it is there. x: (rows, k) with k a multiple of what is in a unit; w: as ``lay_out`` wrote it.
+// y = x w, plus ``add`` if it is there. x: (rows, k), k a multiple of what is in a unit; w: as ``lay_out`` wrote it.
 // gates: y = silu(gate) * up instead, half as wide as w, whose first half is the gate.
 template <class T>
 void product(const T* x, long xs, const typename Units<T>::type* w, const T* add, long adds, T* y, long ys, long rows,
@@ -135,28 +137,60 @@ void product(const T* x, long xs, const typename Units<T>::type* w, const T* add
             auto ahead = reinterpret_cast<const char*>(w + std::min(p + threads, panels - 1) * size);
             Panel<T> panel{w + p * size, depth, std::min(PANEL, n - p * PANEL), x, add ? add + p * apart : add,
                            y + p * apart, xs, adds, ys, ahead, lines, gates};
-            long r = from;
-            for (; r + TALL <= to; r += TALL) panel.template rows<TALL>(r);
-            if (r < to) panel.template last<TALL - 1>(r, to - r);
+            panel.all(from, to);
         }
 }
 
-// Panels of a matrix (n, k) whose rows become columns; y: (panels, k, PANEL), zero beyond the last row. gates: a register
-// of the first half of the rows and one of the second take turns; then n is a multiple of PANEL.
+// Panel p of a matrix (n, k) whose rows become columns, (k, PANEL), zero beyond the last one; turned: of (k, n), whose
+// columns stay columns. gates: a register of the first half of the rows and one of the second take turns; then n is a
+// multiple of PANEL.
 template <class T>
-void lay_out(const T* w, long ws, T* y, long n, long k, bool gates) {
+void write_panel(const T* w, long ws, bool turned, bool gates, long n, long k, long p, typename Units<T>::type* to) {
+    using U = typename Units<T>::type;
     constexpr long one = Units<T>::in_one;
+    long columns = std::min(PANEL, n - p * PANEL);
+    for (long d = 0; d < k / one; d++, to += PANEL) {
+        if (turned) {
+            const T* from = w + d * one * ws + p * PANEL;
+            for (long i = 0; i < one; i++) __builtin_prefetch(from + (SOON * one + i) * ws);
+            down(from, from + (one - 1) * ws, to, columns);
+        } else {
+            for (long j = 0; j < columns; j++) {
+                long row = gates ? p * LANES + j % LANES + j / LANES * (n / 2) : p * PANEL + j;
+                std::memcpy(to + j, w + row * ws + d * one, sizeof(U));
+            }
+        }
+        for (long j = columns; j < PANEL; j++) to[j] = U{};
+    }
+}
+
+template <class T>
+void lay_out(const T* w, long ws, typename Units<T>::type* y, long n, long k, bool gates) {
 #pragma omp parallel for
     for (long p = 0; p < (n + PANEL - 1) / PANEL; p++)
-        for (long d = 0; d < k / one; d++)
-            for (long j = 0; j < PANEL; j++) {
-                T* to = y + ((p * (k / one) + d) * PANEL + j) * one;
-                long row = gates ? p * LANES + j % LANES + j / LANES * (n / 2) : p * PANEL + j;
-                if (row < n)
-                    std::memcpy(to, w + row * ws + d * one, one * sizeof(T));
-                else
-                    std::memset(to, 0, one * sizeof(T));
-            }
+        write_panel(w, ws, false, gates, n, k, p, y + p * (k / Units<T>::in_one) * PANEL);
+}
+
+// The same with a matrix that lies as it is: each panel is made by who multiplies it, by many rows.
+template <class T>
+void product_as_is(const T* x, long xs, const T* w, long ws, bool turned, const T* add, long adds, T* y, long ys,
+                   long rows, long n, long k) {
+    using U = typename Units<T>::type;
+    long panels = (n + PANEL - 1) / PANEL, depth = k / Units<T>::in_one, threads = omp_get_max_threads();
+    long pieces = 1, most = rows / (8 * TALL);  // of rows, until no thread waits for long at the end
+    while (pieces < most && 32 * rounded_up(panels * pieces, threads) > 33 * panels * pieces) pieces++;
+    long piece = rounded_up((rows + pieces - 1) / pieces, TALL);
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (long p = 0; p < panels; p++)
+        for (long c = 0; c < pieces; c++) {
+            static thread_local Room<U> room;
+            U* made = room.of(depth * PANEL);
+            write_panel(w, ws, turned, false, n, k, p, made);
+            long from = c * piece, to = std::min(rows, from + piece);
+            Panel<T> panel{made, depth, std::min(PANEL, n - p * PANEL), x, add ? add + p * PANEL : add, y + p * PANEL,
+                           xs, adds, ys, reinterpret_cast<const char*>(x), 0, false};
+            panel.all(from, to);
+        }
 }
 
 }  // namespace
@@ -166,7 +200,11 @@ void lay_out(const T* w, long ws, T* y, long n, long k, bool gates) {
                                    long ys, long rows, long n, long k, long gates) {                                  \
         product(x, xs, w, add, adds, y, ys, rows, n, k, gates);                                                       \
     }                                                                                                                 \
-    extern "C" void lay_out_##NAME(const T* w, long ws, T* y, long n, long k, long gates) {                           \
+    extern "C" void product_as_is_##NAME(const T* x, long xs, const T* w, long ws, long turned, const T* add,         \
+                                         long adds, T* y, long ys, long rows, long n, long k) {                       \
+        product_as_is(x, xs, w, ws, turned, add, adds, y, ys, rows, n, k);                                            \
+    }                                                                                                                 \
+    extern "C" void lay_out_##NAME(const T* w, long ws, Units<T>::type* y, long n, long k, long gates) {              \
         lay_out(w, ws, y, n, k, gates);                                                                               \
     }                                                                                                                 \
     extern "C" long panel_##NAME() { return PANEL; }

@@ -1,7 +1,8 @@
-"""Products with weights that do not change, in the order in which they are multiplied.
+"""Products of rows with weights, in the order in which these are multiplied.
 
-Weights may lie in panels (``products.cpp``), in oneDNN's own order, or as they are: the first of these that this
-processor and these weights can be had in.
+Weights that do not change may lie in panels (``products.cpp``) or in oneDNN's own order: the first of these that this
+processor and these weights can be had in. Others lie as they are, and many rows at once are multiplied by panels of
+them that are made on the way; torch does what is left.
 """
 
 from collections.abc import Callable
@@ -36,6 +37,9 @@ class Panels:
 
 
 LaidOut = Tensor | Panels
+ALIKE = 4096  # bytes; rows so far apart take each other's place in the nearest cache
+SPARE = 32  # columns that are left empty so that they do not; an even number
+MANY = 128  # rows; of fewer the making of a panel takes too large a share
 
 
 def laid_out(weight: Tensor, *, gates: bool = False) -> LaidOut:
@@ -72,6 +76,15 @@ def _ordered(weight: Tensor) -> Tensor:
     return found
 
 
+def rows_apart(rows: int, width: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return an empty matrix, (rows, width), whose rows do not take each other's place in the nearest cache.
+
+    Fourteen of them are multiplied at once, and of those that are 4,096 bytes apart it holds eight.
+    """
+    alike = width * dtype.itemsize % ALIKE == 0
+    return torch.empty(rows, width + alike * SPARE, dtype=dtype, device=device)[:, :width]
+
+
 def product(x: Tensor, weight: LaidOut, add: Tensor | None = None) -> Tensor:
     """Return ``x weight^T``, plus ``add`` where there is one, (rows, n).
 
@@ -86,7 +99,34 @@ def product(x: Tensor, weight: LaidOut, add: Tensor | None = None) -> Tensor:
     if weight.is_mkldnn:
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
         return y if add is None else y.add_(add)
+    if (found := _as_it_is(x, weight, add, turned=False)) is not None:
+        return found
     return torch.mm(x, weight.T) if add is None else torch.addmm(add, x, weight.T)
+
+
+def product_back(dy: Tensor, weight: Tensor) -> Tensor:
+    """Return ``dy weight``, (rows, k): what ``product`` does, backward.
+
+    Args:
+        dy: (rows, n).
+        weight: (n, k).
+    """
+    found = _as_it_is(dy, weight, None, turned=True)
+    return torch.mm(dy, weight) if found is None else found
+
+
+def _as_it_is(x: Tensor, weight: Tensor, add: Tensor | None, *, turned: bool) -> Tensor | None:
+    """Multiply by a matrix that is not laid out, panel after panel; None where that cannot be had or does not pay."""
+    run = compiled("product_as_is", x, weight, *([] if add is None else [add]))
+    n, k = weight.shape[::-1] if turned else weight.shape
+    if run is None or len(x) < MANY or k % 2 or x.stride(0) % 2 or x.stride(1) != 1 or weight.stride(1) != 1:
+        return None
+    if x.stride(0) * x.element_size() % ALIKE == 0:
+        return None
+    y = torch.empty(len(x), n, dtype=x.dtype)
+    added = (c_void_p(0), c_long(0)) if add is None else rows_at(add)
+    run(*rows_at(x), *rows_at(weight), c_long(turned), *added, *rows_at(y), *map(c_long, (len(x), n, k)))
+    return y
 
 
 def gated(x: Tensor, weight: Panels, *, out: Tensor) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tunesmith.machine import Release
 from tunesmith.models.fused.kernels import swiglu
-from tunesmith.models.fused.products import LaidOut, Panels, gated, laid_out, product
+from tunesmith.models.fused.products import LaidOut, Panels, gated, laid_out, product, product_back, rows_apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Projection:
 
     def room(self, tokens: int) -> Tensor:
         """Return an empty input, (tokens, k + r); its first k columns are to be filled."""
-        return torch.empty(tokens, self.k + self.rank, dtype=self.dtype, device=self.weight.device)
+        return rows_apart(tokens, self.k + self.rank, dtype=self.dtype, device=self.weight.device)
 
     def reduce(self, x: Tensor) -> None:
         """Fill the last r columns of an input, (tokens, k + r), with A x."""
@@ -179,7 +179,7 @@ class Projection:
         Args:
             dy: (tokens, n) gradient of the output.
         """
-        wide = torch.mm(dy, self.weight.detach())
+        wide = product_back(dy, self.weight.detach())
         dx, du = wide[:, : self.k], wide[:, self.k :]
         if self.rank:
             dx.addmm_(du, self.a)
@@ -199,6 +199,8 @@ class Projection:
         """
         found: list[Tensor] = []
         features, column = x[:, : self.k], 0
+        low = [part for part in self.parts if part.a is not None and part.a.requires_grad]
+        da = torch.mm(du.T, features) if low else du[:0]
         for part, rows in zip(self.parts, self._row_slices(), strict=True):
             own = dy[:, rows]
             if part.weight.requires_grad:
@@ -208,10 +210,10 @@ class Projection:
             columns = slice(column, column + part.rank)
             column += part.rank
             if part.a is not None and part.a.requires_grad:
-                found.append(torch.mm(du[:, columns].T, features).to(part.a.dtype))
+                found.append(da[columns].to(part.a.dtype))
             if part.b is not None and part.b.requires_grad:
                 inner = x[:, self.k + columns.start : self.k + columns.stop]
-                found.append(torch.mm(own.T, inner).to(part.b.dtype).mul_(part.scale))
+                found.append(torch.mm(inner.T, own).T.to(part.b.dtype).mul_(part.scale))
         return found
 
     def _row_slices(self) -> list[slice]:

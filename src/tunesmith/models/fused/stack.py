@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.models.fused.adding import added
+from tunesmith.models.fused.embedding import embedded
 from tunesmith.models.fused.encoder_decoder import EncoderDecoder
 from tunesmith.models.fused.flash import ends_of
 from tunesmith.models.fused.head import head_loss
@@ -58,8 +59,7 @@ class Stack:
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the embeddings of tokens, (T, width)."""
-        found: Tensor = self.model.get_input_embeddings()(ids[None])[0]
-        return found.to(self.dtype)
+        return embedded(self.model.get_input_embeddings(), ids, self.dtype)
 
     def virtual(self, ids: Tensor) -> Tensor | None:
         """Return the number of the virtual token at each place, -1 = a real one; None where no layer asks for it."""
