@@ -177,7 +177,7 @@ void product_as_is(const T* x, long xs, const T* w, long ws, bool turned, const 
                    long rows, long n, long k) {
     using U = typename Units<T>::type;
     long panels = (n + PANEL - 1) / PANEL, depth = k / Units<T>::in_one, threads = omp_get_max_threads();
-    long pieces = 1, most = rows / (8 * TALL);  // of rows, until no thread waits for long at the end
+    long pieces = 1, most = rows / (16 * TALL);  // of rows, until no thread waits for long at the end
     while (pieces < most && 32 * rounded_up(panels * pieces, threads) > 33 * panels * pieces) pieces++;
     long piece = rounded_up((rows + pieces - 1) / pieces, TALL);
 #pragma omp parallel for collapse(2) schedule(dynamic)
