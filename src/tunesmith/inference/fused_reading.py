@@ -64,6 +64,11 @@ class FusedReader(Causal):
         """See ``Reader``."""
         ids, positions, ends = (tensor.to(self.device) for tensor in row_of(reading, self.prefix))
         x, angles = self.stack.embed(ids), (self.cosine[positions], self.sine[positions])
+        if self.at_once and self.at_once.reads:
+            here, starts = self._places(reading), self.starts[[slot for slot, _ in reading]]
+            x = self.at_once.enter(x, angles, here, [len(tokens) for _, tokens in reading], self.prefix)
+            filled, angles = self.filled(starts, positions[ends] + 1), (angles[0][ends], angles[1][ends])
+            return self._likeliest(self.at_once.leave(x[ends], angles, here[ends], filled))
         attend, virtual = self.looking(reading), self.stack.virtual(ids)
         for number, layer in enumerate(self.stack.layers):
             qkv = layer.queries(x, angles, virtual)[0]
@@ -102,12 +107,8 @@ class FusedReader(Causal):
 
     def looking(self, reading: Reading) -> Attend:
         """Return how prompts that are read now write into their slots, and look at these and at themselves."""
-        lengths = tuple(len(tokens) for _, tokens in reading)
-        segments, starts = Segments(lengths, self.prefix), self.starts.tolist()
-        places = torch.cat([
-            torch.arange(length) + starts[slot] + self.prefix
-            for (slot, _), length in zip(reading, lengths, strict=True)
-        ])  # fmt: skip
+        segments = Segments(tuple(len(tokens) for _, tokens in reading), self.prefix)
+        places = self._places(reading)
 
         def attend_all(number: int, heads: Heads, qkv: Tensor, out: Tensor) -> None:
             keys, values = self.keys[number], self.values[number]
@@ -115,6 +116,11 @@ class FusedReader(Causal):
             attend(qkv, segments, heads, out=out, before=(keys, values))
 
         return attend_all
+
+    def _places(self, reading: Reading) -> Tensor:
+        """Return where among all slots the tokens of some prompts belong, (tokens,)."""
+        starts = self.starts.tolist()
+        return torch.cat([torch.arange(len(tokens)) + starts[slot] + self.prefix for slot, tokens in reading])
 
     def filled(self, starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, int]:
         """Return the same without the positions that all slots share, and how many these are; see ``Remembered``."""

@@ -145,9 +145,9 @@ inline void look(const T* query, const Memory<T>& m, float scale, T* out, const 
 }
 
 // One new token of each slot attends to what all slots share and to all that its slot remembers. K heads of keys and
-// values, each read once for the queries that share it. keys, values: (K, positions, size), first the shared ones, those
-// of a slot from ``starts`` on; query: (slots, heads * size) with stride qs. One head after the other, so that what is
-// shared of it stays in the cache while all slots pass by.
+// values, each read once for the queries that share it. keys, values: (K, positions, size), first the shared ones,
+// those of a slot from ``starts`` on; query: (slots, heads * size) with stride qs. One head after the other, so that
+// what is shared of it stays in the cache while all slots pass by.
 template <class T>
 void remember(const T* query, long qs, const T* keys, const T* values, const int64_t* starts, const int64_t* lengths,
               long prefix, T* y, long ys, float scale, long slots, long heads, long shared, long positions, long size) {

@@ -1,18 +1,34 @@
-"""One new token of each slot through all layers of a causal model, in one call of compiled code.
+"""New tokens through all layers of a causal model, in one call of compiled code.
 
-With few tokens at a time, telling the parts of a layer one by one from Python takes as long as they do.
+With few tokens at a time, telling the parts of a layer one by one from Python takes as long as they do; with many, all
+cores but one wait meanwhile.
 """
 
-from ctypes import c_float, c_long, c_void_p
+from collections.abc import Sequence
+from ctypes import Structure, addressof, c_float, c_long, c_void_p
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tunesmith.models.fused import ragged
 from tunesmith.models.fused.calling import compiled, start
 from tunesmith.models.fused.layer import Layer
-from tunesmith.models.fused.products import Panels
+from tunesmith.models.fused.products import ALIKE, SPARE, Panels
 from tunesmith.models.fused.stack import Stack
+
+Filled = tuple[Tensor, Tensor, int]
+"""How far the slots of some tokens are filled: starts, lengths and prefix of ``Remembered``."""
+
+
+class _Shape(Structure):
+    """The same as in ``stepping.cpp``."""
+
+    _fields_ = [
+        *((name, c_long) for name in ("layers", "width", "inner", "heads", "shared", "size", "positions")),
+        *((name, c_long) for name in ("alike", "spare")),
+        *((name, c_float) for name in ("eps", "scale")),
+    ]  # fmt: skip
 
 
 class Stepper:
@@ -21,55 +37,85 @@ class Stepper:
     Args:
         stack: Laid out.
         kept: Keys and values of all layers, (layers, K, positions, D) each; every call adds to them.
-        run: The compiled form.
     """
 
-    def __init__(self, stack: Stack, kept: tuple[Tensor, Tensor], run: Any) -> None:
+    def __init__(self, stack: Stack, kept: tuple[Tensor, Tensor]) -> None:
         first = stack.layers[0]
-        self.run, self.heads, self.eps, self.inner = run, first.heads, first.norms[0].eps, first.down.k
+        heads, width, inner = first.heads, first.qkv.k, first.down.k
         self.parts = [_parts(layer, keys, values) for layer, keys, values in zip(stack.layers, *kept, strict=True)]
-        places = [0 if part is None else part.data_ptr() for parts in self.parts for part in parts]
-        self.places = (c_void_p * len(places))(*places)
-        self.positions = kept[0].shape[2]
+        told = [[0 if part is None else part.data_ptr() for part in parts] for parts in self.parts]
+        self.every, self.last = (_told(layers) for layers in (told, told[-1:]))
+        sizes = width, inner, heads.queries, heads.keys, heads.size, kept[0].shape[2], ALIKE, SPARE
+        self.shapes = [
+            _Shape(layers, *sizes, first.norms[0].eps, heads.scale) for layers in (len(told), 1)
+        ]  # fmt: skip
+        self.heads, self.dtype = heads, kept[0].dtype
+        queries, panel = heads.queries * heads.size, compiled("panel", *kept)()
+        self.spared = 0 if queries % panel else queries  # columns of queries: they are left out by whole panels
+        self.numbers = 2 * width + heads.width + queries + inner + 5 * SPARE
+        self.step, self.whole = (compiled(name, *kept) for name in ("step", "read"))
 
-    def __call__(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], here: Tensor, filled: tuple[Tensor, Tensor, int]
-    ) -> Tensor:
-        """Return what leaves the last layer, (tokens, width).
+    @property
+    def reads(self) -> bool:
+        """Whether it takes prompts as well."""
+        return self.heads.size % ragged.LANES == 0
+
+    def __call__(self, x: Tensor, angles: tuple[Tensor, Tensor], here: Tensor, filled: Filled) -> Tensor:
+        """Return what leaves the last layer, of one new token of each of some slots, (tokens, width).
 
         Args:
             x: (tokens, width) embeddings, contiguous; is changed.
             angles: Cosine and sine of each token's position, (tokens, D / 2) float32.
             here: (tokens,) int64, the positions among all slots that are written to.
-            filled: How far the slots of the tokens are filled: starts, lengths and prefix of ``Remembered``.
+            filled: How far the slots of the tokens are filled, these included.
         """
-        rows, width = x.shape
-        heads = self.heads
-        numbers = 2 * width + heads.width + heads.queries * heads.size + self.inner
-        room = torch.empty(rows * numbers, dtype=x.dtype)
-        rms = torch.empty(rows, dtype=torch.float32)
-        sizes = (len(self.parts), width, self.inner, heads.queries, heads.keys, heads.size, self.positions)
-        starts, lengths, prefix = filled
-        where = map(start, (x, *angles, here, starts, lengths))
-        self.run(
-            self.places, *map(c_long, sizes), *where, c_long(prefix), c_long(rows), c_float(self.eps),
-            c_float(heads.scale), start(room), start(rms),
-        )  # fmt: skip
+        return self._through(0, x, angles, here, filled)
+
+    def enter(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], here: Tensor, lengths: Sequence[int], prefix: int
+    ) -> Tensor:
+        """Return what enters the last layer, of prompts that lie end to end; slots remember them in all layers.
+
+        Args:
+            x: As above.
+            angles: As above.
+            here: As above.
+            lengths: Tokens of each prompt.
+            prefix: Positions that all slots share and that come before.
+        """
+        asked = torch.tensor(lengths)
+        sums = torch.empty(self.heads.queries * (len(x) + prefix * len(asked)), dtype=torch.float32)
+        examples = start(asked), c_long(len(asked)), c_long(prefix)
+        self.whole(*self._told(0, x, angles, here), *examples, start(sums), c_long(self.spared))
         return x
+
+    def leave(self, x: Tensor, angles: tuple[Tensor, Tensor], here: Tensor, filled: Filled) -> Tensor:
+        """Return what leaves the last layer, of some of the rows that enter it; for the arguments see ``__call__``."""
+        return self._through(1, x, angles, here, filled)
+
+    def _through(self, last: int, x: Tensor, angles: tuple[Tensor, Tensor], here: Tensor, filled: Filled) -> Tensor:
+        starts, lengths, prefix = filled
+        self.step(*self._told(last, x, angles, here), start(starts), start(lengths), c_long(prefix))
+        return x
+
+    def _told(self, last: int, x: Tensor, angles: tuple[Tensor, Tensor], here: Tensor) -> list[Any]:
+        self.room = torch.empty(len(x) * self.numbers, dtype=self.dtype)
+        self.rms = torch.empty(len(x), dtype=torch.float32)
+        layers, shape = (self.every, self.last)[last], c_void_p(addressof(self.shapes[last]))
+        return [layers, shape, *map(start, (x, *angles, here)), c_long(len(x)), start(self.room), start(self.rms)]
 
 
 def stepper(stack: Stack, kept: tuple[Tensor, Tensor]) -> Stepper | None:
-    """Return what takes a token through a stack at once; None where a layer has something that it does not know.
+    """Return what takes tokens through a stack at once; None where a layer has something that it does not know.
 
     Args:
         stack: Its weights laid out, or not.
         kept: As ``Stepper`` wants them.
     """
-    run = compiled("step", *kept)
     eps = {norm.eps for layer in stack.layers for norm in layer.norms}
-    if run is None or len(eps) > 1 or not all(map(_known, stack.layers)):
+    if compiled("step", *kept) is None or len(eps) > 1 or not all(map(_known, stack.layers)):
         return None
-    return Stepper(stack, kept, run)
+    return Stepper(stack, kept)
 
 
 def _known(layer: Layer) -> bool:
@@ -88,3 +134,8 @@ def _parts(layer: Layer, keys: Tensor, values: Tensor) -> list[Tensor | None]:
 def _weights(laid_out: Any) -> Tensor:
     assert isinstance(laid_out, Panels)
     return laid_out.weights
+
+
+def _told(layers: list[list[int]]) -> Any:
+    places = [place for layer in layers for place in layer]
+    return (c_void_p * len(places))(*places)
