@@ -74,25 +74,23 @@ def contenders(task: Task, options: argparse.Namespace, formats: dict[str, float
 
 
 def best_batch(task: Task, options: argparse.Namespace, formats: dict[str, float], folder: Path) -> dict[int, float]:
-    """Return the seconds of a step of the tuned Trainer for each batch that divides a step; sets nothing."""
-    tried = {}
-    for batch in (size for size in options.batches if options.rows % size == 0):
-        one = contenders(task, options, formats, batch)[1]
-        one.order["stream"] = str(task.short)
-        play([one], folder, rounds=1, between=lambda: None)
-        if one.turns:
-            tried[batch] = round(median(counted(one.turns[0])), 4)
-    return tried
+    """Return the seconds of a step of the tuned Trainer in this task, for each batch that divides a step."""
+    sizes = [size for size in options.batches if options.rows % size == 0]
+    players = [contenders(task, options, formats, size)[1] for size in sizes]
+    for size, one in zip(sizes, players, strict=True):
+        one.name, one.order["stream"] = f"{one.name}, batches of {size}", str(task.short)
+    play(players, folder, rounds=2, between=lambda: None)
+    return {
+        size: round(median([second for turn in one.turns for second in counted(turn)]), 4)
+        for size, one in zip(sizes, players, strict=True)
+        if one.turns
+    }
 
 
-def measure(
-    task: Task, options: argparse.Namespace, known: dict[str, dict[int, float]], folder: Path
-) -> dict[str, Any]:
-    """Play all rounds of one task; ``known`` remembers what batches took for each model."""
+def measure(task: Task, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Play all rounds of one task."""
     products = [matrix_products(options.threads)]
-    if task.kind not in known:
-        known[task.kind] = best_batch(task, options, products[0], folder)
-    tried = known[task.kind]
+    tried = best_batch(task, options, products[0], folder)
     batch = min(tried, key=lambda size: tried[size]) if tried else min(8, options.rows)
     order = {"program": "plain", "tuned": True, "dtype": "float32", "medium": False, "seconds": 1e9}
     players = contenders(task, options, products[0], batch)
@@ -188,10 +186,9 @@ def main() -> None:
     if options.steps <= (first := UNCOUNTED[device().type]):
         parser.error(f"--steps {options.steps}: the first {first} of a turn are not counted here, ask for more")
     options.peers, out = peers_python(options.peers), options.out.resolve()
-    known: dict[str, dict[int, float]] = {}
     tasks = earlier(options)
     for task in prepare_tasks(options, out):
-        tasks[task.name] = {**measure(task, options, known, out / "turns"), "commit": commit()}
+        tasks[task.name] = {**measure(task, options, out / "turns"), "commit": commit()}
     found: dict[str, Any] = {
         "question": "how many real tokens a second does tunesmith train with, beside Trainer with peft, and trl?",
         "data": "DialogSum" if options.data else "the shipped support chats",
