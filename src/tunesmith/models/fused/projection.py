@@ -213,7 +213,7 @@ class Projection:
                 found.append(da[columns].to(part.a.dtype))
             if part.b is not None and part.b.requires_grad:
                 inner = x[:, self.k + columns.start : self.k + columns.stop]
-                found.append(torch.mm(inner.T, own).T.to(part.b.dtype).mul_(part.scale))
+                found.append(torch.mm(inner.T, own).T.contiguous().to(part.b.dtype).mul_(part.scale))
         return found
 
     def _row_slices(self) -> list[slice]:
