@@ -30,9 +30,8 @@ class Panels:
         """Write ``x`` times the matrix turned into ``out``, plus ``add``; or, of gates, what they let through."""
         if x.stride(1) != 1 or x.stride(0) % 2:  # rows begin where a pair does
             x = x.contiguous()
-        added = (c_void_p(0), c_long(0)) if add is None else rows_at(add)
         sizes = map(c_long, (len(x), self.n, self.k, self.gates))
-        self.run(*rows_at(x), start(self.weights), *added, *rows_at(out), *sizes)
+        self.run(*rows_at(x), start(self.weights), *_rows_of(add), *rows_at(out), *sizes)
         return out
 
 
@@ -124,9 +123,12 @@ def _as_it_is(x: Tensor, weight: Tensor, add: Tensor | None, *, turned: bool) ->
     if x.stride(0) * x.element_size() % ALIKE == 0:
         return None
     y = torch.empty(len(x), n, dtype=x.dtype)
-    added = (c_void_p(0), c_long(0)) if add is None else rows_at(add)
-    run(*rows_at(x), *rows_at(weight), c_long(turned), *added, *rows_at(y), *map(c_long, (len(x), n, k)))
+    run(*rows_at(x), *rows_at(weight), c_long(turned), *_rows_of(add), *rows_at(y), *map(c_long, (len(x), n, k)))
     return y
+
+
+def _rows_of(add: Tensor | None) -> tuple[c_void_p, c_long]:
+    return (c_void_p(0), c_long(0)) if add is None else rows_at(add)
 
 
 def gated(x: Tensor, weight: Panels, *, out: Tensor) -> None:

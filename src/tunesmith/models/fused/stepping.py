@@ -44,11 +44,9 @@ class Stepper:
         heads, width, inner = first.heads, first.qkv.k, first.down.k
         self.parts = [_parts(layer, keys, values) for layer, keys, values in zip(stack.layers, *kept, strict=True)]
         told = [[0 if part is None else part.data_ptr() for part in parts] for parts in self.parts]
-        self.every, self.last = (_told(layers) for layers in (told, told[-1:]))
+        self.every, self.last = map(_places, (told, told[-1:]))
         sizes = width, inner, heads.queries, heads.keys, heads.size, kept[0].shape[2], ALIKE, SPARE
-        self.shapes = [
-            _Shape(layers, *sizes, first.norms[0].eps, heads.scale) for layers in (len(told), 1)
-        ]  # fmt: skip
+        self.shapes = [_Shape(layers, *sizes, first.norms[0].eps, heads.scale) for layers in (len(told), 1)]
         self.heads, self.dtype = heads, kept[0].dtype
         queries, panel = heads.queries * heads.size, compiled("panel", *kept)()
         self.spared = 0 if queries % panel else queries  # columns of queries: they are left out by whole panels
@@ -86,8 +84,7 @@ class Stepper:
         asked = torch.tensor(lengths)
         sums = torch.empty(self.heads.queries * (len(x) + prefix * len(asked)), dtype=torch.float32)
         examples = start(asked), c_long(len(asked)), c_long(prefix)
-        self.whole(*self._told(0, x, angles, here), *examples, start(sums), c_long(self.spared))
-        return x
+        return self._run(self.whole, 0, (x, *angles, here), *examples, start(sums), c_long(self.spared))
 
     def leave(self, x: Tensor, angles: tuple[Tensor, Tensor], here: Tensor, filled: Filled) -> Tensor:
         """Return what leaves the last layer, of some of the rows that enter it; for the arguments see ``__call__``."""
@@ -95,14 +92,14 @@ class Stepper:
 
     def _through(self, last: int, x: Tensor, angles: tuple[Tensor, Tensor], here: Tensor, filled: Filled) -> Tensor:
         starts, lengths, prefix = filled
-        self.step(*self._told(last, x, angles, here), start(starts), start(lengths), c_long(prefix))
-        return x
+        return self._run(self.step, last, (x, *angles, here), start(starts), start(lengths), c_long(prefix))
 
-    def _told(self, last: int, x: Tensor, angles: tuple[Tensor, Tensor], here: Tensor) -> list[Any]:
-        self.room = torch.empty(len(x) * self.numbers, dtype=self.dtype)
-        self.rms = torch.empty(len(x), dtype=torch.float32)
+    def _run(self, what: Any, last: int, row: tuple[Tensor, ...], *more: Any) -> Tensor:
+        x = row[0]
+        room, rms = torch.empty(len(x) * self.numbers, dtype=self.dtype), torch.empty(len(x), dtype=torch.float32)
         layers, shape = (self.every, self.last)[last], c_void_p(addressof(self.shapes[last]))
-        return [layers, shape, *map(start, (x, *angles, here)), c_long(len(x)), start(self.room), start(self.rms)]
+        what(layers, shape, *map(start, row), c_long(len(x)), start(room), start(rms), *more)
+        return x
 
 
 def stepper(stack: Stack, kept: tuple[Tensor, Tensor]) -> Stepper | None:
@@ -136,6 +133,6 @@ def _weights(laid_out: Any) -> Tensor:
     return laid_out.weights
 
 
-def _told(layers: list[list[int]]) -> Any:
+def _places(layers: list[list[int]]) -> Any:
     places = [place for layer in layers for place in layer]
     return (c_void_p * len(places))(*places)
