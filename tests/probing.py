@@ -12,6 +12,13 @@ RATE = 1e-4  # seconds for each token and layer
 REAL = probe.samples_of
 
 
+def moments_of(optimizer: str, moved: int) -> dict[str, int]:
+    """What an optimizer keeps for weights that learn and have so many bytes."""
+    if optimizer == "adamw":
+        return {"moments": 2 * moved}
+    return {"paged" if optimizer.startswith("paged") else "moments": moved // 2}
+
+
 def made_up(order: Order) -> list[Sample]:
     """What a machine would measure that takes RATE seconds for each token and layer, and keeps 1000 bytes."""
     found = []
@@ -25,10 +32,11 @@ def made_up(order: Order) -> list[Sample]:
                 rows, prompt, new = WRITINGS[number]
                 tokens = kept = rows * (prompt + new)
             weights, moved = 1_000_000 + 100_000 * depth, 40_000 * depth if order.what == "train" else 0
-            peak = PROGRAM + weights + 3 * moved + 5_000_000 + 1000 * depth * kept
+            moments = moments_of(order.optimizer, moved)
+            peak = PROGRAM + weights + moved + moments.get("moments", 0) + 5_000_000 + 1000 * depth * kept
             found.append(
                 Sample(depth=depth, number=number, seconds=RATE * depth * tokens, peak=peak, start=PROGRAM,
-                       trainable=moved // 4, weights=weights, moved=moved)
+                       trainable=moved // 4, weights=weights, moved=moved, **moments)
             )  # fmt: skip
     return found
 

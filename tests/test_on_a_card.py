@@ -28,7 +28,7 @@ from tunesmith.training.computing import ready
 from tunesmith.training.job import Job, Progress
 from tunesmith.training.loop import optimizer_step
 from tunesmith.training.loss import loss_sum
-from tunesmith.training.optimizer import make_optimizer
+from tunesmith.training.optimizer import as_kept, make_optimizer, moment_bytes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no graphics card")]
 LENGTHS = (5, 1, 130, 64, 17)
@@ -187,3 +187,20 @@ def test_moments_in_pages_are_those_that_stay_on_the_card() -> None:
     assert moments.is_cuda
     assert torch.equal(weights, expected)
     assert torch.equal(pages.cpu(), moments.cpu())
+
+
+def test_moments_in_pages_are_in_pages_again_after_a_checkpoint() -> None:
+    pytest.importorskip("bitsandbytes")
+    model = torch.nn.Linear(512, 512, device="cuda")
+    optimizer = make_optimizer(model, TrainSettings.model_validate({"optimizer": "paged-adamw-8bit"}))
+    model(torch.randn(8, 512, device="cuda")).square().sum().backward()
+    optimizer.step()
+    torch.cuda.synchronize()
+    assert moment_bytes(optimizer) == (pytest.approx(2 * 4 * 1024 + 8 * 512 + 2 * 1024), 2 * 512 * 512)
+    state = optimizer.state[model.weight]
+    again = as_kept(optimizer, model.weight, state["state1"].clone())
+    assert again.is_paged
+    assert again.data_ptr() != state["state1"].data_ptr()
+    assert torch.equal(again, state["state1"])
+    assert as_kept(optimizer, model.weight, state["absmax1"].cpu()).is_cuda
+    assert as_kept(optimizer, model.bias, optimizer.state[model.bias]["state1"].cpu()).is_cuda, "too small for pages"

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from probing import PROGRAM, RATE, made_up
 
 from tunesmith.errors import ResourceError
@@ -52,7 +53,15 @@ def test_a_machine_is_measured_once(asked: list[Order], capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    "changes", [{"settings": {"rank": 4}}, {"method": "full"}, {"half": True}, {"threads": 2}, {"what": "answer"}]
+    "changes",
+    [
+        {"settings": {"rank": 4}},
+        {"method": "full"},
+        {"half": True},
+        {"threads": 2},
+        {"what": "answer"},
+        {"optimizer": "adamw-8bit"},
+    ],
 )
 def test_it_is_measured_again_for_anything_else(asked: list[Order], changes: dict[str, object]) -> None:
     calibration(order(), DEEP)
@@ -72,7 +81,7 @@ def test_what_is_linear_in_work_is_found_for_the_whole_depth(asked: list[Order])
     load = batch_load([(100, 10)] * 5, DEEP)
     assert dot(step_work(DEEP, [load], 0), found.seconds) == pytest.approx(RATE * 20 * 500, rel=0.1)
     assert dot(batch_memory(DEEP, load), found.memory) == pytest.approx(5_000_000 + 1000 * 20 * 500, rel=0.01)
-    assert extrapolated(found, DEEP) == (1_000_000 + 100_000 * 20, 40_000 * 20)
+    assert extrapolated(found, DEEP) == (1_000_000 + 100_000 * 20, 40_000 * 20, 80_000 * 20, 0)
     assert found.program == PROGRAM
 
 
@@ -119,8 +128,6 @@ def test_a_real_measurement_of_training(
     ]
     assert 100e6 < found.program < 2e9
     assert all(one.peak > one.start > 0 and one.seconds > 0 for one in found.samples)
-    import torch
-
     from tunesmith.methods import lora
     from tunesmith.models.fused.packing import fused
     from tunesmith.models.load import plain
@@ -129,13 +136,28 @@ def test_a_real_measurement_of_training(
     with fused(plain(model), dtype=torch.float32) as stack:
         whole = probe.held(SimpleNamespace(model=model, stack=stack))
     learning = sum(one.numel() for one in model.parameters() if one.requires_grad)
-    assert extrapolated(found, shape) == (whole, 4 * learning)
+    counted = 4 * sum(one.requires_grad for one in model.parameters())  # torch counts the steps of each weight
+    assert extrapolated(found, shape) == (whole, 4 * learning, 8 * learning + counted, 0)
     assert found.samples[-1].trainable == learning
 
 
-def test_what_is_held_counts_each_piece_of_memory_once_and_copies_too(tiny_causal: Path) -> None:
-    import torch
+def test_moments_of_8_bits_are_measured_as_what_they_are(tiny_causal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "STEPS", probe.STEPS[:2])
 
+    def first(optimizer: str) -> probe.Sample:
+        return next(probe.train_samples(order(folder=str(tiny_causal), method="full", optimizer=optimizer), 2))
+
+    narrow, wide = first("adamw-8bit"), first("adamw")
+    assert wide.moments == pytest.approx(2 * wide.moved, rel=0.01)
+    model = short_model(tiny_causal, 2, torch.float32)
+    large = sum(one.numel() for one in model.parameters() if one.numel() >= 4096)
+    small = sum(one.numel() for one in model.parameters()) - large
+    tables = 2 * 256 * 4  # of what 8 bits stand for, one for each moment
+    assert narrow.moments == pytest.approx(2 * large + 2 * 4 * large / 256 + 8 * small + tables, rel=0.001)
+    assert narrow.paged == 0
+
+
+def test_what_is_held_counts_each_piece_of_memory_once_and_copies_too(tiny_causal: Path) -> None:
     from tunesmith.models.fused.packing import fused
 
     model = short_model(tiny_causal, 2, torch.float32)

@@ -1,9 +1,10 @@
 from typing import Any
 
 import pytest
+from probing import moments_of
 
 from tunesmith.planning.calibration import Calibration
-from tunesmith.planning.memory import PARTS, answering_memory, training_memory, while_loading
+from tunesmith.planning.memory import PARTS, answering_memory, checkpoint_bytes, training_memory, while_loading
 from tunesmith.planning.probe import Order, Sample
 from tunesmith.planning.shapes import Shape, Stack
 from tunesmith.planning.work import Load, decoding
@@ -12,12 +13,15 @@ SHAPE = Shape("causal", (Stack(10, 1_000_000),), 64, 500, 64, 32, 1_032_000, 102
 SMALL, LARGE = Load((100,), (5000,), 20), Load((400,), (90_000,), 50)
 
 
-def calibration(memory: tuple[float, ...], *, moved: int = 0, what: Any = "train") -> Calibration:
-    order = Order(folder="", what=what, half=False, threads=1, depths=(2, 6))
+def calibration(
+    memory: tuple[float, ...], *, moved: int = 0, what: Any = "train", optimizer: str = "adamw"
+) -> Calibration:
+    order = Order(folder="", what=what, half=False, threads=1, depths=(2, 6), optimizer=optimizer)
     samples = tuple(
-        Sample(depth=depth, number=0, seconds=1.0, peak=0, start=300, weights=1000 + 10 * depth, moved=moved * depth)
+        Sample(depth=depth, number=0, seconds=1.0, peak=0, start=300, weights=1000 + 10 * depth, moved=moved * depth,
+               **moments_of(optimizer, moved * depth))
         for depth in (2, 6)
-    )
+    )  # fmt: skip
     return Calibration(
         order=order, machine={}, day="2026-11-25T10:00:00Z", busy=0.0, samples=samples, program=300, seconds=(),
         memory=memory,
@@ -57,6 +61,16 @@ def test_the_copies_for_a_checkpoint_can_be_the_highest(saving: bool, copies: in
     parts, moment = training_memory(found, SHAPE, [[SMALL, SMALL]], saving=saving)
     assert sum(parts.values()) == 300 + 1100 + 3 * 10_000 + 9 + max(0, copies - 1) * 10_000
     assert moment == ("writing a checkpoint" if saving else "the largest batch")
+
+
+@pytest.mark.parametrize(("optimizer", "kept", "copied"), [("adamw-8bit", 500, 1500), ("paged-adamw-8bit", 0, 1500)])
+def test_moments_of_8_bits_take_a_quarter_and_pages_leave_the_card(optimizer: str, kept: int, copied: int) -> None:
+    found = calibration((0.0, 0.0, 0.0, 0.0, 0.0), moved=1000, optimizer=optimizer)
+    parts, _ = training_memory(found, SHAPE, [[SMALL, SMALL]], saving=True)
+    assert parts["optimizer"] == 10 * kept
+    assert parts["gradients"] + parts["temporary"] == 10 * copied, "a checkpoint copies pages, too"
+    assert checkpoint_bytes(found, SHAPE, 250) == 2500, "weights, moments and the best weights"
+    assert checkpoint_bytes(calibration((), moved=1000), SHAPE, 250) == 4000
 
 
 def test_answering_holds_the_keys_and_values_that_are_written() -> None:

@@ -9,6 +9,7 @@ from tunesmith import machine
 from tunesmith.errors import ResourceError
 from tunesmith.plan_records import CandidatePlan, Plan
 from tunesmith.planning import plan as planning
+from tunesmith.planning import room
 from tunesmith.planning.plan import make_plan
 from tunesmith.planning.room import check_room
 from tunesmith.registry import METHODS
@@ -39,6 +40,29 @@ def test_the_nearest_setting_that_fits(tiny_causal: Path, monkeypatch: pytest.Mo
     assert tuned(changed, tiny_causal, needed - 10, monkeypatch).advice == ""
     none = tuned(given, tiny_causal, 1000, monkeypatch)
     assert none.advice == "No setting of it fits: take a smaller model."
+
+
+def test_moments_of_8_bits_are_tried_where_wide_ones_are_too_much(
+    tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def given(tokens: int, optimizer: str = "adamw") -> Recipe:
+        return recipe({**FULL, "train": {"tokens_per_batch": tokens, "optimizer": optimizer}}, tokens_per_step=2048)
+
+    def needed(recipe: Recipe) -> int:
+        found = tuned(recipe, tiny_causal, 10**12, monkeypatch).train
+        assert found
+        return found.needed
+
+    little = needed(given(64, "adamw-8bit"))
+    assert little < needed(given(64)) < needed(given(128))
+    way = "candidates.tuned.train"
+    assert tuned(given(64), tiny_causal, little, monkeypatch).advice == f"It fits with {way}.optimizer=adamw-8bit."
+    assert tuned(given(128), tiny_causal, little, monkeypatch).advice == (
+        f"It fits with {way}.optimizer=adamw-8bit and {way}.tokens_per_batch=64."
+    )
+    assert "8bit" not in tuned(given(64), tiny_causal, little - 1, monkeypatch).advice
+    monkeypatch.setattr(room, "optimizer_problems", lambda settings: ["there is no bitsandbytes."])
+    assert "8bit" not in tuned(given(64), tiny_causal, little, monkeypatch).advice
 
 
 def test_a_training_without_memory_is_refused_with_what_would_fit(

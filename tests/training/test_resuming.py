@@ -65,10 +65,11 @@ def timeless(log: list[TrainPoint]) -> list[TrainPoint]:
     return [point.model_copy(update={"seconds": 0.0}) for point in log]
 
 
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")  # bitsandbytes pages nothing there
 @pytest.mark.parametrize(
     ("method", "optimizer"),
-    [(DROPOUT, "adamw"), (FULL, "adamw"), (SPARSE, "adamw"), (FULL, "adamw-8bit")],
-    ids=["lora", "full", "sparse", "full in 8 bits"],
+    [(DROPOUT, "adamw"), (FULL, "adamw"), (SPARSE, "adamw"), (FULL, "adamw-8bit"), (FULL, "paged-adamw-8bit")],
+    ids=["lora", "full", "sparse", "full in 8 bits", "full in pages"],
 )
 def test_a_training_cut_after_every_step_ends_as_if_it_had_not_been(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any], optimizer: str

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 from tunesmith import __version__
 from tunesmith.machine import device_name, usable_cores
@@ -84,7 +85,8 @@ def calibration(order: Order, shape: Shape) -> Calibration:
     if where.exists():
         return _here(read_record(where, Calibration))
     began, busy = time.monotonic(), os.getloadavg()[0] / usable_cores()
-    what = f"training by {order.method}" if order.what == "train" else "answering"
+    optimizer = f" with {order.optimizer}" if order.optimizer != Order.model_fields["optimizer"].default else ""
+    what = f"training by {order.method}{optimizer}" if order.what == "train" else "answering"
     say(f"plan: calibrating {what} with a few steps of a shortened model; this is done once")
     samples = probe.samples_of(order)
     found = fitted(order, shape, samples, busy=busy)
@@ -119,7 +121,7 @@ def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float
             writing = tried(shape, *WRITINGS[one.number])
             rows.append(writing_work(short, writing))
             kept.append(writing_memory(short, writing))
-        extra.append(float(one.peak - one.start - one.weights - 3 * one.moved))
+        extra.append(float(one.peak - one.start - one.weights - one.moved - one.moments))
     known = {CACHE: 2.0 if order.half else 4.0} if order.what == "answer" and shape.own else {}
     return Calibration(
         order=order,
@@ -157,13 +159,22 @@ def tried(shape: Shape, rows: int, tokens: int, new: int) -> Writing:
     return padded_writing([tokens] * rows, [new] * rows, shape.kind)
 
 
-def extrapolated(found: Calibration, shape: Shape) -> tuple[int, int]:
-    """Return the bytes of all weights, and of those that learn, of the whole model from those of the short ones."""
+class Kept(NamedTuple):
+    """What is kept as long as a model is there, in bytes."""
+
+    weights: int
+    moved: int  # of those that learn
+    moments: int  # of the optimizer
+    paged: int  # of the optimizer, in pages that may leave a card
+
+
+def extrapolated(found: Calibration, shape: Shape) -> Kept:
+    """Return what the whole model keeps, from what the short ones keep."""
     first, last = found.samples[0], found.samples[-1]
     layers = max(stack.layers for stack in shape.stacks)
     more = (layers - last.depth) / max(1, last.depth - first.depth)
-    weights, moved = (b + more * (b - a) for a, b in ((first.weights, last.weights), (first.moved, last.moved)))
-    return round(weights), round(moved)
+    pairs = ((getattr(first, name), getattr(last, name)) for name in Kept._fields)
+    return Kept(*(round(b + more * (b - a)) for a, b in pairs))
 
 
 def _key(order: Order, shape: Shape) -> str:

@@ -89,4 +89,4 @@ def orders(ground: Ground, name: str) -> tuple[Order, ...]:
     if candidate.method == "none":
         return (answer,)
     own = candidate.settings.model_dump(mode="json") if candidate.settings else {}
-    return (answer, Order(what="train", method=candidate.method, settings=own, **given))
+    return (answer, Order(what="train", method=candidate.method, settings=own, optimizer=settings.optimizer, **given))

@@ -12,7 +12,8 @@ PARTS = {
     "weights": "bytes of every parameter and buffer, in the format in which they are held, and of bfloat16 copies for "
     "products where weights learn in float32",
     "gradients": "4 bytes for each parameter that learns, where more than one batch makes a step",
-    "optimizer": "8 bytes for each parameter that learns: the two moments of AdamW",
+    "optimizer": "measured bytes of AdamW's moments: 8 for each parameter that learns, 2 if they have 8 bits; what is "
+    "in pages does not count, since it leaves the card when something else needs the room",
     "activations": "measured bytes x layers x width x tokens of the largest batch, x width x tokens for the layer that "
     "computes, and x pairs of tokens that attend",
     "logits": "measured bytes x counted positions of that batch x vocabulary",
@@ -36,7 +37,7 @@ def training_memory(
         saving: Whether a checkpoint is written before the end.
         asked: Bytes that answers for validations take beside the weights.
     """
-    weights, moved = extrapolated(found, shape)
+    weights, moved, moments, paged = extrapolated(found, shape)
     rows = [batch_memory(shape, load) for step in steps for load in step]
     largest = max(rows, key=lambda row: dot(row, found.memory))
     parts = [coefficient * value for coefficient, value in zip(found.memory, largest, strict=True)]
@@ -44,20 +45,26 @@ def training_memory(
     gradients = moved if any(len(step) > 1 for step in steps) else max(0, moved - inside)
     working = gradients + inside
     # A checkpoint copies what learns and its moments before it writes them; the best weights are copied alone.
-    copies = 3 * moved if saving else moved
+    copies = moved + moments + paged if saving else moved
     other = max(copies, asked)
     more = max(0, other - working)
     kept = {
         "program": found.program,
         "weights": weights,
         "gradients": gradients,
-        "optimizer": 2 * moved,
+        "optimizer": moments,
         "activations": round(sum(parts[1:-1])),
         "logits": round(parts[-1]),
         "temporary": round(parts[0]) + more,
     }
     moment = "the largest batch" if not more else "writing a checkpoint" if copies == other else "validating by answers"
     return kept, moment
+
+
+def checkpoint_bytes(found: Calibration, shape: Shape, trainable: int) -> int:
+    """Return what a checkpoint takes on the disk: weights that learn, their moments, and the best weights."""
+    kept = extrapolated(found, shape)
+    return round(4 * trainable * (2 + (kept.moments + kept.paged) / max(1, kept.moved)))
 
 
 def answering_memory(found: Calibration, shape: Shape, writings: Sequence[Writing]) -> dict[str, int]:
@@ -68,7 +75,7 @@ def answering_memory(found: Calibration, shape: Shape, writings: Sequence[Writin
         shape: Of the whole model.
         writings: All that is written, one after the other.
     """
-    weights, _ = extrapolated(found, shape)
+    weights = extrapolated(found, shape).weights
     rows = [writing_memory(shape, writing) for writing in writings]
     largest = max(rows, key=lambda row: dot(row, found.memory))
     parts = [round(coefficient * value) for coefficient, value in zip(found.memory, largest, strict=True)]

@@ -10,6 +10,7 @@ from tunesmith.plan_records import CandidatePlan, Plan
 from tunesmith.planning.answering import answer_stage
 from tunesmith.planning.calibration import calibration
 from tunesmith.planning.ground import Ground, orders, survey
+from tunesmith.planning.memory import checkpoint_bytes
 from tunesmith.planning.room import advice, what_fits
 from tunesmith.planning.training import train_stage, validation_seconds
 from tunesmith.recipe import train_settings
@@ -87,7 +88,7 @@ def plan_candidate(ground: Ground, name: str, free: int) -> CandidatePlan:
     asked = answer_stage(ground, name, measured[0], split="validation") if settings.keep_best != "loss" else None
     beside = asked.needed - asked.parts.get("weights", 0) if asked else 0
     train = train_stage(ground, settings, measured[1], trainable=trainable, asked=beside)
-    adapter = method.ON_DISK == "adapter"
+    adapter, checkpoint = method.ON_DISK == "adapter", checkpoint_bytes(measured[1], ground.shape, trainable)
     return CandidatePlan(
         name=name,
         method=candidate.method,
@@ -97,8 +98,7 @@ def plan_candidate(ground: Ground, name: str, free: int) -> CandidatePlan:
         validating=round(validation_seconds(ground, name, measured), 2),
         answer=answer,
         disk=adapter_bytes(method, candidate.settings, ground.loaded.model) if adapter else _model_bytes(ground),
-        # A checkpoint is weights, two moments and the best weights; one more is written before an old one goes.
-        working_disk=16 * trainable * (settings.keep_checkpoints + 1) + 4 * trainable,
+        working_disk=checkpoint * (settings.keep_checkpoints + 1) + 4 * trainable,  # a new one, then the oldest goes
         advice=advice(ground, name, free) if free and train.needed > free else "",
     )
 

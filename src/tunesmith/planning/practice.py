@@ -41,7 +41,7 @@ def attached(method: Any, settings: Any, model: Any, kind: Any) -> Any:
 
 
 def practice_job(
-    model: Any, kind: str, tried: Lengths, *, autocast: bool
+    model: Any, kind: str, tried: Lengths, *, autocast: bool, optimizer: str
 ) -> tuple[Any, list[tuple[tuple[int, ...], ...]]]:
     """Return a job on made-up examples, and the steps that are to be tried as indices into them."""
     from tunesmith.data.encode import Encoded
@@ -59,9 +59,8 @@ def practice_job(
             first = len(examples)
             examples += [made_up(n, u, kind, first=first + place, before=virtual) for place, (n, u) in enumerate(batch)]
         steps.append(tuple(batches))
-    job = Job(
-        "probe", model, kind, 0, examples, (), TrainSettings(), 1e-6, 0, autocast, Path(), Path(), ""
-    )  # fmt: skip
+    settings = TrainSettings.model_validate({"optimizer": optimizer})
+    job = Job("probe", model, kind, 0, examples, (), settings, 1e-6, 0, autocast, Path(), Path(), "")
     return job, steps
 
 

@@ -47,6 +47,7 @@ class Order(Record):
     what: Literal["train", "answer"]
     method: str = ""  # of training
     settings: dict[str, Any] = {}  # noqa: RUF012 pydantic copies it; the method's own
+    optimizer: str = "adamw"
     half: bool  # bfloat16
     threads: int
     depths: tuple[int, ...]
@@ -62,7 +63,9 @@ class Sample(Record):
     start: int  # bytes of the process before the model was there
     trainable: int = 0  # parameters
     weights: int  # bytes of all parameters and buffers, and of copies in another format that products read
-    moved: int = 0  # bytes of those that learn; as many of gradients, and twice as many of moments
+    moved: int = 0  # bytes of those that learn, and as many of gradients
+    moments: int = 0  # bytes that the optimizer keeps beside the weights
+    paged: int = 0  # bytes that it keeps in pages, which may leave a card's memory
     once: float = 0.0  # seconds that the very first step took longer
 
 
@@ -146,7 +149,7 @@ def train_samples(order: Order, depth: int) -> Iterator[Sample]:
     from tunesmith.training.computing import ready
     from tunesmith.training.job import Progress
     from tunesmith.training.loop import optimizer_step
-    from tunesmith.training.optimizer import make_optimizer
+    from tunesmith.training.optimizer import make_optimizer, moment_bytes
 
     torch.set_num_threads(order.threads)
     start = resident()
@@ -156,7 +159,9 @@ def train_samples(order: Order, depth: int) -> Iterator[Sample]:
     kind = "seq2seq" if model.config.is_encoder_decoder else "causal"
     settings = method.Settings.model_validate(order.settings, strict=False)
     model = attached(method, settings, model, kind)
-    job, batches = practice_job(model, kind, STEPS, autocast=order.half and not frozen)
+    job, batches = practice_job(
+        model, kind, STEPS, autocast=order.half and not frozen, optimizer=order.optimizer
+    )  # fmt: skip
     optimizer = make_optimizer(job.model, job.settings)
     learning = [one for one in job.model.parameters() if one.requires_grad]
 
@@ -169,10 +174,12 @@ def train_samples(order: Order, depth: int) -> Iterator[Sample]:
     with ready(job) as job:
         first = step(0)
         found, weights = in_rounds(step, len(batches), before=2 if job.recorder else 0), held(job)
+    moments, paged = moment_bytes(optimizer)
     for number, (seconds, peak) in enumerate(found):
         yield Sample(
             depth=depth, number=number, seconds=seconds, peak=peak, start=start, weights=weights,
-            trainable=sum(one.numel() for one in learning), moved=_bytes(learning), once=max(0.0, first - found[0][0]),
+            trainable=sum(one.numel() for one in learning), moved=_bytes(learning), moments=moments, paged=paged,
+            once=max(0.0, first - found[0][0]),
         )  # fmt: skip
 
 

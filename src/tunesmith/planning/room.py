@@ -5,7 +5,7 @@ from pathlib import Path
 from tunesmith.errors import RecipeError, ResourceError
 from tunesmith.machine import need_memory, need_space
 from tunesmith.plan_records import CandidatePlan, Fit
-from tunesmith.planning.calibration import Calibration, calibration
+from tunesmith.planning.calibration import Calibration, calibration, extrapolated
 from tunesmith.planning.ground import Ground, orders
 from tunesmith.planning.memory import training_memory
 from tunesmith.planning.training import tokens_at_once, train_stage
@@ -13,6 +13,7 @@ from tunesmith.planning.work import batch_load
 from tunesmith.recipe import train_settings
 from tunesmith.registry import METHODS, resolve
 from tunesmith.settings import Candidate, TrainSettings
+from tunesmith.training.optimizer import optimizer_problems
 from tunesmith.training.tune import check_context
 
 SHOWN = ("full", "lora", "qlora", "soft-prompt")
@@ -89,13 +90,17 @@ def _calibrated(ground: Ground, method: str) -> Calibration:
 def advice(ground: Ground, name: str, free: int) -> str:
     """Return the nearest setting with which a candidate's training fits, in words.
 
-    Tried in this order: fewer tokens in memory at once, which changes speed alone; shorter examples; another method.
+    Tried in this order: fewer tokens in memory at once, which changes speed alone; moments in 8 bits; shorter examples;
+    another method.
     """
     settings, method = train_settings(ground.recipe, name), ground.recipe.candidates[name].method
     found = calibration(orders(ground, name)[1], ground.shape)
     for tokens in _halves(tokens_at_once(ground.shape, settings)):
         if _fits(ground, method, found, settings.model_copy(update={"tokens_per_batch": tokens}), free):
             return f"It fits with candidates.{name}.train.tokens_per_batch={tokens}, which changes the speed alone."
+    narrow = _in_8_bits(ground, name, settings, found, free)
+    if narrow:
+        return narrow
     for tokens in _halves(check_context(ground.loaded, settings)):
         shorter = settings.model_copy(update={"tokens_per_batch": tokens, "max_tokens": tokens})
         if _fits(ground, method, found, shorter, free):
@@ -110,6 +115,29 @@ def advice(ground: Ground, name: str, free: int) -> str:
             if fitting:
                 return f"It fits with candidates.{name}.method={other}."
     return "No setting of it fits: take a smaller model."
+
+
+def _in_8_bits(ground: Ground, name: str, settings: TrainSettings, found: Calibration, free: int) -> str:
+    """Return how a training fits whose moments are kept in 8 bits; measured only where they are what is too much."""
+    method, optimizer = ground.recipe.candidates[name].method, settings.model_copy(update={"optimizer": "adamw-8bit"})
+    spared = 3 * extrapolated(found, ground.shape).moments // 4
+    sizes = [tokens_at_once(ground.shape, settings), *_halves(tokens_at_once(ground.shape, settings))]
+    trials = [optimizer.model_copy(update={"tokens_per_batch": tokens}) for tokens in sizes]
+    if settings.optimizer != "adamw" or optimizer_problems(optimizer):
+        return ""
+    if not _fits(ground, method, found, trials[-1].model_copy(update={"optimizer": "adamw"}), free + spared):
+        return ""
+    order = orders(ground, name)[1].model_copy(update={"optimizer": "adamw-8bit"})
+    try:
+        narrow = calibration(order, ground.shape)
+    except ResourceError:
+        return ""
+    way = f"candidates.{name}.train"
+    for trial in trials:
+        if _fits(ground, method, narrow, trial, free):
+            fewer = f" and {way}.tokens_per_batch={trial.tokens_per_batch}" if trial is not trials[0] else ""
+            return f"It fits with {way}.optimizer=adamw-8bit{fewer}."
+    return ""
 
 
 def _halves(tokens: int) -> list[int]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tunesmith.environment import without_bitsandbytes
 from tunesmith.registry import METHODS, resolve
@@ -66,6 +67,27 @@ def make_optimizer(model: Any, settings: TrainSettings) -> Any:
     from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
 
     return {"adamw-8bit": AdamW8bit, "paged-adamw-8bit": PagedAdamW8bit}[settings.optimizer](there, **given)
+
+
+def moment_bytes(optimizer: Any) -> tuple[int, int]:
+    """Return the bytes that an optimizer keeps where the weights are, and those in pages, which may leave the card."""
+    kept = [one for values in optimizer.state.values() for one in values.values() if isinstance(one, Tensor)]
+    sizes: dict[bool, dict[int, int]] = {False: {}, True: {}}
+    for one in kept:  # each piece of memory once: all weights share the table of what 8 bits stand for
+        sizes[getattr(one, "is_paged", False)][one.data_ptr()] = one.nbytes
+    return sum(sizes[False].values()), sum(sizes[True].values())
+
+
+def as_kept(optimizer: Any, parameter: Tensor, value: Tensor) -> Any:
+    """Return what a checkpoint holds of an optimizer's state as the optimizer keeps it: in pages what it has in pages.
+
+    bitsandbytes counts its steps in a plain number; torch in a tensor of floats.
+    """
+    if value.dtype == torch.int64:
+        return value.item()
+    if getattr(optimizer, "is_paged", False) and value.shape == parameter.shape:
+        return optimizer.get_state_buffer(parameter, dtype=value.dtype).copy_(value)
+    return value.to(parameter.device)
 
 
 def optimizer_problems(settings: TrainSettings) -> list[str]:

@@ -14,6 +14,7 @@ from tunesmith.progress import say
 from tunesmith.records import TrainPoint
 from tunesmith.training.checkpoint import damage, newest, read_checkpoint, remove_old, write_checkpoint
 from tunesmith.training.job import Job, Progress, load_trainable, trainable
+from tunesmith.training.optimizer import as_kept
 
 
 def save(job: Job, optimizer: Any, progress: Progress) -> None:
@@ -78,11 +79,7 @@ def resume(job: Job, optimizer: Any) -> Progress:
     moments = found.tensors["optimizer"]
     for name, parameter in trainable(job.model).items():
         own = {key.split("/", 1)[0]: value for key, value in moments.items() if key.split("/", 1)[1] == name}
-        # bitsandbytes counts its steps in a plain number; torch in a tensor of floats
-        optimizer.state[parameter] = {
-            key: value.item() if value.dtype == torch.int64 else value.to(parameter.device)
-            for key, value in own.items()
-        }
+        optimizer.state[parameter] = {key: as_kept(optimizer, parameter, value) for key, value in own.items()}
     put_back(found.state["random"])
     best = found.state["best"]
     return Progress(**found.state["progress"], best=math.inf if best is None else best)
