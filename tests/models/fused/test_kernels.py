@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tunesmith.models.fused import answering, calling, kernels, products
+from tunesmith.models.fused.adding import added
 from tunesmith.models.fused.answering import Remembered
 from tunesmith.models.fused.build import library
 from tunesmith.models.fused.calling import compiled
@@ -136,6 +137,36 @@ def test_many_rows_are_multiplied_by_weights_as_they_lie_forward_and_backward(
     close(products.product(x, weight), expected, dtype)
     close(products.product(x, weight, add), expected + add.double(), dtype)
     close(products.product_back(dy, weight), dy.double() @ weight.double(), dtype)
+
+
+@pytest.mark.parametrize("rows", [3, 128, 129, 1026, 2051])
+@pytest.mark.parametrize(("n", "k"), [(30, 64), (77, 45)])
+def test_gradients_of_weights_are_added_to_what_earlier_batches_have_left(
+    form: str, dtype: torch.dtype, rows: int, n: int, k: int
+) -> None:
+    dy, x = numbers(rows, n + 5, dtype=dtype)[:, 2 : n + 2], numbers(rows, k + 3, dtype=dtype, seed=1)[:, :k]
+    expected, near = dy.double().T @ x.double(), {torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
+    weight = torch.nn.Parameter(torch.zeros(n, k))
+    first = products.weight_gradient(dy, x, weight)
+    assert first is not None
+    assert float((first.double() - expected).norm() / expected.norm()) < near
+    weight.grad = first.float()
+    second = products.weight_gradient(dy, x, weight)
+    assert (second is None) == (compiled("weight_gradient", dy) is not None and rows >= products.MANY)
+    (left,) = added([weight], [second])
+    assert left is None
+    assert float((weight.grad.double() - 2 * expected).norm() / expected.norm()) < 2 * near
+
+
+def test_a_hook_is_shown_the_gradient_of_its_weight() -> None:
+    dy, x = numbers(200, 20, dtype=torch.float32), numbers(200, 32, dtype=torch.float32, seed=1)
+    weight = torch.nn.Parameter(torch.zeros(20, 32))
+    weight.grad = torch.ones(20, 32)
+    weight.register_hook(lambda gradient: gradient)
+    found = products.weight_gradient(dy, x, weight)
+    assert found is not None
+    torch.testing.assert_close(found, dy.T @ x, rtol=1e-4, atol=1e-3)
+    assert (weight.grad == 1).all()
 
 
 @pytest.mark.parametrize("rows", [1, 31])

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+Gradients = list[Tensor | None]
+"""Of weights, in order; None is what nothing learns from, or was added to what earlier batches have left."""
 
-def added(learned: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+
+def added(learned: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Gradients:
     """Add gradients to those that earlier batches have left; return what autograd is to take, None where nothing is.
 
     Autograd would add them up when the last layer is done, and all of a batch would stand beside all of those before:
@@ -15,7 +18,7 @@ def added(learned: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list
         learned: What was given to autograd, in order.
         gradients: Of each, perhaps in the format of the products: it is converted while it is added.
     """
-    left: list[Tensor | None] = []
+    left: Gradients = []
     for weight, gradient in zip(learned, gradients, strict=True):
         if gradient is None or (there := left_by_earlier(weight)) is None:
             left.append(gradient if gradient is None else gradient.to(weight.dtype))

@@ -17,9 +17,9 @@ from pathlib import Path
 from tunesmith.models.catalog import home
 from tunesmith.progress import say
 
-NAMES = ("kernels.cpp", "attending.cpp", "biased.cpp", "answering.cpp", "products.cpp", "stepping.cpp")
+NAMES = ("kernels.cpp", "attending.cpp", "biased.cpp", "answering.cpp", "products.cpp", "learning.cpp", "stepping.cpp")
 SOURCES = tuple(Path(__file__).with_name(name) for name in NAMES)
-HEADERS = tuple(Path(__file__).with_name(name) for name in ("numbers.h", "multiply.h"))
+HEADERS = tuple(Path(__file__).with_name(name) for name in ("numbers.h", "multiply.h", "panels.h"))
 # No -ffast-math: it would also switch off denormal numbers in the whole process.
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
 COMPILERS = ("c++", "g++", "clang++")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.models.fused.adding import added
+from tunesmith.models.fused.adding import Gradients, added
 from tunesmith.models.fused.biased import Dropout, Looking, make_bias
 from tunesmith.models.fused.embedding import embedded
 from tunesmith.models.fused.head import head_loss
@@ -221,7 +221,7 @@ class _Towers(torch.autograd.Function):
         d_encoded = torch.zeros_like(encoded) if encodes else None
         dy, upper = _descend(model.decoder, gradients[0] * model.scale, decoder, rows.looking, (encoded, d_encoded))
         dx: Tensor | None = None
-        lower: list[Tensor | None] = [None] * len(model.encoder.parameters)
+        lower: Gradients = [None] * len(model.encoder.parameters)
         if d_encoded is not None:
             dx, lower = _descend(model.encoder, d_encoded, encoder, rows.looking, None)
         wanted = ctx.needs_input_grad
@@ -252,7 +252,7 @@ def _climb(
 
 def _descend(
     tower: Tower, dout: Tensor, climbed: _Climbed, crossing: Looking, encoded: tuple[Tensor, Tensor | None] | None
-) -> tuple[Tensor, list[Tensor | None]]:
+) -> tuple[Tensor, Gradients]:
     """Return the gradients of a tower's embeddings and of its parameters.
 
     Args:
@@ -267,7 +267,7 @@ def _descend(
     dx = torch.zeros_like(climbed.x)
     last = tower.norm.weight_gradients(dout, climbed.x, climbed.inverse)
     tower.norm.backward(dout, climbed.x, climbed.inverse, dx=dx)
-    found: list[list[Tensor | None]] = []
+    found: list[Gradients] = []
     for number in reversed(range(len(tower.blocks))):
         block, kept, dropout = tower.blocks[number], climbed.kept[number], rows.dropout.at(number)
         if number < climbed.lowest:
@@ -280,5 +280,5 @@ def _descend(
         found.append(added(block.parameters, [*first, *own]))
         climbed.kept[number] = []
     table = None if rows.looking.bias is None else rows.looking.bias.table_gradient()
-    below: list[Tensor | None] = [one for part in reversed(found) for one in part]
+    below: Gradients = [one for part in reversed(found) for one in part]
     return rows.dropout.apply(dx, START), [*below, *last, *([] if table is None else [table])]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tunesmith.models.fused.adding import Gradients
 from tunesmith.models.fused.kernels import (
     rms_norm,
     rms_norm_backward,
@@ -43,7 +44,7 @@ class Norm:
         """Add the gradient of the input to ``dx``."""
         rms_norm_backward(dy, x, self.weight.detach().to(x.dtype), inverse, dx=dx, own=self.own)
 
-    def weight_gradients(self, dy: Tensor, x: Tensor, inverse: Tensor) -> list[Tensor]:
+    def weight_gradients(self, dy: Tensor, x: Tensor, inverse: Tensor) -> Gradients:
         """Return the gradients of ``parameters``."""
         if not self.weight.requires_grad:
             return []
@@ -148,9 +149,7 @@ class Layer:
         gate_up = self.gate_up.gated(h, out=act[:, : self.down.k])
         return self.down(act, middle), middle, inverse, gate_up
 
-    def backward(
-        self, dy: Tensor, row: Row, kept: Kept, *, last: bool, below: bool
-    ) -> tuple[Tensor | None, list[Tensor]]:
+    def backward(self, dy: Tensor, row: Row, kept: Kept, *, last: bool, below: bool) -> tuple[Tensor | None, Gradients]:
         """Return the gradient of the layer's input (None unless something below learns), and of its parameters.
 
         Args:
@@ -173,18 +172,18 @@ class Layer:
         norm_two, gate_up, down = second
         return dx, [*norm_one, *qkv, *output, *norm_two, *gate_up, *down]
 
-    def _mlp_backward(self, dy: Tensor, kept: Kept) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    def _mlp_backward(self, dy: Tensor, kept: Kept) -> tuple[Gradients, Gradients, Gradients]:
         """Add what comes back through the MLP to ``dy``; return the gradients of norm, gate and up, down."""
         d_act, du = self.down.input_gradient(dy)
         act = self.down.room(len(dy))
         swiglu_backward(d_act, kept.gate_up, out=act[:, : self.down.k])
         d_gate_up = kept.gate_up
-        down: list[Tensor] = []
+        down: Gradients = []
         if self.down.trains:
             self.down.reduce(act)
             down = self.down.weight_gradients(dy, act, du)
         d_h, du = self.gate_up.input_gradient(d_gate_up)
-        gate_up: list[Tensor] = []
+        gate_up: Gradients = []
         if self.gate_up.trains:
             h = self._normed(self.norms[1], kept.middle, self.gate_up)
             gate_up = self.gate_up.weight_gradients(d_gate_up, h, du)
@@ -194,7 +193,7 @@ class Layer:
 
     def _attention_backward(
         self, dy: Tensor, d_attended: Tensor, row: Row, kept: Kept, *, below: bool
-    ) -> tuple[tuple[list[Tensor], list[Tensor]], Tensor | None]:
+    ) -> tuple[tuple[Gradients, Gradients], Tensor | None]:
         """Return the gradients of norm and of queries, keys, values; and of the input, for which ``dy`` is used."""
         answers = kept.attended[:, : self.output.k]
         d_qkv = attend_backward(d_attended, kept.qkv, answers, kept.sums, segments=row.segments, heads=self.heads)
@@ -205,7 +204,7 @@ class Layer:
             d_h, du = self.qkv.input_gradient(d_qkv)
         else:
             d_h, du = None, self.qkv.inner_gradient(d_qkv)
-        qkv: list[Tensor] = []
+        qkv: Gradients = []
         if self.qkv.trains:
             qkv = self.qkv.weight_gradients(d_qkv, self._normed(norm, kept.x, self.qkv), du)
         qkv += prefix

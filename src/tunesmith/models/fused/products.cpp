@@ -7,18 +7,12 @@
 
 #include <omp.h>
 
-#include <algorithm>
-
-#include "multiply.h"
+#include "panels.h"
 
 namespace {
 
-constexpr int TALL = 14;  // rows of a tile: its 28 sums, two registers of weights and one of inputs are nearly all 32
-constexpr int BROAD = 2;  // registers of columns
-constexpr long PANEL = BROAD * LANES;
 constexpr long NEAR = 1 << 19;  // bytes of inputs that stay in the cache of a core
 constexpr long STEPS = 4;  // of depth, between which lines are fetched
-constexpr long SOON = 16;  // units of depth after which a line that is fetched is read
 
 // R rows of inputs times a panel. Rows are found from every third one, which leaves enough registers for places.
 template <int R, class T>
@@ -141,29 +135,6 @@ void product(const T* x, long xs, const typename Units<T>::type* w, const T* add
         }
 }
 
-// Panel p of a matrix (n, k) whose rows become columns, (k, PANEL), zero beyond the last one; turned: of (k, n), whose
-// columns stay columns. gates: a register of the first half of the rows and one of the second take turns; then n is a
-// multiple of PANEL.
-template <class T>
-void write_panel(const T* w, long ws, bool turned, bool gates, long n, long k, long p, typename Units<T>::type* to) {
-    using U = typename Units<T>::type;
-    constexpr long one = Units<T>::in_one;
-    long columns = std::min(PANEL, n - p * PANEL);
-    for (long d = 0; d < k / one; d++, to += PANEL) {
-        if (turned) {
-            const T* from = w + d * one * ws + p * PANEL;
-            for (long i = 0; i < one; i++) __builtin_prefetch(from + (SOON * one + i) * ws);
-            down(from, from + (one - 1) * ws, to, columns);
-        } else {
-            for (long j = 0; j < columns; j++) {
-                long row = gates ? p * LANES + j % LANES + j / LANES * (n / 2) : p * PANEL + j;
-                std::memcpy(to + j, w + row * ws + d * one, sizeof(U));
-            }
-        }
-        for (long j = columns; j < PANEL; j++) to[j] = U{};
-    }
-}
-
 template <class T>
 void lay_out(const T* w, long ws, typename Units<T>::type* y, long n, long k, bool gates) {
 #pragma omp parallel for
@@ -177,8 +148,7 @@ void product_as_is(const T* x, long xs, const T* w, long ws, bool turned, const 
                    long rows, long n, long k) {
     using U = typename Units<T>::type;
     long panels = (n + PANEL - 1) / PANEL, depth = k / Units<T>::in_one, threads = omp_get_max_threads();
-    long pieces = 1, most = rows / (16 * TALL);  // of rows, until no thread waits for long at the end
-    while (pieces < most && 32 * rounded_up(panels * pieces, threads) > 33 * panels * pieces) pieces++;
+    long pieces = pieces_of(panels, rows / (16 * TALL), threads);  // of rows
     long piece = rounded_up((rows + pieces - 1) / pieces, TALL);
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (long p = 0; p < panels; p++)

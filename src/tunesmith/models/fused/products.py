@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunesmith.models.fused.adding import left_by_earlier
 from tunesmith.models.fused.calling import compiled, rows_at, start
 
 
@@ -112,6 +113,24 @@ def product_back(dy: Tensor, weight: Tensor) -> Tensor:
     """
     found = _as_it_is(dy, weight, None, turned=True)
     return torch.mm(dy, weight) if found is None else found
+
+
+def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
+    """Return ``dy^T x``, (n, k), the gradient of a weight; None if it was added to what earlier batches have left.
+
+    Args:
+        dy: (rows, n) gradient of the outputs.
+        x: (rows, k) inputs.
+        weight: That learns, (n, k).
+    """
+    run = compiled("weight_gradient", dy, x)
+    if run is None or weight.dtype != torch.float32 or len(x) < MANY or dy.stride(1) != 1 or x.stride(1) != 1:
+        return torch.mm(dy.T, x)
+    there = left_by_earlier(weight)
+    more = there is not None and there.stride(1) == 1
+    y = there if there is not None and more else torch.empty(dy.shape[1], x.shape[1])
+    run(*rows_at(dy), *rows_at(x), *rows_at(y), *map(c_long, (len(x), *y.shape, more)))
+    return None if more else y
 
 
 def _as_it_is(x: Tensor, weight: Tensor, add: Tensor | None, *, turned: bool) -> Tensor | None:

@@ -16,8 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.machine import Release
+from tunesmith.models.fused.adding import Gradients
 from tunesmith.models.fused.kernels import swiglu
-from tunesmith.models.fused.products import LaidOut, Panels, gated, laid_out, product, product_back, rows_apart
+from tunesmith.models.fused.products import (
+    LaidOut,
+    Panels,
+    gated,
+    laid_out,
+    product,
+    product_back,
+    rows_apart,
+    weight_gradient,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,22 +199,22 @@ class Projection:
         """Return the gradient of A x alone, (tokens, r), where nothing below learns."""
         return torch.mm(dy, self.weight.detach()[:, self.k :])
 
-    def weight_gradients(self, dy: Tensor, x: Tensor, du: Tensor) -> list[Tensor]:
-        """Return the gradients of ``parameters``.
+    def weight_gradients(self, dy: Tensor, x: Tensor, du: Tensor) -> Gradients:
+        """Return the gradients of ``parameters``; None for what was added to those of earlier batches.
 
         Args:
             dy: (tokens, n) gradient of the output.
             x: (tokens, k + r) the input, with A x in its last columns.
             du: (tokens, r) gradient of A x.
         """
-        found: list[Tensor] = []
+        found: Gradients = []
         features, column = x[:, : self.k], 0
         low = [part for part in self.parts if part.a is not None and part.a.requires_grad]
         da = torch.mm(du.T, features) if low else du[:0]
         for part, rows in zip(self.parts, self._row_slices(), strict=True):
             own = dy[:, rows]
             if part.weight.requires_grad:
-                found.append(torch.mm(own.T, features))
+                found.append(weight_gradient(own, features, part.weight))
             if part.bias is not None and part.bias.requires_grad:
                 found.append(own.float().sum(0).to(part.bias.dtype))
             columns = slice(column, column + part.rank)

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tunesmith.models.fused.adding import Gradients
 from tunesmith.models.fused.biased import Dropout, Looking, attend_biased, attend_biased_backward
 from tunesmith.models.fused.kernels import geglu, geglu_backward
 from tunesmith.models.fused.layer import Norm
@@ -81,7 +82,7 @@ class SelfAttention:
         attend_biased(q, (k, v), looking, dropout=dropout.at(WEIGHTS), out=attended[:, : self.output.k])
         return _added(self.output, attended, x, dropout), Kept(x, inverse, (q, k, v), attended)
 
-    def backward(self, dy: Tensor, kept: Kept, looking: Looking, dropout: Dropout) -> list[Tensor]:
+    def backward(self, dy: Tensor, kept: Kept, looking: Looking, dropout: Dropout) -> Gradients:
         """Turn ``dy`` into the gradient of the input; return those of ``parameters``."""
         assert kept.attended is not None
         d_out = dropout.applied(dy, OUT)
@@ -137,7 +138,7 @@ class CrossAttention:
 
     def backward(
         self, dy: Tensor, encoded: tuple[Tensor, Tensor | None], kept: Kept, looking: Looking, dropout: Dropout
-    ) -> list[Tensor]:
+    ) -> Gradients:
         """Turn ``dy`` into the gradient of the input; return those of ``parameters``.
 
         Args:
@@ -160,7 +161,7 @@ class CrossAttention:
         else:
             d_read, du = self.memory.input_gradient(d_kv)
             encoded[1].add_(d_read)
-        memory: list[Tensor] = []
+        memory: Gradients = []
         if self.memory.trains:
             read = self._read(encoded[0])
             self.memory.reduce(read)
@@ -216,7 +217,7 @@ class FeedForward:
         dropout.apply(inside, INNER)
         return _added(self.narrow, act, x, dropout), Kept(x, inverse, (inner,))
 
-    def backward(self, dy: Tensor, kept: Kept, dropout: Dropout) -> list[Tensor]:
+    def backward(self, dy: Tensor, kept: Kept, dropout: Dropout) -> Gradients:
         """Turn ``dy`` into the gradient of the input; return those of ``parameters``."""
         d_out = dropout.applied(dy, OUT)
         d_act, narrow_du = self.narrow.input_gradient(d_out)
@@ -229,7 +230,7 @@ class FeedForward:
         else:
             torch.clamp_min(inner, 0, out=inside)
             d_inner = d_act * (inner > 0)
-        narrow: list[Tensor] = []
+        narrow: Gradients = []
         if self.narrow.trains:
             dropout.apply(inside, INNER)
             self.narrow.reduce(act)
