@@ -98,8 +98,7 @@ def advice(ground: Ground, name: str, free: int) -> str:
     for tokens in _halves(tokens_at_once(ground.shape, settings)):
         if _fits(ground, method, found, settings.model_copy(update={"tokens_per_batch": tokens}), free):
             return f"It fits with candidates.{name}.train.tokens_per_batch={tokens}, which changes the speed alone."
-    narrow = _in_8_bits(ground, name, settings, found, free)
-    if narrow:
+    if narrow := _in_8_bits(ground, name, settings, found, free):
         return narrow
     for tokens in _halves(check_context(ground.loaded, settings)):
         shorter = settings.model_copy(update={"tokens_per_batch": tokens, "max_tokens": tokens})
@@ -119,13 +118,12 @@ def advice(ground: Ground, name: str, free: int) -> str:
 
 def _in_8_bits(ground: Ground, name: str, settings: TrainSettings, found: Calibration, free: int) -> str:
     """Return how a training fits whose moments are kept in 8 bits; measured only where they are what is too much."""
-    method, optimizer = ground.recipe.candidates[name].method, settings.model_copy(update={"optimizer": "adamw-8bit"})
-    spared = 3 * extrapolated(found, ground.shape).moments // 4
-    sizes = [tokens_at_once(ground.shape, settings), *_halves(tokens_at_once(ground.shape, settings))]
-    trials = [optimizer.model_copy(update={"tokens_per_batch": tokens}) for tokens in sizes]
-    if settings.optimizer != "adamw" or optimizer_problems(optimizer):
+    if settings.optimizer != "adamw" or optimizer_problems(settings.model_copy(update={"optimizer": "adamw-8bit"})):
         return ""
-    if not _fits(ground, method, found, trials[-1].model_copy(update={"optimizer": "adamw"}), free + spared):
+    method, tokens = ground.recipe.candidates[name].method, tokens_at_once(ground.shape, settings)
+    trials = [settings.model_copy(update={"tokens_per_batch": one}) for one in (tokens, *_halves(tokens))]
+    spared = 3 * extrapolated(found, ground.shape).moments // 4
+    if not _fits(ground, method, found, trials[-1], free + spared):
         return ""
     order = orders(ground, name)[1].model_copy(update={"optimizer": "adamw-8bit"})
     try:

@@ -58,7 +58,7 @@ void weight_gradient(const T* dy, long ds, const T* x, long xs, float* y, long y
                      bool more) {
     using U = typename Units<T>::type;
     constexpr long one = Units<T>::in_one;
-    static Room<U> turned;  // nobody else goes backward meanwhile
+    static thread_local Room<U> turned;  // of who calls; the others are told where it is
     long panels = (k + PANEL - 1) / PANEL, tiles = (n + TALL - 1) / TALL;
     long pieces = pieces_of(panels, tiles / 16, omp_get_max_threads()), piece = (tiles + pieces - 1) / pieces;
     for (long first = 0; first < rows; first += DEEP * one, more = true) {
