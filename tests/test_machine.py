@@ -1,5 +1,6 @@
 import mmap
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -171,3 +172,48 @@ def test_without_proc_nothing_is_released(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(Path, "read_text", gone)
     machine.releaser()(0, 1 << 40)
+
+
+AGAIN_AND_AGAIN = """
+import resource
+from tunesmith.machine import memory_kept, peak_memory, reset_peak
+
+def taken_anew():
+    "Pages that come from the system when a block that has just been freed is wanted again."
+    x = b"x" * SIZE
+    del x
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    x = b"x" * SIZE
+    del x
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+reset_peak()
+before = taken_anew()
+with memory_kept():
+    inside = taken_anew()
+    reset_peak()
+    peak = peak_memory()
+reset_peak()
+print(peak - peak_memory(), before, inside, taken_anew())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked")
+def test_large_blocks_stay_inside_the_block_and_go_after_it() -> None:
+    size = 48 * MEBI
+    code = AGAIN_AND_AGAIN.replace("SIZE", str(size))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    given_back, before, inside, after = map(int, done.stdout.split())
+    few = size // mmap.PAGESIZE / 1024  # if the system gives large pages, 512 come at once
+    assert before > few
+    assert inside < few
+    assert after > few
+    assert given_back > size / 2
+
+
+def test_another_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = []
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: SimpleNamespace())
+    with machine.memory_kept():
+        entered.append(True)
+    assert entered

@@ -104,14 +104,16 @@ def work(model: Any, stream: dict[str, Any], *, lora: int) -> float:
     from tunesmith.planning.shapes import shape_of
 
     shape = shape_of(model)
+    everything = sum(stack.parameters for stack in shape.stacks)
     total = 0.0
     for row in (stream["rows"][index] for step in stream["steps"] for index in step):
         read, written = len(row["ids"]), sum(label != -100 for label in row["labels"])
         tokens = (read, written) if stream["seq2seq"] else (read,)
         pairs = (read**2, written**2 / 2 + read * written) if stream["seq2seq"] else (read**2 / 2,)
         for stack, count, attended in zip(shape.stacks, tokens, pairs, strict=True):
-            total += (4 if lora else 6) * stack.parameters * count
+            across = 2 * shape.width * shape.keys * stack.layers  # a decoder makes keys and values of what was read
+            multiplied = stack.parameters * count + across * (read - count)
+            total += (4 if lora else 6) * multiplied + 6 * lora * multiplied / everything
             total += 4 * 3 * attended * shape.attention * stack.layers  # backward is twice the forward pass
-        total += 6 * lora * read
         total += (4 if lora else 6) * written * shape.vocabulary * shape.width
     return total / 1e12

@@ -7,7 +7,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from tunesmith.wording import size
 
 PLACE = "TUNESMITH_DEVICE"
 """Variable of the environment that says where models compute: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
+
+TRIM_ABOVE, MOST_MAPPED = -1, -4  # glibc's names of two settings, M_TRIM_THRESHOLD and M_MMAP_MAX
 
 
 @cache
@@ -196,6 +199,28 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError):
         return
+
+
+@contextmanager
+def memory_kept() -> Iterator[None]:
+    """Let what is freed inside the block stay with this process, for what is wanted next; where glibc is the allocator.
+
+    It takes blocks of 32 MB and more from the system each time, and the system fills them with zeros page by page. A
+    step of training wants the same ones again and again: gradients of embeddings, logits, heads in another format.
+    """
+    try:
+        tell = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        yield
+        return
+    tell(MOST_MAPPED, 0)
+    tell(TRIM_ABOVE, -1)  # never
+    try:
+        yield
+    finally:
+        tell(MOST_MAPPED, 65536)  # as glibc begins
+        tell(TRIM_ABOVE, 1 << 26)  # what it comes to itself once a block of 32 MB was freed
+        give_back()
 
 
 @cache

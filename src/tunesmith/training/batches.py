@@ -17,7 +17,7 @@ from tunesmith.data.mixture import Draw
 from tunesmith.machine import compute_device
 from tunesmith.settings import TrainSettings
 
-AT_ONCE = 1024 * 30 * 576  # tokens x layers x width: 1,024 tokens, and 0.7 GB of float32, for SmolLM2-135M
+AT_ONCE = 2048 * 30 * 576  # tokens x layers x width: 2,048 tokens, an optimizer step, for SmolLM2-135M
 FEWEST, MOST = 256, 4096  # tokens; with more the products of small models get no faster
 ON_A_CARD = 8  # times as many, for which it has memory; few take it almost as long
 IGNORED = -100  # label of a token that the loss does not count
@@ -189,7 +189,7 @@ def tokens_at_once(settings: TrainSettings, *, layers: int, width: int) -> int:
         width: Of its hidden states.
 
     >>> [tokens_at_once(TrainSettings(), layers=n, width=d) for n, d in ((30, 576), (16, 512), (32, 4096))]
-    [1024, 2160, 256]
+    [2048, 4096, 270]
     """
     if settings.tokens_per_batch != "auto":
         return settings.tokens_per_batch

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tunesmith.machine import memory_kept
 from tunesmith.models.attention import NAME, attending, takes_ragged
 from tunesmith.models.fused.packing import fused
 from tunesmith.models.fused.stack import Stack
@@ -19,7 +20,7 @@ from tunesmith.training.recorder import Recorder
 @contextmanager
 def ready(job: Job) -> Iterator[Job]:
     """Have the model as the loop computes with it: in fused layers where it can be had so, else in its own."""
-    with attention(job), fused(plain(job.model), dtype=computed_in(job)) as stack, settled():
+    with attention(job), fused(plain(job.model), dtype=computed_in(job)) as stack, settled(), memory_kept():
         yield replace(
             job, stack=stack, recorder=Recorder(stack) if isinstance(stack, Stack) and stack.flashes else None
         )

@@ -69,7 +69,8 @@ def test_rotation_is_that_of_transformers_and_turns_back(form: str, dtype: torch
 
 
 def test_swiglu_and_its_gradient(form: str, dtype: torch.dtype) -> None:
-    gate_up, dy = 3 * numbers(ROWS, 2 * WIDTH, dtype=dtype), numbers(ROWS, WIDTH, dtype=dtype, seed=1)
+    gate_up, dy = part_of_a_wider_matrix(ROWS, 2 * WIDTH, dtype), numbers(ROWS, WIDTH, dtype=dtype, seed=1)
+    gate_up.copy_(3 * numbers(ROWS, 2 * WIDTH, dtype=dtype))
     x = gate_up.double().requires_grad_()
     gate, up = x.chunk(2, 1)
     expected = functional.silu(gate) * up
@@ -84,7 +85,8 @@ def test_swiglu_and_its_gradient(form: str, dtype: torch.dtype) -> None:
 
 
 def test_geglu_and_its_gradient(form: str, dtype: torch.dtype) -> None:
-    gate_up, dy = 3 * numbers(ROWS, 2 * WIDTH, dtype=dtype), numbers(ROWS, WIDTH, dtype=dtype, seed=1)
+    gate_up, dy = part_of_a_wider_matrix(ROWS, 2 * WIDTH, dtype), numbers(ROWS, WIDTH, dtype=dtype, seed=1)
+    gate_up.copy_(3 * numbers(ROWS, 2 * WIDTH, dtype=dtype))
     gate_up[0] *= 100
     x = gate_up.double().requires_grad_()
     gate, up = x.chunk(2, 1)
@@ -126,7 +128,7 @@ def test_a_product_is_one_whatever_order_its_weights_are_in(
 
 
 @pytest.mark.parametrize("rows", [products.MANY - 1, products.MANY, 415])
-@pytest.mark.parametrize(("width", "columns"), [(40, 14), (8, 200), (402, 96), (64, 2048)])
+@pytest.mark.parametrize(("width", "columns"), [(40, 14), (64, 16), (30, 48), (8, 200), (402, 96), (64, 2048)])
 def test_many_rows_are_multiplied_by_weights_as_they_lie_forward_and_backward(
     form: str, dtype: torch.dtype, rows: int, width: int, columns: int
 ) -> None:
@@ -137,10 +139,17 @@ def test_many_rows_are_multiplied_by_weights_as_they_lie_forward_and_backward(
     close(products.product(x, weight), expected, dtype)
     close(products.product(x, weight, add), expected + add.double(), dtype)
     close(products.product_back(dy, weight), dy.double() @ weight.double(), dtype)
+    whole = torch.full((rows, columns + width + 6), 99.0, dtype=dtype)
+    products.product(x, weight, out=whole[:, :columns])
+    close(whole[:, :columns], expected, dtype)
+    dx = whole[:, columns : columns + width].fill_(1)
+    products.add_product_back(dx, dy, weight)
+    close(dx, dy.double() @ weight.double() + 1, dtype)
+    assert (whole[:, columns + width :] == 99).all()
 
 
 @pytest.mark.parametrize("rows", [3, 128, 129, 1026, 2051])
-@pytest.mark.parametrize(("n", "k"), [(30, 64), (77, 45)])
+@pytest.mark.parametrize(("n", "k"), [(30, 64), (77, 45), (16, 33)])
 def test_gradients_of_weights_are_added_to_what_earlier_batches_have_left(
     form: str, dtype: torch.dtype, rows: int, n: int, k: int
 ) -> None:
@@ -150,6 +159,7 @@ def test_gradients_of_weights_are_added_to_what_earlier_batches_have_left(
     first = products.weight_gradient(dy, x, weight)
     assert first is not None
     assert float((first.double() - expected).norm() / expected.norm()) < near
+    torch.testing.assert_close(products.weight_gradient(dy, x), first, rtol=0, atol=0)  # no weight, the same product
     weight.grad = first.float()
     second = products.weight_gradient(dy, x, weight)
     assert (second is None) == (compiled("weight_gradient", dy) is not None and rows >= products.MANY)

@@ -64,10 +64,10 @@ void rotate(T* x, long xs, const float* cosine, const float* sine, float sign, l
 }
 
 template <class T>
-void swiglu(const T* gate_up, T* y, long ys, long rows, long width) {
+void swiglu(const T* gate_up, long gs, T* y, long ys, long rows, long width) {
 #pragma omp parallel for
     for (long i = 0; i < rows; i++) {
-        const T *gate = gate_up + i * 2 * width, *up = gate + width;
+        const T *gate = gate_up + i * gs, *up = gate + width;
         T* b = y + i * ys;
 #pragma omp simd
         for (long j = 0; j < width; j++) narrow(silu(wide(gate[j])) * wide(up[j]), b[j]);
@@ -76,11 +76,11 @@ void swiglu(const T* gate_up, T* y, long ys, long rows, long width) {
 
 // gate_up becomes its gradient; y is written again, since it is cheaper to compute than to keep.
 template <class T>
-void swiglu_backward(const T* dy, long dys, T* gate_up, T* y, long ys, long rows, long width) {
+void swiglu_backward(const T* dy, long dys, T* gate_up, long gs, T* y, long ys, long rows, long width) {
 #pragma omp parallel for
     for (long i = 0; i < rows; i++) {
         const T* d = dy + i * dys;
-        T *gate = gate_up + i * 2 * width, *up = gate + width, *b = y + i * ys;
+        T *gate = gate_up + i * gs, *up = gate + width, *b = y + i * ys;
 #pragma omp simd
         for (long j = 0; j < width; j++) {
             float g = wide(gate[j]), u = wide(up[j]), e = wide(d[j]);
@@ -100,10 +100,10 @@ inline float one_plus_tanh(float x) {
 }
 
 template <class T>
-void geglu(const T* gate_up, T* y, long ys, long rows, long width) {
+void geglu(const T* gate_up, long gs, T* y, long ys, long rows, long width) {
 #pragma omp parallel for
     for (long i = 0; i < rows; i++) {
-        const T *gate = gate_up + i * 2 * width, *up = gate + width;
+        const T *gate = gate_up + i * gs, *up = gate + width;
         T* b = y + i * ys;
 #pragma omp simd
         for (long j = 0; j < width; j++) {
@@ -115,11 +115,11 @@ void geglu(const T* gate_up, T* y, long ys, long rows, long width) {
 
 // As swiglu_backward.
 template <class T>
-void geglu_backward(const T* dy, long dys, T* gate_up, T* y, long ys, long rows, long width) {
+void geglu_backward(const T* dy, long dys, T* gate_up, long gs, T* y, long ys, long rows, long width) {
 #pragma omp parallel for
     for (long i = 0; i < rows; i++) {
         const T* d = dy + i * dys;
-        T *gate = gate_up + i * 2 * width, *up = gate + width, *b = y + i * ys;
+        T *gate = gate_up + i * gs, *up = gate + width, *b = y + i * ys;
 #pragma omp simd
         for (long j = 0; j < width; j++) {
             float g = wide(gate[j]), u = wide(up[j]), e = wide(d[j]);
@@ -183,13 +183,13 @@ void drop(T* x, long xs, uint32_t seed, uint32_t more, uint32_t limit, float sca
     extern "C" void rotate_##NAME(T* x, long xs, const float* c, const float* s, float sign, long n, long h, long d) {\
         rotate(x, xs, c, s, sign, n, h, d);                                                                           \
     }                                                                                                                 \
-    extern "C" void swiglu_##NAME(const T* gu, T* y, long ys, long n, long d) { swiglu(gu, y, ys, n, d); }            \
-    extern "C" void swiglu_backward_##NAME(const T* dy, long dys, T* gu, T* y, long ys, long n, long d) {             \
-        swiglu_backward(dy, dys, gu, y, ys, n, d);                                                                    \
+    extern "C" void swiglu_##NAME(const T* gu, long gs, T* y, long ys, long n, long d) { swiglu(gu, gs, y, ys, n, d); }\
+    extern "C" void swiglu_backward_##NAME(const T* dy, long dys, T* gu, long gs, T* y, long ys, long n, long d) {    \
+        swiglu_backward(dy, dys, gu, gs, y, ys, n, d);                                                                \
     }                                                                                                                 \
-    extern "C" void geglu_##NAME(const T* gu, T* y, long ys, long n, long d) { geglu(gu, y, ys, n, d); }              \
-    extern "C" void geglu_backward_##NAME(const T* dy, long dys, T* gu, T* y, long ys, long n, long d) {              \
-        geglu_backward(dy, dys, gu, y, ys, n, d);                                                                     \
+    extern "C" void geglu_##NAME(const T* gu, long gs, T* y, long ys, long n, long d) { geglu(gu, gs, y, ys, n, d); } \
+    extern "C" void geglu_backward_##NAME(const T* dy, long dys, T* gu, long gs, T* y, long ys, long n, long d) {     \
+        geglu_backward(dy, dys, gu, gs, y, ys, n, d);                                                                 \
     }                                                                                                                 \
     extern "C" void drop_##NAME(T* x, long xs, uint32_t seed, uint32_t more, uint32_t limit, float scale, long n,     \
                                 long d) {                                                                             \

@@ -87,11 +87,11 @@ def swiglu(gate_up: Tensor, *, out: Tensor) -> None:
     """Write ``silu(gate) * up`` into ``out`` (Shazeer 2020).
 
     Args:
-        gate_up: (rows, 2 * width), contiguous: gate, then up.
+        gate_up: (rows, 2 * width): gate, then up.
         out: (rows, width).
     """
     if run := compiled("swiglu", gate_up, out):
-        run(start(gate_up), *rows_at(out), *map(c_long, out.shape))
+        run(*rows_at(gate_up), *rows_at(out), *map(c_long, out.shape))
         return
     gate, up = gate_up.chunk(2, 1)
     out.copy_(silu(gate) * up)
@@ -106,7 +106,7 @@ def swiglu_backward(dy: Tensor, gate_up: Tensor, *, out: Tensor) -> None:
         out: (rows, width).
     """
     if run := compiled("swiglu_backward", dy, gate_up, out):
-        run(*rows_at(dy), start(gate_up), *rows_at(out), *map(c_long, out.shape))
+        run(*rows_at(dy), *rows_at(gate_up), *rows_at(out), *map(c_long, out.shape))
         return
     gate, up = gate_up.chunk(2, 1)
     s = gate.sigmoid()
@@ -121,11 +121,11 @@ def geglu(gate_up: Tensor, *, out: Tensor) -> None:
     """Write ``gelu(gate) * up`` into ``out``, with the tanh form of gelu (Shazeer 2020).
 
     Args:
-        gate_up: (rows, 2 * width), contiguous: gate, then up.
+        gate_up: (rows, 2 * width): gate, then up.
         out: (rows, width).
     """
     if run := compiled("geglu", gate_up, out):
-        run(start(gate_up), *rows_at(out), *map(c_long, out.shape))
+        run(*rows_at(gate_up), *rows_at(out), *map(c_long, out.shape))
         return
     gate, up = gate_up.chunk(2, 1)
     out.copy_(gelu(gate, approximate="tanh") * up)
@@ -140,7 +140,7 @@ def geglu_backward(dy: Tensor, gate_up: Tensor, *, out: Tensor) -> None:
         out: (rows, width).
     """
     if run := compiled("geglu_backward", dy, gate_up, out):
-        run(*rows_at(dy), start(gate_up), *rows_at(out), *map(c_long, out.shape))
+        run(*rows_at(dy), *rows_at(gate_up), *rows_at(out), *map(c_long, out.shape))
         return
     gate, up = gate_up.chunk(2, 1)
     smooth = gelu(gate, approximate="tanh")

@@ -14,12 +14,13 @@ namespace {
 constexpr long NEAR = 1 << 19;  // bytes of inputs that stay in the cache of a core
 constexpr long STEPS = 4;  // of depth, between which lines are fetched
 
-// R rows of inputs times a panel. Rows are found from every third one, which leaves enough registers for places.
-template <int R, class T>
+// R rows of inputs times a panel, or times B registers of its columns. Rows are found from every third one, which leaves
+// enough registers for places.
+template <int R, int B, class T>
 struct Tile {
     using U = typename Units<T>::type;
     static constexpr int thirds = (R + 2) / 3;
-    lanes sum[R][BROAD] = {};
+    lanes sum[R][B] = {};
     const U* x[thirds];
     long apart;
 
@@ -30,7 +31,7 @@ struct Tile {
         for (int r = 0; r < R; r++) {
             U a;
             std::memcpy(&a, x[r / 3] + r % 3 * apart + k, sizeof a);
-            for (int n = 0; n < BROAD; n++) sum[r][n] = multiply_add(sum[r][n], a, w + k * PANEL + n * LANES);
+            for (int n = 0; n < B; n++) sum[r][n] = multiply_add(sum[r][n], a, w + k * PANEL + n * LANES);
         }
     }
     void run(const U* w, long depth, const char* ahead, long lines) {
@@ -46,12 +47,13 @@ struct Tile {
     }
     void write(const T* add, long adds, T* y, long ys, long columns, bool gates) {
         for (int r = 0; r < R; r++) {
-            if (gates) {
-                gated(sum[r], y + r * ys);
-                continue;
-            }
+            if constexpr (B == BROAD)
+                if (gates) {
+                    gated(sum[r], y + r * ys);
+                    continue;
+                }
             const T* more = add ? add + r * adds : add;
-            if (columns == PANEL)
+            if (columns == B * LANES)
                 put(sum[r], more, y + r * ys);
             else
                 put(sum[r], more, y + r * ys, columns);
@@ -67,10 +69,10 @@ struct Tile {
         store(load(let), y);
     }
     static inline void put(const lanes* sums, const T* add, T* y) {
-        for (int n = 0; n < BROAD; n++) store(add ? sums[n] + load(add + n * LANES) : sums[n], y + n * LANES);
+        for (int n = 0; n < B; n++) store(add ? sums[n] + load(add + n * LANES) : sums[n], y + n * LANES);
     }
     static inline void put(const lanes* sums, const T* add, T* y, long columns) {
-        float found[PANEL];
+        float found[B * LANES];
         std::memcpy(found, sums, sizeof found);
         for (long j = 0; j < columns; j++) narrow(add ? found[j] + wide(add[j]) : found[j], y[j]);
     }
@@ -89,26 +91,28 @@ struct Panel {
     long lines;
     bool gates;
 
-    template <int R>
+    template <int R, int B>
     void rows(long from) {
         for (int r = 0; r < R; r++) {  // what is written and added at the end is fetched at the beginning
             __builtin_prefetch(y + (from + r) * ys, 1);
             if (add) __builtin_prefetch(add + (from + r) * adds);
         }
-        Tile<R, T> tile(x + from * xs, xs);
+        Tile<R, B, T> tile(x + from * xs, xs);
         tile.run(weights, depth, ahead, lines);
         tile.write(add ? add + from * adds : add, adds, y + from * ys, ys, columns, gates);
         ahead += lines * LINE * (depth / STEPS);
     }
-    template <int R>
+    template <int R, int B>
     void last(long from, long count) {
-        if (count == R) return rows<R>(from);
-        if constexpr (R > 1) last<R - 1>(from, count);
+        if (count == R) return rows<R, B>(from);
+        if constexpr (R > 1) last<R - 1, B>(from, count);
     }
-    void all(long from, long to) {
-        for (; from + TALL <= to; from += TALL) rows<TALL>(from);
-        if (from < to) last<TALL - 1>(from, to - from);
+    template <int B>
+    void broad(long from, long to) {
+        for (; from + TALL <= to; from += TALL) rows<TALL, B>(from);
+        if (from < to) last<TALL - 1, B>(from, to - from);
     }
+    void all(long from, long to) { columns > LANES ? broad<BROAD>(from, to) : broad<1>(from, to); }
 };
 
 // y = x w, plus ``add`` if it is there. x: (rows, k), k a multiple of what is in a unit; w: as ``lay_out`` wrote it.

@@ -85,13 +85,14 @@ def rows_apart(rows: int, width: int, *, dtype: torch.dtype, device: torch.devic
     return torch.empty(rows, width + alike * SPARE, dtype=dtype, device=device)[:, :width]
 
 
-def product(x: Tensor, weight: LaidOut, add: Tensor | None = None) -> Tensor:
+def product(x: Tensor, weight: LaidOut, add: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
     """Return ``x weight^T``, plus ``add`` where there is one, (rows, n).
 
     Args:
         x: (rows, k).
         weight: (n, k), as it is or ``laid_out``.
         add: (rows, n).
+        out: (rows, n) to write into, of a weight that lies as it is.
     """
     if isinstance(weight, Panels):
         assert not weight.gates
@@ -99,9 +100,11 @@ def product(x: Tensor, weight: LaidOut, add: Tensor | None = None) -> Tensor:
     if weight.is_mkldnn:
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
         return y if add is None else y.add_(add)
-    if (found := _as_it_is(x, weight, add, turned=False)) is not None:
+    if (found := _as_it_is(x, weight, add, turned=False, out=out)) is not None:
         return found
-    return torch.mm(x, weight.T) if add is None else torch.addmm(add, x, weight.T)
+    if add is None:
+        return torch.mm(x, weight.T) if out is None else torch.mm(x, weight.T, out=out)
+    return torch.addmm(add, x, weight.T)
 
 
 def product_back(dy: Tensor, weight: Tensor) -> Tensor:
@@ -115,25 +118,36 @@ def product_back(dy: Tensor, weight: Tensor) -> Tensor:
     return torch.mm(dy, weight) if found is None else found
 
 
-def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
+def add_product_back(dx: Tensor, dy: Tensor, weight: Tensor) -> None:
+    """Add what ``product_back`` returns to ``dx``, (rows, k)."""
+    if _as_it_is(dy, weight, dx, turned=True, out=dx) is None:
+        dx.addmm_(dy, weight)
+
+
+def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor | None = None) -> Tensor | None:
     """Return ``dy^T x``, (n, k), the gradient of a weight; None if it was added to what earlier batches have left.
+
+    It is in float32 where it is computed here, and in the format of the products where torch does that.
 
     Args:
         dy: (rows, n) gradient of the outputs.
         x: (rows, k) inputs.
-        weight: That learns, (n, k).
+        weight: That learns, (n, k); None: this is a part of a gradient, and nothing is added to what is there.
     """
     run = compiled("weight_gradient", dy, x)
-    if run is None or weight.dtype != torch.float32 or len(x) < MANY or dy.stride(1) != 1 or x.stride(1) != 1:
+    wide = weight is None or weight.dtype == torch.float32
+    if run is None or not wide or len(x) < MANY or dy.stride(1) != 1 or x.stride(1) != 1:
         return torch.mm(dy.T, x)
-    there = left_by_earlier(weight)
+    there = None if weight is None else left_by_earlier(weight)
     more = there is not None and there.stride(1) == 1
     y = there if there is not None and more else torch.empty(dy.shape[1], x.shape[1])
     run(*rows_at(dy), *rows_at(x), *rows_at(y), *map(c_long, (len(x), *y.shape, more)))
     return None if more else y
 
 
-def _as_it_is(x: Tensor, weight: Tensor, add: Tensor | None, *, turned: bool) -> Tensor | None:
+def _as_it_is(
+    x: Tensor, weight: Tensor, add: Tensor | None, *, turned: bool, out: Tensor | None = None
+) -> Tensor | None:
     """Multiply by a matrix that is not laid out, panel after panel; None where that cannot be had or does not pay."""
     run = compiled("product_as_is", x, weight, *([] if add is None else [add]))
     n, k = weight.shape[::-1] if turned else weight.shape
@@ -141,7 +155,7 @@ def _as_it_is(x: Tensor, weight: Tensor, add: Tensor | None, *, turned: bool) ->
         return None
     if x.stride(0) * x.element_size() % ALIKE == 0:
         return None
-    y = torch.empty(len(x), n, dtype=x.dtype)
+    y = rows_apart(len(x), n, dtype=x.dtype, device=x.device) if out is None else out
     run(*rows_at(x), *rows_at(weight), c_long(turned), *_rows_of(add), *rows_at(y), *map(c_long, (len(x), n, k)))
     return y
 

@@ -21,6 +21,7 @@ from tunesmith.models.fused.kernels import swiglu
 from tunesmith.models.fused.products import (
     LaidOut,
     Panels,
+    add_product_back,
     gated,
     laid_out,
     product,
@@ -165,7 +166,7 @@ class Projection:
     def reduce(self, x: Tensor) -> None:
         """Fill the last r columns of an input, (tokens, k + r), with A x."""
         if self.rank:
-            torch.mm(x[:, : self.k], self.a.T, out=x[:, self.k :])
+            product(x[:, : self.k], self.a, out=x[:, self.k :])
 
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """Return the outputs of all parts side by side, (tokens, n), plus ``add`` of the same shape."""
@@ -192,7 +193,7 @@ class Projection:
         wide = product_back(dy, self.weight.detach())
         dx, du = wide[:, : self.k], wide[:, self.k :]
         if self.rank:
-            dx.addmm_(du, self.a)
+            add_product_back(dx, du, self.a)
         return dx, du
 
     def inner_gradient(self, dy: Tensor) -> Tensor:
@@ -210,7 +211,7 @@ class Projection:
         found: Gradients = []
         features, column = x[:, : self.k], 0
         low = [part for part in self.parts if part.a is not None and part.a.requires_grad]
-        da = torch.mm(du.T, features) if low else du[:0]
+        da = weight_gradient(du, features) if low else None
         for part, rows in zip(self.parts, self._row_slices(), strict=True):
             own = dy[:, rows]
             if part.weight.requires_grad:
@@ -219,11 +220,12 @@ class Projection:
                 found.append(own.float().sum(0).to(part.bias.dtype))
             columns = slice(column, column + part.rank)
             column += part.rank
-            if part.a is not None and part.a.requires_grad:
+            if da is not None and part.a is not None and part.a.requires_grad:
                 found.append(da[columns].to(part.a.dtype))
             if part.b is not None and part.b.requires_grad:
-                inner = x[:, self.k + columns.start : self.k + columns.stop]
-                found.append(torch.mm(inner.T, own).T.contiguous().to(part.b.dtype).mul_(part.scale))
+                turned = weight_gradient(x[:, self.k + columns.start : self.k + columns.stop], own)
+                assert turned is not None
+                found.append(turned.T.contiguous().to(part.b.dtype).mul_(part.scale))
         return found
 
     def _row_slices(self) -> list[slice]:
