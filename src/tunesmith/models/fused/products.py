@@ -102,9 +102,7 @@ def product(x: Tensor, weight: LaidOut, add: Tensor | None = None, *, out: Tenso
         return y if add is None else y.add_(add)
     if (found := _as_it_is(x, weight, add, turned=False, out=out)) is not None:
         return found
-    if add is None:
-        return torch.mm(x, weight.T) if out is None else torch.mm(x, weight.T, out=out)
-    return torch.addmm(add, x, weight.T)
+    return torch.mm(x, weight.T, out=out) if add is None else torch.addmm(add, x, weight.T, out=out)
 
 
 def product_back(dy: Tensor, weight: Tensor) -> Tensor:
