@@ -190,11 +190,13 @@ def taken_anew():
 reset_peak()
 before = taken_anew()
 with memory_kept():
+    with memory_kept(keep=False):
+        let_go = taken_anew()
     inside = taken_anew()
     reset_peak()
     peak = peak_memory()
 reset_peak()
-print(peak - peak_memory(), before, inside, taken_anew())
+print(peak - peak_memory(), before, inside, let_go, taken_anew())
 """
 
 
@@ -203,11 +205,10 @@ def test_large_blocks_stay_inside_the_block_and_go_after_it() -> None:
     size = 48 * MEBI
     code = AGAIN_AND_AGAIN.replace("SIZE", str(size))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    given_back, before, inside, after = map(int, done.stdout.split())
+    given_back, before, inside, let_go, after = map(int, done.stdout.split())
     few = size // mmap.PAGESIZE / 1024  # if the system gives large pages, 512 come at once
-    assert before > few
+    assert min(before, let_go, after) > few
     assert inside < few
-    assert after > few
     assert given_back > size / 2
 
 

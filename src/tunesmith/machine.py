@@ -20,6 +20,7 @@ PLACE = "TUNESMITH_DEVICE"
 """Variable of the environment that says where models compute: ``auto``, ``cpu``, ``cuda``, ``cuda:1``."""
 
 TRIM_ABOVE, MOST_MAPPED = -1, -4  # glibc's names of two settings, M_TRIM_THRESHOLD and M_MMAP_MAX
+KEPT = {"now": False}  # whether memory that is freed stays; glibc cannot be asked
 
 
 @cache
@@ -202,24 +203,32 @@ def give_back() -> None:
 
 
 @contextmanager
-def memory_kept() -> Iterator[None]:
+def memory_kept(*, keep: bool = True) -> Iterator[None]:
     """Let what is freed inside the block stay with this process, for what is wanted next; where glibc is the allocator.
 
     It takes blocks of 32 MB and more from the system each time, and the system fills them with zeros page by page. A
     step of training wants the same ones again and again: gradients of embeddings, logits, heads in another format.
+
+    Args:
+        keep: False: inside such a block, let it go all the same.
     """
-    try:
-        tell = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        yield
-        return
-    tell(MOST_MAPPED, 0)
-    tell(TRIM_ABOVE, -1)  # never
+    before, KEPT["now"] = KEPT["now"], keep
+    _keep(keep)
     try:
         yield
     finally:
-        tell(MOST_MAPPED, 65536)  # as glibc begins
-        tell(TRIM_ABOVE, 1 << 26)  # what it comes to itself once a block of 32 MB was freed
+        KEPT["now"] = before
+        _keep(before)
+
+
+def _keep(keep: bool) -> None:
+    try:
+        tell = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    tell(MOST_MAPPED, 0 if keep else 65536)  # as glibc begins
+    tell(TRIM_ABOVE, -1 if keep else 1 << 26)  # never; what it comes to itself once a block of 32 MB was freed
+    if not keep:
         give_back()
 
 

@@ -37,6 +37,9 @@ from tunesmith.records import Record
 from tunesmith.rundir import read_record, write_record
 
 CACHE = 1  # column of keys and values in ``work.writing_memory``; our own decoder keeps each once, in its format
+RELATIVE = {"train": 0.5, "answer": 1.0}
+"""How far errors of time count in per cent: a whole model trains like the largest steps of the deepest short one, which
+no longer fit the caches."""
 LARGE = 30e6  # parameters of a layer from which fewer layers say enough
 
 
@@ -130,8 +133,8 @@ def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float
         day=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         samples=tuple(samples),
         program=min(one.start for one in samples),
-        seconds=tuple(fit(rows, [one.seconds for one in samples], relative=True)),
-        once=tuple(fit([(1, one.trainable) for one in samples], [one.once for one in samples], relative=False)),
+        seconds=tuple(fit(rows, [one.seconds for one in samples], relative=RELATIVE[order.what])),
+        once=tuple(fit([(1, one.trainable) for one in samples], [one.once for one in samples], relative=0)),
         memory=tuple(fit_others(kept, extra, known)),
     )
 

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 
 
-def fit(rows: Sequence[Sequence[float]], values: Sequence[float], *, relative: bool) -> list[float]:
+def fit(rows: Sequence[Sequence[float]], values: Sequence[float], *, relative: float) -> list[float]:
     """Return the coefficients, all at least 0, with which rows of work come closest to what was measured.
 
     Least squares over every subset of the columns; the best solution without a negative coefficient is that of the
@@ -16,14 +16,14 @@ def fit(rows: Sequence[Sequence[float]], values: Sequence[float], *, relative: b
     Args:
         rows: One for each measurement.
         values: What was measured.
-        relative: Whether errors count in per cent of the value, or as they are.
+        relative: 1: errors count in per cent of the value; 0: as they are; between: those of large values count more.
 
-    >>> [round(one, 6) for one in fit([[1, 1], [1, 2], [1, 3]], [5.0, 7.0, 9.0], relative=True)]
+    >>> [round(one, 6) for one in fit([[1, 1], [1, 2], [1, 3]], [5.0, 7.0, 9.0], relative=1)]
     [3.0, 2.0]
     """
     left, right = np.asarray(rows, float), np.asarray(values, float)
     if relative:
-        left, right = left / right[:, None], np.ones_like(right)
+        left, right = left / right[:, None] ** relative, right ** (1 - relative)
     scale = np.maximum(np.abs(left).max(0), 1e-300)
     left = left / scale
     best, error = np.zeros(left.shape[1]), float(right @ right)
@@ -51,7 +51,7 @@ def fit_others(rows: Sequence[Sequence[float]], values: Sequence[float], known: 
     """
     columns = [column for column in range(len(rows[0])) if column not in known]
     rest = [value - sum(row[c] * one for c, one in known.items()) for row, value in zip(rows, values, strict=True)]
-    found = dict(zip(columns, fit([[row[c] for c in columns] for row in rows], rest, relative=False), strict=True))
+    found = dict(zip(columns, fit([[row[c] for c in columns] for row in rows], rest, relative=0), strict=True))
     return [known[column] if column in known else found[column] for column in range(len(rows[0]))]
 
 

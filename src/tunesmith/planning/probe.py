@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -30,6 +31,7 @@ STEPS: tuple[tuple[tuple[tuple[int, int], ...], ...], ...] = (
     (SMALL, ((MEDIUM, 120),) * 2),
     (SMALL, ((LONG, 16),)),
     (SMALL, ((MEDIUM, 16),) * 6),
+    (SMALL, ((2 * MEDIUM, 24),) * 6),
 )
 """Optimizer steps that are tried, the small ones first: batches of (input, target) tokens. They differ in number of
 batches, in length, and in the share of tokens that are counted, so that each can be told from the others."""
@@ -191,18 +193,20 @@ def in_rounds(work: Callable[[int], float], count: int, *, before: int = 0) -> l
         count: Of the pieces.
         before: How often each is done before it is measured; a graphics card records the second time.
     """
-    from tunesmith.machine import peak_memory, reset_peak
+    from tunesmith.machine import memory_kept, peak_memory, reset_peak
 
     seconds: list[list[float]] = [[] for _ in range(count)]
     peaks = []
     for turn in range(ROUNDS):
-        for number in range(count):
-            for _ in range(0 if turn else before):
-                work(number)
-            reset_peak()
-            seconds[number].append(work(number))
-            if turn == 0:
-                peaks.append(peak_memory())
+        # training keeps what a larger piece before took: nobody could say then what this one takes
+        with memory_kept(keep=False) if turn == 0 else nullcontext():
+            for number in range(count):
+                for _ in range(0 if turn else before):
+                    work(number)
+                reset_peak()
+                seconds[number].append(work(number))
+                if turn == 0:
+                    peaks.append(peak_memory())
     return list(zip(map(median, seconds), peaks, strict=True))
 
 
