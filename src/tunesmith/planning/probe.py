@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -197,16 +196,15 @@ def in_rounds(work: Callable[[int], float], count: int, *, before: int = 0) -> l
 
     seconds: list[list[float]] = [[] for _ in range(count)]
     peaks = []
-    for turn in range(ROUNDS):
-        # training keeps what a larger piece before took: nobody could say then what this one takes
-        with memory_kept(keep=False) if turn == 0 else nullcontext():
-            for number in range(count):
-                for _ in range(0 if turn else before):
-                    work(number)
-                reset_peak()
-                seconds[number].append(work(number))
-                if turn == 0:
-                    peaks.append(peak_memory())
+    with memory_kept(keep=False):  # else what a larger piece before took would be this one's too
+        for number in range(count):
+            for _ in range(before):
+                work(number)
+            reset_peak()
+            seconds[number].append(work(number))
+            peaks.append(peak_memory())
+    for number in [*range(count)] * (ROUNDS - 1):
+        seconds[number].append(work(number))
     return list(zip(map(median, seconds), peaks, strict=True))
 
 
