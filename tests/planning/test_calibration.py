@@ -188,12 +188,18 @@ def test_a_step_alone_says_nothing_of_activations_beside_gradients(
     assert dot(batch_memory(DEEP, load), found.memory) == pytest.approx(5_000_000 + 1000 * 20 * 500, rel=0.01)
 
 
-def test_what_the_first_step_takes_more_goes_by_what_learns(
+def test_what_the_first_step_takes_more_goes_by_the_bytes_that_it_touches_first(
     asked: list[Order], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measure(given: Order) -> list[probe.Sample]:
-        return [one.model_copy(update={"once": 0.5 + 1e-6 * one.trainable}) for one in made_up(given)]
+        return [
+            one.model_copy(
+                update={"once": 0.5 + 1e-6 * (one.peak - one.start - one.weights) if one.number == last else 9}
+            )
+            for one in made_up(given)
+        ]
 
+    last = len(probe.STEPS) - 1
     monkeypatch.setattr(probe, "samples_of", measure)
     assert dot((1, 200_000), calibration(order(), DEEP).once) == pytest.approx(0.7)
 
@@ -223,6 +229,7 @@ def test_what_is_tried_of_an_encoder_decoder(tiny_seq2seq: Path, what: str, monk
     assert [one.number for one in found] == list(range(len(probe.STEPS if what == "train" else probe.WRITINGS)))
     if what == "train":
         assert found[0].weights >= found[0].moved == 4 * found[0].trainable > 0
-        assert taken == [[1]] + [[len(batch) for batch in one] for one in probe.STEPS] * probe.ROUNDS
+        steps = [[len(batch) for batch in one] for one in probe.STEPS]
+        assert taken == [steps[-1]] + steps * probe.ROUNDS
     else:
         assert found[0].moved == 0

@@ -18,6 +18,7 @@ from tunesmith.records import AdapterCard, TrainResult
 from tunesmith.rundir import CandidateDir, read_record
 from tunesmith.settings import TrainSettings
 from tunesmith.training import tune as module
+from tunesmith.training.job import own_memory, trainable
 from tunesmith.training.tune import Ingredients, check_context, tune
 
 METHODS = pytest.mark.parametrize("method", [LORA, FULL], ids=["lora", "full"])
@@ -264,3 +265,32 @@ def test_a_disk_that_is_full_when_the_log_is_written_is_explained(
     with pytest.raises(ResourceError) as caught:
         tune(ingredients(recipe(LORA, max_steps=3), tiny_causal), "tuned", CandidateDir(tmp_path))
     assert "train.jsonl was not written. What was written before is untouched: free some space" in str(caught.value)
+
+
+def test_weights_that_learn_leave_the_pages_of_their_file_and_others_stay(tiny: Path) -> None:
+    model = load(tiny).model
+    for name, one in model.named_parameters():
+        one.requires_grad_("norm" not in name)
+    were = {name: (one.data_ptr(), one.detach().clone()) for name, one in model.named_parameters()}
+    tied = len({one.data_ptr() for one in model.state_dict().values()})
+    own_memory(model)
+    moved = {name for name, one in model.named_parameters() if one.data_ptr() != were[name][0]}
+    assert moved == set(trainable(model)) < set(were)
+    assert all(torch.equal(one, were[name][1]) for name, one in model.named_parameters())
+    assert len({one.data_ptr() for one in model.state_dict().values()}) == tied
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+def test_training_writes_to_no_page_of_a_file(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spy(job: Any) -> Any:
+        lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if ".safetensors" in line]
+        ranges = [[int(end, 16) for end in line[0].split("-")] for line in lines]
+        places = [one.data_ptr() for one in trainable(job.model).values()]
+        inside.extend(place for place in places if any(low <= place < high for low, high in ranges))
+        return real(job)
+
+    inside: list[int] = []
+    real = module.train
+    monkeypatch.setattr(module, "train", spy)
+    tune(ingredients(recipe(FULL, max_steps=1), tiny), "tuned", CandidateDir(tmp_path))
+    assert not inside

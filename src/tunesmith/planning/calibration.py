@@ -54,7 +54,7 @@ class Calibration(Record):
     program: int  # bytes of the process with all libraries, before a model is there
     seconds: tuple[float, ...]  # coefficients of ``work.step_work`` or ``work.writing_work``
     memory: tuple[float, ...]  # bytes, coefficients of ``work.batch_memory`` or ``work.writing_memory``
-    once: tuple[float, ...] = (0.0, 0.0)  # seconds that a training's first step takes more, and more for each parameter
+    once: tuple[float, ...] = (0.0, 0.0)  # seconds that a training's first step takes more, and more for each byte
 
 
 def machine() -> dict[str, str]:
@@ -134,9 +134,19 @@ def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float
         samples=tuple(samples),
         program=min(one.start for one in samples),
         seconds=tuple(fit(rows, [one.seconds for one in samples], relative=RELATIVE[order.what])),
-        once=tuple(fit([(1, one.trainable) for one in samples], [one.once for one in samples], relative=0)),
+        once=first_step(samples) if order.what == "train" else (0.0, 0.0),
         memory=tuple(fit_others(kept, extra, known)),
     )
+
+
+def first_step(samples: Sequence[Sample]) -> tuple[float, ...]:
+    """Return what the first step takes more, in seconds, and in seconds for each byte that it is the first to touch.
+
+    These are gradients, moments, and all that it computes with: the system fills them with zeros, page by page.
+    """
+    largest = [one for one in samples if one.number == len(STEPS) - 1]
+    touched = [(1, one.peak - one.start - one.weights) for one in largest]
+    return tuple(fit(touched, [one.once for one in largest], relative=0))
 
 
 def depths_of(shape: Shape) -> tuple[int, ...]:

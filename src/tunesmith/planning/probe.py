@@ -67,7 +67,7 @@ class Sample(Record):
     moved: int = 0  # bytes of those that learn, and as many of gradients
     moments: int = 0  # bytes that the optimizer keeps beside the weights
     paged: int = 0  # bytes that it keeps in pages, which may leave a card's memory
-    once: float = 0.0  # seconds that the very first step took longer
+    once: float = 0.0  # seconds that the very first step, the last of STEPS, took longer
 
 
 def samples_of(order: Order) -> list[Sample]:
@@ -173,14 +173,14 @@ def train_samples(order: Order, depth: int) -> Iterator[Sample]:
         return time.perf_counter() - began
 
     with ready(job) as job:
-        first = step(0)
+        first = step(len(batches) - 1)  # the largest, which touches all memory for the first time
         found, weights = in_rounds(step, len(batches), before=2 if job.recorder else 0), held(job)
     moments, paged = moment_bytes(optimizer)
     for number, (seconds, peak) in enumerate(found):
         yield Sample(
             depth=depth, number=number, seconds=seconds, peak=peak, start=start, weights=weights,
             trainable=sum(one.numel() for one in learning), moved=_bytes(learning), moments=moments, paged=paged,
-            once=max(0.0, first - found[0][0]),
+            once=max(0.0, first - found[-1][0]),
         )  # fmt: skip
 
 

@@ -42,9 +42,9 @@ def train_stage(
     """
     steps = train_steps(ground, settings)
     seconds = sum(dot(step_work(ground.shape, step, trainable), found.seconds) for step in steps)
-    seconds += dot((1, trainable), found.once)
     saving = seconds > 60 * settings.checkpoint_minutes
     parts, moment = training_memory(found, ground.shape, steps, saving=saving, asked=asked)
+    seconds += dot((1, sum(parts.values()) - parts["program"] - parts["weights"]), found.once)
     if settings.kl:
         parts["temporary"] += comparing_bytes(ground, settings)
     parts, moment = while_loading(parts, moment, ground.stored())

@@ -83,3 +83,14 @@ def load_trainable(model: Any, weights: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in trainable(model).items():
             parameter.copy_(weights[name])
+
+
+def own_memory(model: Any) -> None:
+    """Move the weights that learn out of the pages of their file, each of them at once.
+
+    Weights in the file's format are pages of it as long as nothing is written there. The optimizer's first write would
+    copy them page by page, each with a call to all cores: 1.3 s for 135 million weights, where this takes 0.2 s.
+    """
+    for parameter in trainable(model).values():
+        if parameter.device.type == "cpu":
+            parameter.data = parameter.data.clone()

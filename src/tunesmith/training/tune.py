@@ -30,7 +30,7 @@ from tunesmith.training.averaging import average
 from tunesmith.training.checkpoint import damage, full_disk_explained, read_checkpoint, write_checkpoint
 from tunesmith.training.computing import answering
 from tunesmith.training.examples import training_examples, validation_examples
-from tunesmith.training.job import Job, Progress, load_trainable
+from tunesmith.training.job import Job, Progress, load_trainable, own_memory
 from tunesmith.training.job import trainable as trainable_weights
 from tunesmith.training.loop import train
 from tunesmith.training.nearest import nearest_tokens
@@ -129,6 +129,7 @@ def make_ready(given: Ingredients, name: str, where: CandidateDir, *, score: Cal
             method, candidate.settings, loaded, kept=where.checkpoints, identity=made_of,
             losses=Losses(loaded, [examples[place] for place in draw.epoch(0)] if draw else examples, recipe.seed),
         )  # fmt: skip
+    own_memory(model)
     go_on_from(model, given.start)
     rate = settings.learning_rate
     if rate == "auto":
