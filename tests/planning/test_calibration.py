@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from tunesmith.errors import ResourceError
 from tunesmith.models.skeleton import skeleton
 from tunesmith.planning import calibration as module
 from tunesmith.planning import probe
-from tunesmith.planning.calibration import calibration, extrapolated
+from tunesmith.planning.calibration import calibration, calibrations, extrapolated
 from tunesmith.planning.fitting import dot
 from tunesmith.planning.practice import short_model
 from tunesmith.planning.probe import Order
@@ -37,7 +38,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Order]:
         return made_up(given)
 
     monkeypatch.setenv("TUNESMITH_HOME", str(tmp_path))
-    monkeypatch.setattr(probe, "samples_of", measure)
+    monkeypatch.setattr(probe, "samples_of", lambda orders: map(measure, orders))
     monkeypatch.setattr(module, "_resident", lambda: 0)
     return found
 
@@ -67,6 +68,40 @@ def test_it_is_measured_again_for_anything_else(asked: list[Order], changes: dic
     calibration(order(), DEEP)
     calibration(order(**changes), DEEP)
     assert asked == [order(), order(**changes)]
+
+
+def test_what_is_missing_is_measured_together(
+    asked: list[Order], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def together(orders: Sequence[Order]) -> Iterator[list[probe.Sample]]:
+        times.append(list(orders))
+        return map(made_up, orders)
+
+    times: list[list[Order]] = []
+    monkeypatch.setattr(probe, "samples_of", together)
+    known, answer, narrow = order(), order(what="answer", method=""), order(optimizer="adamw-8bit")
+    first = calibration(known, DEEP)
+    found = calibrations([answer, known, narrow, answer], DEEP)
+    assert times == [[known], [answer, narrow]]
+    assert [one.order for one in found] == [answer, known, narrow, answer]
+    assert found[1] == first
+    said = "calibrating answering, training by lora with adamw-8bit with a few steps"
+    assert capsys.readouterr().err.count(said) == 1
+
+
+def test_what_was_measured_before_one_failed_is_kept(asked: list[Order], monkeypatch: pytest.MonkeyPatch) -> None:
+    def until_full(orders: Sequence[Order]) -> Iterator[list[probe.Sample]]:
+        for one in orders:
+            if one.method == "full":
+                raise ResourceError("plan: no")
+            asked.append(one)
+            yield made_up(one)
+
+    monkeypatch.setattr(probe, "samples_of", until_full)
+    for _ in range(2):
+        with pytest.raises(ResourceError):
+            calibrations([order(), order(method="full"), order(method="ia3")], DEEP)
+    assert asked == [order()]
 
 
 def test_it_is_measured_again_by_other_versions(asked: list[Order], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +217,7 @@ def test_a_step_alone_says_nothing_of_activations_beside_gradients(
             for one in made_up(given)
         ]
 
-    monkeypatch.setattr(probe, "samples_of", measure)
+    monkeypatch.setattr(probe, "samples_of", lambda orders: map(measure, orders))
     found = calibration(order(), DEEP)
     load = batch_load([(100, 10)] * 5, DEEP)
     assert dot(batch_memory(DEEP, load), found.memory) == pytest.approx(5_000_000 + 1000 * 20 * 500, rel=0.01)
@@ -191,16 +226,14 @@ def test_a_step_alone_says_nothing_of_activations_beside_gradients(
 def test_what_the_first_step_takes_more_goes_by_the_bytes_that_it_touches_first(
     asked: list[Order], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(given: Order) -> list[probe.Sample]:
-        return [
-            one.model_copy(
-                update={"once": 0.5 + 1e-6 * (one.peak - one.start - one.weights) if one.number == last else 9}
-            )
-            for one in made_up(given)
-        ]
+    def more(one: probe.Sample) -> float:
+        touched = one.peak - one.start - one.weights - one.moments
+        return 0.5 + 1e-6 * touched if one.number == len(probe.STEPS) - 1 else 9.0
 
-    last = len(probe.STEPS) - 1
-    monkeypatch.setattr(probe, "samples_of", measure)
+    def measure(given: Order) -> list[probe.Sample]:
+        return [one.model_copy(update={"once": more(one)}) for one in made_up(given)]
+
+    monkeypatch.setattr(probe, "samples_of", lambda orders: map(measure, orders))
     assert dot((1, 200_000), calibration(order(), DEEP).once) == pytest.approx(0.7)
 
 

@@ -341,3 +341,17 @@ def test_python_looks_for_garbage_only_among_what_training_makes(tiny: Path, tmp
     with ready(job):
         assert gc.get_freeze_count() > before + 1000
     assert gc.get_freeze_count() <= before
+
+
+def test_large_gradients_stay_in_memory_as_zeros_and_training_is_the_same(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for large in (1, 10**9):
+        monkeypatch.setattr(loop, "LARGE", large)
+        job, _ = make_job(ingredients(recipe(FULL, max_steps=3), tiny), tmp_path / str(large), double=True)
+        train(job)
+        gradients = [weight.grad for weight in trainable(job.model).values()]
+        assert all(one is None for one in gradients) if large > 1 else not any(one.any() for one in gradients)
+        found.append(copy(job.model))
+    assert closest(*found) < 1e-6

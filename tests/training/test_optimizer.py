@@ -120,3 +120,26 @@ def test_an_optimizer_that_cannot_be_had_is_named_with_the_mend(monkeypatch: pyt
         assert problems(name) == [
             f"train.optimizer: {name} needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.46.1'"
         ]
+
+
+def test_moments_are_there_before_the_first_step_and_training_is_what_torch_does() -> None:
+    torch.manual_seed(0)
+    mine, theirs = (torch.nn.Linear(5, 3) for _ in range(2))
+    theirs.load_state_dict(mine.state_dict())
+    ours = make_optimizer(mine, TrainSettings())
+    usual = torch.optim.AdamW(
+        [{"params": list(theirs.parameters())[:1], "weight_decay": TrainSettings().weight_decay},
+         {"params": list(theirs.parameters())[1:], "weight_decay": 0.0}],
+        lr=0.01, betas=(TrainSettings().beta1, TrainSettings().beta2), fused=True,
+    )  # fmt: skip
+    assert {tuple(one) for one in ours.state.values()} == {("step", "exp_avg", "exp_avg_sq")}
+    for _ in range(3):
+        x = torch.randn(4, 5)
+        for model, optimizer in ((mine, ours), (theirs, usual)):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01
+            model(x).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert all(map(torch.equal, mine.parameters(), theirs.parameters()))
+    assert ours.state_dict()["state"].keys() == usual.state_dict()["state"].keys()

@@ -75,27 +75,35 @@ def _code() -> str:
 
 
 def calibration(order: Order, shape: Shape) -> Calibration:
-    """Return the calibration for an order: as it was kept, or measured now.
+    """Return the calibration for one order, as ``calibrations`` does."""
+    return calibrations([order], shape)[0]
+
+
+def calibrations(orders: Sequence[Order], shape: Shape) -> list[Calibration]:
+    """Return the calibration for each order: as it was kept, or measured now, those that are missing in one program.
 
     Args:
-        order: What is asked for.
+        orders: What is asked for.
         shape: Of the whole model.
 
     Raises:
-        ResourceError: It could not be measured.
+        ResourceError: One could not be measured; those before are kept.
     """
-    where = home() / "calibration" / f"{_key(order, shape)}.json"
-    if where.exists():
-        return _here(read_record(where, Calibration))
-    began, busy = time.monotonic(), os.getloadavg()[0] / usable_cores()
+    missing = {path: order for order in orders if not (path := _place(order, shape)).exists()}
+    if missing:
+        began, busy = time.monotonic(), os.getloadavg()[0] / usable_cores()
+        what = ", ".join(map(_named, missing.values()))
+        say(f"plan: calibrating {what} with a few steps of a shortened model; this is done once")
+        for (path, order), samples in zip(missing.items(), probe.samples_of([*missing.values()]), strict=True):
+            write_record(path, fitted(order, shape, samples, busy=busy))
+        say(f"plan: calibrated in {time.monotonic() - began:.0f} s; kept in {next(iter(missing)).parent}")
+    return [_here(read_record(_place(order, shape), Calibration)) for order in orders]
+
+
+def _named(order: Order) -> str:
+    """Return what an order measures, in words."""
     optimizer = f" with {order.optimizer}" if order.optimizer != Order.model_fields["optimizer"].default else ""
-    what = f"training by {order.method}{optimizer}" if order.what == "train" else "answering"
-    say(f"plan: calibrating {what} with a few steps of a shortened model; this is done once")
-    samples = probe.samples_of(order)
-    found = fitted(order, shape, samples, busy=busy)
-    write_record(where, found)
-    say(f"plan: calibrated in {time.monotonic() - began:.0f} s; kept in {where.parent}")
-    return _here(found)
+    return f"training by {order.method}{optimizer}" if order.what == "train" else "answering"
 
 
 def _here(found: Calibration) -> Calibration:
@@ -142,10 +150,10 @@ def fitted(order: Order, shape: Shape, samples: Sequence[Sample], *, busy: float
 def first_step(samples: Sequence[Sample]) -> tuple[float, ...]:
     """Return what the first step takes more, in seconds, and in seconds for each byte that it is the first to touch.
 
-    These are gradients, moments, and all that it computes with: the system fills them with zeros, page by page.
+    These are gradients and all that it computes with: the system fills them with zeros, page by page.
     """
     largest = [one for one in samples if one.number == len(STEPS) - 1]
-    touched = [(1, one.peak - one.start - one.weights) for one in largest]
+    touched = [(1, one.peak - one.start - one.weights - one.moments) for one in largest]
     return tuple(fit(touched, [one.once for one in largest], relative=0))
 
 
@@ -190,6 +198,8 @@ def extrapolated(found: Calibration, shape: Shape) -> Kept:
     return Kept(*(round(b + more * (b - a)) for a, b in pairs))
 
 
-def _key(order: Order, shape: Shape) -> str:
+def _place(order: Order, shape: Shape) -> Path:
+    """Return the file of an order's calibration, whose name is a hash of all that it depends on."""
     plain = {**order.model_dump(), "folder": "", "machine": machine(), "shape": repr(shape)}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:24]
+    key = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:24]
+    return home() / "calibration" / f"{key}.json"

@@ -8,7 +8,7 @@ from tunesmith.machine import available_memory
 from tunesmith.models.catalog import home
 from tunesmith.plan_records import CandidatePlan, Plan
 from tunesmith.planning.answering import answer_stage
-from tunesmith.planning.calibration import calibration
+from tunesmith.planning.calibration import calibrations
 from tunesmith.planning.ground import Ground, orders, survey
 from tunesmith.planning.memory import checkpoint_bytes
 from tunesmith.planning.room import advice, what_fits
@@ -43,7 +43,7 @@ def make_plan(
     ground = survey(recipe, folder, examples)
     free = available_memory()
     names = names or tuple(recipe.candidates)
-    used = [calibration(order, ground.shape) for name in names for order in orders(ground, name)]
+    used = calibrations([order for name in names for order in orders(ground, name)], ground.shape)
     fits, notes = what_fits(ground, free) if table else ((), ())
     if recipe.suites():
         notes = (*notes, NOT_SUITES)
@@ -73,7 +73,7 @@ def plan_candidate(ground: Ground, name: str, free: int) -> CandidatePlan:
     """
     candidate, settings = ground.recipe.candidates[name], train_settings(ground.recipe, name)
     ground = ground.for_candidate(name)
-    measured = [calibration(order, ground.shape) for order in orders(ground, name)]
+    measured = calibrations(orders(ground, name), ground.shape)
     answer = answer_stage(ground, name, measured[0], split="test")
     if ground.recipe.sequence and candidate.method != "none":  # all of them are answered after each
         times = len(ground.recipe.sequence)

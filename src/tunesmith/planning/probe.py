@@ -1,8 +1,8 @@
 """A few real steps of a shortened model with random weights, measured in a process of its own.
 
-``python -m tunesmith.planning.probe`` reads one ``Order`` as JSON from stdin and writes a ``Sample`` a line to stdout.
-Each depth is measured in a child of its own, which is forked before anything is computed: its memory holds the
-libraries and what it takes itself, and nothing that another one left behind.
+``python -m tunesmith.planning.probe`` reads orders from stdin, a line of JSON each, and writes the samples of each
+depth as a line to stdout. Each depth is measured in a child of its own, which is forked before anything is computed:
+its memory holds the libraries and what it takes itself, and nothing that another one left behind.
 """
 
 import json
@@ -11,10 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from tunesmith.errors import ResourceError
 from tunesmith.machine import compute_device
@@ -70,22 +73,33 @@ class Sample(Record):
     once: float = 0.0  # seconds that the very first step, the last of STEPS, took longer
 
 
-def samples_of(order: Order) -> list[Sample]:
-    """Measure what an order asks for, each depth in a process of its own.
+SAMPLES = TypeAdapter(list[Sample])
+
+
+def samples_of(orders: Sequence[Order]) -> Iterator[list[Sample]]:
+    """Measure what orders ask for, one after the other, each depth in a process of its own.
 
     Raises:
-        ResourceError: It failed.
+        ResourceError: It failed; what was measured before was given.
     """
-    command = [sys.executable, "-m", "tunesmith.planning.probe"]
-    forks = compute_device().type == "cpu"  # whoever has asked for a card may not fork
-    orders = [order] if forks else [order.model_copy(update={"depths": (depth,)}) for depth in order.depths]
-    found: list[Sample] = []
-    for one in orders:
-        done = subprocess.run(command, input=one.model_dump_json(), capture_output=True, text=True)
-        if done.returncode:
-            raise ResourceError(f"plan: the calibration did not succeed: {_why(done.stderr)}.")
-        found += [Sample.model_validate_json(line) for line in done.stdout.splitlines()]
-    return found
+    if compute_device().type == "cpu":
+        found = _measured(orders)
+    else:  # whoever has asked for a card may not fork
+        found = chain.from_iterable(
+            _measured([one.model_copy(update={"depths": (depth,)})]) for one in orders for depth in one.depths
+        )
+    for order in orders:
+        yield [one for samples in islice(found, len(order.depths)) for one in samples]
+
+
+def _measured(orders: Sequence[Order]) -> Iterator[list[Sample]]:
+    """Start one program for some orders; give the samples of each depth."""
+    command, given = [sys.executable, "-m", "tunesmith.planning.probe"], [one.model_dump_json() for one in orders]
+    done = subprocess.run(command, input="\n".join(given), capture_output=True, text=True)
+    for line in done.stdout.splitlines():
+        yield SAMPLES.validate_json(line)
+    if done.returncode:
+        raise ResourceError(f"plan: the calibration did not succeed: {_why(done.stderr)}.")
 
 
 def _why(said: str) -> str:
@@ -95,15 +109,15 @@ def _why(said: str) -> str:
 
 
 def main() -> None:
-    """Measure what stdin asks for."""
-    order = Order.model_validate_json(sys.stdin.read())
-    _import(order)
-    if len(order.depths) == 1:
-        sys.stdout.write(measured(order, order.depths[0]))
+    """Measure what the lines of stdin ask for."""
+    orders = [Order.model_validate_json(line) for line in sys.stdin]
+    _import()
+    if len(orders) == len(orders[0].depths) == 1:
+        sys.stdout.write(measured(orders[0], orders[0].depths[0]))
         return
     with TemporaryDirectory() as folder:
-        for depth in order.depths:
-            path = Path(folder) / str(depth)
+        path = Path(folder) / "samples"
+        for order, depth in [(one, depth) for one in orders for depth in one.depths]:
             child = os.fork()
             if child == 0:
                 _measure(order, depth, path)
@@ -114,7 +128,7 @@ def main() -> None:
             sys.stdout.flush()
 
 
-def _import(order: Order) -> None:
+def _import() -> None:
     """Load everything that a run loads, and compute nothing: threads do not survive a fork."""
     import peft  # noqa: F401
     import transformers  # noqa: F401
@@ -127,9 +141,9 @@ def _import(order: Order) -> None:
 
 
 def measured(order: Order, depth: int) -> str:
-    """Return the samples of one depth, one in a line."""
+    """Return the samples of one depth, as a line."""
     measure = train_samples if order.what == "train" else answer_samples
-    return "".join(one.model_dump_json() + "\n" for one in measure(order, depth))
+    return SAMPLES.dump_json(list(measure(order, depth))).decode() + "\n"
 
 
 def _measure(order: Order, depth: int, path: Path) -> None:

@@ -44,7 +44,8 @@ def train_stage(
     seconds = sum(dot(step_work(ground.shape, step, trainable), found.seconds) for step in steps)
     saving = seconds > 60 * settings.checkpoint_minutes
     parts, moment = training_memory(found, ground.shape, steps, saving=saving, asked=asked)
-    seconds += dot((1, sum(parts.values()) - parts["program"] - parts["weights"]), found.once)
+    touched = sum(parts.values()) - sum(parts[name] for name in ("program", "weights", "optimizer"))
+    seconds += dot((1, touched), found.once)
     if settings.kl:
         parts["temporary"] += comparing_bytes(ground, settings)
     parts, moment = while_loading(parts, moment, ground.stored())

@@ -32,6 +32,8 @@ from tunesmith.training.recorder import Entering
 from tunesmith.training.resuming import load_best, resume, save, save_best, trim_log
 from tunesmith.training.stopping import stop_requests
 
+LARGE = 1 << 25  # bytes of a gradient
+
 
 def plan_steps(job: Job) -> list[tuple[float, Step]]:
     """Return every optimizer step of the whole training, each with the epochs that are done after it."""
@@ -155,8 +157,21 @@ def optimizer_step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    clear_gradients(parameters)
     return total, norm, kl
+
+
+def clear_gradients(parameters: Sequence[Tensor]) -> None:
+    """Forget gradients; large ones on a processor stay in memory as zeros.
+
+    A block of that size, given back and wanted again in every step, leaves holes that it no longer fits into: memory
+    grew from 1.7 to 2.6 GB in fourteen steps of T5-small.
+    """
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.device.type == "cpu" and parameter.grad.nbytes >= LARGE:
+            parameter.grad.zero_()
+        else:
+            parameter.grad = None
 
 
 def gradients(job: Job, step: Step) -> float:

@@ -63,10 +63,25 @@ def make_optimizer(model: Any, settings: TrainSettings) -> Any:
     given: dict[str, Any] = {"lr": 0.0, "betas": (settings.beta1, settings.beta2)}
     there = [group for group in groups if group["params"]]
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(there, **given, fused=True)
+        return with_moments(torch.optim.AdamW(there, **given, fused=True))
     from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
 
     return {"adamw-8bit": AdamW8bit, "paged-adamw-8bit": PagedAdamW8bit}[settings.optimizer](there, **given)
+
+
+def with_moments(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Give AdamW its moments, which it would make in its first step; return it.
+
+    They would come to lie among what that step gives back, and leave holes that the next one's wants do not fit into.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            }
+    return optimizer
 
 
 def moment_bytes(optimizer: Any) -> tuple[int, int]:

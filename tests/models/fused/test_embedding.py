@@ -90,3 +90,24 @@ def test_a_head_tied_to_the_embeddings_has_one_gradient_of_both() -> None:
         head_loss(embedded(mine, IDS, torch.float32), mine.weight, labels).backward()
         functional.cross_entropy(theirs(IDS) @ theirs.weight.T, labels, reduction="sum").backward()
     torch.testing.assert_close(mine.weight.grad, theirs.weight.grad)
+
+
+@pytest.mark.parametrize("rows", [5, 150, 400])
+def test_a_head_in_another_format_is_converted_in_parts(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunesmith.models.fused.head.LOGITS_BYTES", 300 * WORDS * 2)  # 400 rows are two chunks
+    monkeypatch.setattr("tunesmith.models.fused.head.WORDS", 7)
+    torch.manual_seed(0)
+    head = nn.Parameter(torch.randn(WORDS, WIDTH))
+    plain = nn.Parameter(head.detach().clone())
+    for _ in range(2):  # the second adds to what is there
+        hidden, labels = torch.randn(rows, WIDTH).bfloat16(), torch.randint(WORDS, (rows,))
+        mine, theirs = hidden.clone().requires_grad_(), hidden.float().requires_grad_()
+        loss = head_loss(mine, head, labels) / rows
+        loss.backward()
+        known = functional.cross_entropy(theirs @ plain.T, labels)
+        known.backward()
+        assert loss.item() == pytest.approx(known.item(), rel=1e-2)
+        assert torch.cosine_similarity(mine.grad.float().flatten(), theirs.grad.flatten(), 0) > 0.999
+        assert head.grad.dtype == torch.float32
+        assert torch.cosine_similarity(head.grad.flatten(), plain.grad.flatten(), 0) > 0.999
+        assert head.grad.norm().item() == pytest.approx(plain.grad.norm().item(), rel=1e-2)
