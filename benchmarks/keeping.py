@@ -46,14 +46,19 @@ def version_of(package: str) -> str:
     return __version__ if package == "tunesmith" else version(package)
 
 
-def commit() -> str:
-    """Return the commit that was measured, marked if files differ from it."""
-    command = ["git", "describe", "--always", "--dirty"]
+def commit(folder: Path = RESULTS) -> str:
+    """Return the commit that was measured, marked if files differ from it; results do, while they are written."""
+    elsewhere = ["--", ":(top)", f":(exclude,top){'/'.join(folder.parts[-2:])}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=RESULTS.parent)
+        done = _git(folder, "describe", "--always")
+        changed = _git(folder, "diff", "--quiet", "HEAD", *elsewhere).returncode
     except OSError:  # a copy of the files, on a machine without git
         return "unknown"
-    return done.stdout.strip() or "unknown"
+    return f"{done.stdout.strip()}{'-dirty' if changed else ''}" if done.stdout else "unknown"
+
+
+def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], capture_output=True, text=True, cwd=folder.parent)
 
 
 def report_without_texts(path: Path) -> dict[str, Any]:

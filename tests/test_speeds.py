@@ -1,6 +1,7 @@
 """What is told of speeds: the gate before them, and the page that is written from the results."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -245,3 +246,35 @@ def test_losses_ties_and_failures_are_told(speeds: ModuleType, tmp_path: Path, m
 
 def test_the_headline_names_every_peer_that_can_be_compared(speeds: ModuleType) -> None:
     assert speeds.headline(result()) == "causal LoRA: 0.5 times fast, 1.0 times alike"
+
+
+@pytest.mark.parametrize(("changed", "marked"), [("benchmarks/results/a.json", ""), ("src/a.py", "-dirty")])
+def test_a_result_says_whether_files_differ_from_the_commit(
+    changed: str, marked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import keeping
+
+    def git(*words: str) -> str:
+        named = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        return subprocess.run(["git", *named, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    for name in ("benchmarks/results/a.json", "src/a.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1", encoding="utf-8")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "all")
+    results = tmp_path / "benchmarks" / "results"
+    assert keeping.commit(results) == git("describe", "--always").strip()
+    (tmp_path / changed).write_text("2", encoding="utf-8")
+    assert keeping.commit(results) == git("describe", "--always").strip() + marked
+
+
+def test_files_that_no_repository_knows_have_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import keeping
+
+    (tmp_path / "results").mkdir()
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert keeping.commit(tmp_path / "results") == "unknown"
