@@ -62,7 +62,8 @@ class _Head(torch.autograd.Function):
         ctx.found = ctx.waiting = None
         if waiting is not None and waiting[0] is not None:
             logits, hidden = waiting
-            dw = weight_gradient(logits, hidden * scale.to(hidden.dtype), ctx.head)
+            scaled = (hidden.to(scale.dtype) * scale).to(hidden.dtype)  # a scale that is rounded would be off in all
+            dw = weight_gradient(logits, scaled, ctx.head)
         elif dw is not None:
             dw = dw.to(ctx.head.dtype).mul_(scale)
         return None if dx is None else dx.mul_(scale), *added([ctx.head], [dw]), None, None
