@@ -48,7 +48,7 @@ def version_of(package: str) -> str:
 
 def commit(folder: Path = RESULTS) -> str:
     """Return the commit that was measured, marked if files differ from it; results do, while they are written."""
-    elsewhere = ["--", ":(top)", f":(exclude,top){'/'.join(folder.parts[-2:])}"]
+    elsewhere = ["--", ":(top)", f":(exclude){folder.name}"]
     try:
         done = _git(folder, "describe", "--always")
         changed = _git(folder, "diff", "--quiet", "HEAD", *elsewhere).returncode

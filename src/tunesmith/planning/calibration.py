@@ -89,7 +89,8 @@ def calibrations(orders: Sequence[Order], shape: Shape) -> list[Calibration]:
     Raises:
         ResourceError: One could not be measured; those before are kept.
     """
-    missing = {path: order for order in orders if not (path := _place(order, shape)).exists()}
+    places = [_place(order, shape) for order in orders]
+    missing = {path: order for path, order in zip(places, orders, strict=True) if not path.exists()}
     if missing:
         began, busy = time.monotonic(), os.getloadavg()[0] / usable_cores()
         what = ", ".join(map(_named, missing.values()))
@@ -97,7 +98,7 @@ def calibrations(orders: Sequence[Order], shape: Shape) -> list[Calibration]:
         for (path, order), samples in zip(missing.items(), probe.samples_of([*missing.values()]), strict=True):
             write_record(path, fitted(order, shape, samples, busy=busy))
         say(f"plan: calibrated in {time.monotonic() - began:.0f} s; kept in {next(iter(missing)).parent}")
-    return [_here(read_record(_place(order, shape), Calibration)) for order in orders]
+    return [_here(read_record(path, Calibration)) for path in places]
 
 
 def _named(order: Order) -> str:

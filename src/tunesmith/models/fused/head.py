@@ -36,6 +36,8 @@ class _Head(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
         rows = max(1, LOGITS_BYTES // (head.shape[0] * hidden.element_size()))
+        learns = ctx.needs_input_grad[1]
+        waits = learns and 0 < len(hidden) <= rows
         dx = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         dw = logits = None
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
@@ -49,24 +51,23 @@ class _Head(torch.autograd.Function):
             total += losses.sum()
             if dx is not None:
                 dx[part] = _back(logits, head.detach())
-            if ctx.needs_input_grad[1] and len(hidden) > rows:  # as large as the head, so it does not begin as zeros
+            if learns and not waits:  # as large as the head, so it does not begin as zeros
                 found = torch.mm(logits.T, hidden[part])
                 dw = found if dw is None else dw.to(head.dtype).add_(found)
-        waits = ctx.needs_input_grad[1] and dw is None
-        ctx.head, ctx.found, ctx.waiting = head, (dx, dw), (logits, hidden) if waits else None
+        ctx.given = head, dx, dw, (logits, hidden) if waits else None
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (dx, dw), waiting, scale = ctx.found, ctx.waiting, gradients[0]
-        ctx.found = ctx.waiting = None
-        if waiting is not None and waiting[0] is not None:
+        (head, dx, dw, waiting), (scale,) = ctx.given, gradients
+        ctx.given = None
+        if waiting:
             logits, hidden = waiting
             scaled = (hidden.to(scale.dtype) * scale).to(hidden.dtype)  # a scale that is rounded would be off in all
-            dw = weight_gradient(logits, scaled, ctx.head)
+            dw = weight_gradient(logits, scaled, head)
         elif dw is not None:
-            dw = dw.to(ctx.head.dtype).mul_(scale)
-        return None if dx is None else dx.mul_(scale), *added([ctx.head], [dw]), None, None
+            dw = dw.to(head.dtype).mul_(scale)
+        return None if dx is None else dx.mul_(scale), *added([head], [dw]), None, None
 
 
 def _logits(hidden: Tensor, head: Tensor) -> Tensor:
