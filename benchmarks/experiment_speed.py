@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,16 +41,14 @@ PARTS = ("plan: calibrated", "zero-shot answers", "training lora", "lora answers
 
 
 class Program:
-    """An experiment that is stopped and goes on, with the seconds that it was not stopped."""
+    """A program that is stopped and goes on, with the seconds that it was not stopped."""
 
-    def __init__(self, source: Path, recipe: Path, out: Path, cache: Path) -> None:
+    def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str]) -> None:
         self.lines: list[tuple[float, str]] = []  # seconds until then, and what was said
         self._counted, self._since = 0.0, time.monotonic()
-        code = "from tunesmith.cli import main; main()"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "run", recipe, "--out", out],
-            env={**os.environ, "PYTHONPATH": str(source), "TUNESMITH_HOME": str(cache), "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            command, env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -88,8 +86,9 @@ class Program:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append((self.seconds, line))
+        with self.process.stdout as said:
+            for line in said:
+                self.lines.append((self.seconds, line))
 
     def parts(self) -> dict[str, float]:
         """Return the seconds from the end of each part to the end of the next one."""
@@ -159,7 +158,9 @@ def alternating(folder: Path, sources: dict[str, Path]) -> dict[str, Program]:
             for kept in ("models", "kernels", "wheels"):
                 if (home() / kept).exists():
                     (cache / kept).symlink_to(home() / kept)
-            programs[name] = Program(source, folder / f"{name}.yaml", folder / f"run-{name}", cache)
+            code = "from tunesmith.cli import main; main()"
+            command = [sys.executable, "-c", code, "run", folder / f"{name}.yaml", "--out", folder / f"run-{name}"]
+            programs[name] = Program(command, {"PYTHONPATH": str(source), "TUNESMITH_HOME": str(cache)})
             programs[name].turn(FIRST)
         while not all(one.ended for one in programs.values()):
             for name, one in programs.items():

@@ -62,6 +62,9 @@ FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
         f"{name}: at worst {one['measured / planned']:.2f} of the plan ({one['setting']})"
         for name, one in r["worst"].items()
     ),
+    "experiment_speed": lambda r: (
+        f"{r['times faster']} times ({r['now']['seconds'] / 60:.0f} minutes; {r['before']['seconds'] / 60:.0f} before)"
+    ),
     "mixture_memory": lambda r: (
         f"at most {r['peak bytes'] / 2**30:.2f} GiB for {r['rows']:,} rows, {r['seconds'] / 60:.1f} minutes"
     ),

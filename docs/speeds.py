@@ -167,11 +167,40 @@ def planned(result: Result, table: Table) -> str:
     return f"Measured as a share of planned{medians}. At worst: {worst}.{left}\n\n{table(header, rows)}"
 
 
+def experiment(result: Result, table: Table) -> str:
+    """Return the tables of a whole experiment beside an earlier commit: what each part took, what came of it."""
+    now, before = result["now"], result["before"]
+    parts = [
+        (part, f"{seconds:,.0f} s", f"{before['in parts'][part]:,.0f} s" if part in before["in parts"] else "none")
+        for part, seconds in now["in parts"].items()
+    ]
+    both = [
+        (name, *(outcome(one["candidates"][name]) for one in (now, before))) for name in now["candidates"]
+    ]  # fmt: skip
+    met = "met" if result["times faster"] >= result["goal"] else "missed"
+    said = (
+        f"{result['rows']} rows to train and validate, {result['answers']} answers of each candidate. "
+        f"{now['seconds']:,.0f} s from the command to the report; commit {result['commit before']} took "
+        f"{before['seconds']:,.0f} s, {result['times faster']:.2f} times as long. "
+        f"Goal: {result['goal']:g} times: {met}."
+    )
+    headers = ("until", "now", "before"), ("candidate", "now", "before")
+    return "\n\n".join([said, table(headers[0], parts), table(headers[1], both)])
+
+
+def outcome(candidate: Result) -> str:
+    """Return the first score of a candidate with its interval, and its validation loss."""
+    (metric, score), loss = next(iter(candidate.items())), candidate.get("validation_loss")
+    ending = f", validation loss {loss:.3f}" if loss is not None else ""
+    return f"{metric} {score['value']:.1f} ({score['low']:.1f} to {score['high']:.1f}){ending}"
+
+
 MAKERS: Mapping[str, Callable[[Result, Table], str]] = {
     "train_speed": training,
     "predict_speed": answering,
     "scaling": scaling,
     "plan_accuracy": planned,
+    "experiment_speed": experiment,
     f"predict_speed{SHOTS}": answering,
     **{f"train_speed{end}": training for end in WHERE},
     **{f"predict_speed{end}": answering for end in WHERE},

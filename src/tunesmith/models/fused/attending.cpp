@@ -4,6 +4,8 @@
 // for half a matrix of zeros, and in bfloat16 one number at a time. Here the scores of a block of queries stay in the
 // cache, keys that no query of it may see are left out, and all sums are float.
 
+#include <algorithm>
+
 #include "multiply.h"
 
 namespace {
@@ -71,8 +73,14 @@ void attend_backward(const T* dout, long dos, const T* qkv, long qs, const T* ou
                 const T *x = qkv + h * size, *gradient = dout + h * size;
                 auto q = rooms.queries.lying(x, qs, e, from, to, size);
                 auto dy = rooms.gradients.lying(gradient, dos, e, from, to, size);
-                multiply(n, reach, size / in_one, q, size / in_one, 1, turned_keys, padded, s, padded, false);
-                multiply(n, reach, size / in_one, dy, size / in_one, 1, turned_values, padded, d, padded, false);
+                for (long r = 0; r < n; r += ROWS) {  // a few queries at a time, so that little is computed in vain
+                    long few = std::min<long>(ROWS, n - r), near = rounded_up(from + r + few, LANES);
+                    long left = r * size / in_one;
+                    multiply(few, near, size / in_one, q + left, size / in_one, 1, turned_keys, padded, s + r * padded,
+                             padded, false);
+                    multiply(few, near, size / in_one, dy + left, size / in_one, 1, turned_values, padded,
+                             d + r * padded, padded, false);
+                }
                 for (long r = 0; r < n; r++) {
                     const T *a = gradient + e.at(from + r) * dos, *b = out + e.at(from + r) * os + h * size;
                     float *p = s + r * padded, *dp = d + r * padded, all_of_it = 0;
@@ -88,14 +96,26 @@ void attend_backward(const T* dout, long dos, const T* qkv, long qs, const T* ou
                     for (long j = seen; j < reach; j++) p[j] = dp[j] = 0;
                 }
                 auto lying = as_units<T>(d, n, reach, padded, rooms.units);
-                multiply(n, size, reach / in_one, lying, padded / in_one, 1, stacked_keys, size, dq, size, false);
+                for (long r = 0; r < n; r += ROWS) {
+                    long few = std::min<long>(ROWS, n - r), near = rounded_up(from + r + few, LANES);
+                    multiply(few, size, near / in_one, lying + r * padded / in_one, padded / in_one, 1, stacked_keys,
+                             size, dq + r * size, size, false);
+                }
                 rows_out(dq, dqkv + h * size, ds, e, from, to, size);
                 auto down_p = upright<T>(s, n, reach, padded, rooms.upright);
                 auto down_d = upright<T>(d, n, reach, padded, rooms.d_upright);
                 auto down_dy = rooms.stacked_gradients.stacked(gradient, dos, e, from, to, size, even);
                 auto down_q = rooms.stacked_queries.stacked(x, qs, e, from, to, size, even);
-                multiply(reach, size, even / in_one, down_p, 1, padded, down_dy, size, dv, size, true);
-                multiply(reach, size, even / in_one, down_d, 1, padded, down_q, size, dk, size, true);
+                long sure = from / ROWS * ROWS;  // keys that all of these queries have seen
+                for (long j = 0; j < to; j += j < sure ? sure : ROWS) {
+                    long here = j < sure ? sure : std::min<long>(ROWS, to - j);
+                    long first = std::max(0L, j - from) / in_one;
+                    long depth = even / in_one - first, at = j + first * padded;
+                    multiply(here, size, depth, down_p + at, 1, padded, down_dy + first * size, size, dv + j * size,
+                             size, true);
+                    multiply(here, size, depth, down_d + at, 1, padded, down_q + first * size, size, dk + j * size,
+                             size, true);
+                }
             }
         float* kept = d_shared.data() + task * shared * 2 * size;
         for (long r = 0; r < shared; r++) {

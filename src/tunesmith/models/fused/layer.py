@@ -1,7 +1,8 @@
 """One decoder layer of the Llama family, forward and backward: attention and SwiGLU between two norms.
 
-What the backward pass needs is kept where it is dear to compute (products, attention) and computed again where it is
-cheap (norms, SwiGLU, the small products of LoRA): about 23 KB per token and layer for SmolLM2-135M in float32.
+What the backward pass needs is kept where it is dear to compute (products, attention) or small (the inner products of
+LoRA), and computed again where it is cheap (norms, SwiGLU): about 23 KB per token and layer for SmolLM2-135M in
+float32.
 """
 
 from collections.abc import Sequence
@@ -74,6 +75,7 @@ class Kept:
     middle: Tensor  # after attention
     second: Tensor  # 1 / rms
     gate_up: Tensor
+    low: list[Tensor]  # A x of queries, keys and values; of gate and up; of the last projection
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,45 +111,58 @@ class Layer:
             last: Nothing reads the positions that are not counted any more: leave them out after attention.
             keep: Whether there will be a backward pass.
         """
-        qkv, first = self.queries(x, (row.cosine, row.sine), row.virtual)
+        low: list[Tensor] = []
+        qkv, first = self.queries(x, (row.cosine, row.sine), row.virtual, low=low if keep else None)
         attended = self.output.room(len(x))
         sums = attend(qkv, row.segments, self.heads, out=attended[:, : self.output.k])
         chosen, residual = (attended[row.counted], x[row.counted]) if last else (attended, x)
-        y, middle, second, gate_up = self.onward(chosen, residual)
+        y, middle, second, gate_up = self.onward(chosen, residual, low=low if keep else None)
         if not keep:
             return y, None
         assert gate_up is not None  # weights that learn are not laid out
-        return y, Kept(x, first, qkv, sums, attended, middle, second, gate_up)
+        return y, Kept(x, first, qkv, sums, attended, middle, second, gate_up, low)
 
-    def queries(self, x: Tensor, angles: tuple[Tensor, Tensor], virtual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def queries(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], virtual: Tensor | None = None,
+        low: list[Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Return rotated queries and keys, and values, side by side, (T, width); and 1 / rms of each row.
 
         Args:
             x: (T, width).
             angles: Cosine and sine of each position, as in ``Row``.
             virtual: As in ``Row``.
+            low: Is given what LoRA makes of the input.
         """
         h = self.qkv.room(len(x))
         inverse = self.norms[0](x, out=h[:, : self.qkv.k])
         qkv = self.qkv(h)
+        if low is not None:
+            low.append(self.qkv.inner(h))
         if self.prefix:
             self.prefix.put(qkv, virtual)
         rotate(qkv, *angles, heads=self.heads.queries + self.heads.keys)
         return qkv, inverse
 
-    def onward(self, attended: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def onward(
+        self, attended: Tensor, x: Tensor, low: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Return the layer's output, and on the way to it: what follows attention, its 1 / rms, and gate and up.
 
         Args:
             attended: Input of the output projection, from its ``room``.
             x: The layer's input in the same rows.
+            low: Is given what LoRA makes of the inputs of the MLP's projections.
         """
         middle = self.output(attended, x)
         h = self.gate_up.room(len(middle))
         inverse = self.norms[1](middle, out=h[:, : self.gate_up.k])
         act = self.down.room(len(middle))
         gate_up = self.gate_up.gated(h, out=act[:, : self.down.k])
-        return self.down(act, middle), middle, inverse, gate_up
+        y = self.down(act, middle)
+        if low is not None:
+            low += self.gate_up.inner(h), self.down.inner(act)
+        return y, middle, inverse, gate_up
 
     def backward(self, dy: Tensor, row: Row, kept: Kept, *, last: bool, below: bool) -> tuple[Tensor | None, Gradients]:
         """Return the gradient of the layer's input (None unless something below learns), and of its parameters.
@@ -180,12 +195,12 @@ class Layer:
         d_gate_up = kept.gate_up
         down: Gradients = []
         if self.down.trains:
-            self.down.reduce(act)
+            act[:, self.down.k :] = kept.low[2]
             down = self.down.weight_gradients(dy, act, du)
         d_h, du = self.gate_up.input_gradient(d_gate_up)
         gate_up: Gradients = []
         if self.gate_up.trains:
-            h = self._normed(self.norms[1], kept.middle, self.gate_up)
+            h = self._normed(self.norms[1], kept.middle, self.gate_up, kept.low[1])
             gate_up = self.gate_up.weight_gradients(d_gate_up, h, du)
         norm = self.norms[1].weight_gradients(d_h, kept.middle, kept.second)
         self.norms[1].backward(d_h, kept.middle, kept.second, dx=dy)
@@ -206,7 +221,7 @@ class Layer:
             d_h, du = None, self.qkv.inner_gradient(d_qkv)
         qkv: Gradients = []
         if self.qkv.trains:
-            qkv = self.qkv.weight_gradients(d_qkv, self._normed(norm, kept.x, self.qkv), du)
+            qkv = self.qkv.weight_gradients(d_qkv, self._normed(norm, kept.x, self.qkv, kept.low[0]), du)
         qkv += prefix
         if d_h is None:
             return ([], qkv), None
@@ -214,11 +229,11 @@ class Layer:
         norm.backward(d_h, kept.x, kept.first, dx=dy)
         return (gradients, qkv), dy if below else None
 
-    def _normed(self, norm: Norm, x: Tensor, projection: Projection) -> Tensor:
-        """Compute a projection's input again."""
+    def _normed(self, norm: Norm, x: Tensor, projection: Projection, low: Tensor) -> Tensor:
+        """Compute a projection's input again, and put what LoRA made of it beside it."""
         h = projection.room(len(x))
         norm(x, out=h[:, : projection.k])
-        projection.reduce(h)
+        h[:, projection.k :] = low
         return h
 
 

@@ -14,25 +14,25 @@ constexpr long DEEP = 512;  // units of depth at a time, so that a panel of them
 // R columns of ``a``, (depth, TALL), turned, times the panel ``b``.
 template <int R, class U>
 void sums(const U* a, const U* b, long depth, float* y, long ys, long columns, bool more) {
-    lanes sum[R][BROAD] = {};
+    lanes sum[R][BROAD];
     for (int r = 0; r < R; r++)
-        for (int n = 0; n < BROAD; n++) __builtin_prefetch(y + r * ys + n * LANES, 1);
+        for (int n = 0; n < BROAD; n++) {
+            sum[r][n] = nothing();
+            __builtin_prefetch(y + r * ys + n * LANES, 1);
+        }
     for (long k = 0; k < depth; k++) {
         __builtin_prefetch(a + (k + SOON) * TALL);
         for (int r = 0; r < R; r++)
             for (int n = 0; n < BROAD; n++)
                 sum[r][n] = multiply_add(sum[r][n], a[k * TALL + r], b + k * PANEL + n * LANES);
     }
-    for (int r = 0; r < R; r++) {
-        float* to = y + r * ys;
-        if (columns == PANEL) {
-            for (int n = 0; n < BROAD; n++, to += LANES) store(more ? load(to) + sum[r][n] : sum[r][n], to);
-            continue;
-        }
-        float found[PANEL];
-        std::memcpy(found, sum[r], sizeof found);
-        for (long j = 0; j < columns; j++) to[j] = more ? to[j] + found[j] : found[j];
-    }
+    if (columns == PANEL && more)
+        return each(sum, [&](int r, int n, lanes one) { store(load(y + r * ys + n) + one, y + r * ys + n); });
+    if (columns == PANEL) return each(sum, [&](int r, int n, lanes one) { store(one, y + r * ys + n); });
+    float found[R][PANEL];
+    each(sum, [&](int r, int n, lanes one) { store(one, found[r] + n); });
+    for (int r = 0; r < R; r++)
+        for (long j = 0; j < columns; j++) y[r * ys + j] = more ? y[r * ys + j] + found[r][j] : found[r][j];
 }
 
 template <int R, class U>
@@ -60,7 +60,7 @@ void weight_gradient(const T* dy, long ds, const T* x, long xs, float* y, long y
     constexpr long one = Units<T>::in_one;
     static thread_local Room<U> turned;  // of who calls; the others are told where it is
     long panels = (k + PANEL - 1) / PANEL, tiles = (n + TALL - 1) / TALL;
-    long pieces = pieces_of(panels, tiles / 16, omp_get_max_threads()), piece = (tiles + pieces - 1) / pieces;
+    Shares shares(panels, tiles, omp_get_max_threads());
     for (long first = 0; first < rows; first += DEEP * one, more = true) {
         long here = std::min(DEEP * one, rows - first), depth = (here + one - 1) / one;
         U* in_tiles = turned.of(tiles * depth * TALL);
@@ -72,17 +72,16 @@ void weight_gradient(const T* dy, long ds, const T* x, long xs, float* y, long y
                 to_tiles(row, d * one + one > here ? nullptr : row + (one - 1) * ds, n, in_tiles + d * TALL,
                          depth * TALL);
             }
-#pragma omp for collapse(2) schedule(dynamic)
-            for (long p = 0; p < panels; p++)
-                for (long c = 0; c < pieces; c++) {
-                    static thread_local Room<U> room;
-                    U* panel = room.of(depth * PANEL);
-                    write_panel(x + first * xs, xs, true, false, k, here, p, panel);
-                    long columns = std::min(PANEL, k - p * PANEL);
-                    for (long t = c * piece; t < std::min(tiles, (c + 1) * piece); t++)
-                        last<TALL>(std::min<long>(TALL, n - t * TALL), in_tiles + t * depth * TALL, panel, depth,
-                                   y + t * TALL * ys + p * PANEL, ys, columns, more);
-                }
+#pragma omp for schedule(dynamic)
+            for (long i = 0; i < shares.count; i++) {
+                static thread_local Room<U> room;
+                U* panel = room.of(depth * PANEL);
+                long p = shares.panel(i), columns = std::min(PANEL, k - p * PANEL);
+                write_panel(x + first * xs, xs, true, false, k, here, p, panel);
+                for (long t = shares.from(i); t < shares.to(i); t++)
+                    last<TALL>(std::min<long>(TALL, n - t * TALL), in_tiles + t * depth * TALL, panel, depth,
+                               y + t * TALL * ys + p * PANEL, ys, columns, more);
+            }
         }
     }
 }

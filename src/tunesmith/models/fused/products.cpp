@@ -20,11 +20,13 @@ template <int R, int B, class T>
 struct Tile {
     using U = typename Units<T>::type;
     static constexpr int thirds = (R + 2) / 3;
-    lanes sum[R][B] = {};
+    lanes sum[R][B];
     const U* x[thirds];
     long apart;
 
     Tile(const T* from, long xs) : apart(xs / Units<T>::in_one) {
+        for (int r = 0; r < R; r++)
+            for (int n = 0; n < B; n++) sum[r][n] = nothing();
         for (int r = 0; r < thirds; r++) x[r] = reinterpret_cast<const U*>(from + 3 * r * xs);
     }
     void step(const U* w, long k) {
@@ -46,35 +48,30 @@ struct Tile {
         for (long j = 0; k < depth; k++, j++) step(w, j);
     }
     void write(const T* add, long adds, T* y, long ys, long columns, bool gates) {
+        if (columns == B * LANES && !gates && add)
+            return each(sum, [&](int r, int n, lanes one) { store(one + load(add + r * adds + n), y + r * ys + n); });
+        if (columns == B * LANES && !gates)
+            return each(sum, [&](int r, int n, lanes one) { store(one, y + r * ys + n); });
+        float found[R][B * LANES];
+        each(sum, [&](int r, int n, lanes one) { store(one, found[r] + n); });
         for (int r = 0; r < R; r++) {
             if constexpr (B == BROAD)
                 if (gates) {
-                    gated(sum[r], y + r * ys);
+                    gated(found[r], y + r * ys);
                     continue;
                 }
-            const T* more = add ? add + r * adds : add;
-            if (columns == B * LANES)
-                put(sum[r], more, y + r * ys);
-            else
-                put(sum[r], more, y + r * ys, columns);
+            for (long j = 0; j < columns; j++)
+                narrow(add ? found[r][j] + wide(add[r * adds + j]) : found[r][j], y[r * ys + j]);
         }
     }
-    static inline void gated(const lanes* sums, T* y) {
+    static inline void gated(const float* sums, T* y) {
         T gate[LANES], up[LANES];
         float let[LANES];
-        store(sums[0], gate);  // rounded here, as where they are written down
-        store(sums[1], up);
+        store(load(sums), gate);  // rounded here, as where they are written down
+        store(load(sums + LANES), up);
 #pragma omp simd
         for (long j = 0; j < LANES; j++) let[j] = silu(wide(gate[j])) * wide(up[j]);
         store(load(let), y);
-    }
-    static inline void put(const lanes* sums, const T* add, T* y) {
-        for (int n = 0; n < B; n++) store(add ? sums[n] + load(add + n * LANES) : sums[n], y + n * LANES);
-    }
-    static inline void put(const lanes* sums, const T* add, T* y, long columns) {
-        float found[B * LANES];
-        std::memcpy(found, sums, sizeof found);
-        for (long j = 0; j < columns; j++) narrow(add ? found[j] + wide(add[j]) : found[j], y[j]);
     }
 };
 
@@ -151,20 +148,18 @@ template <class T>
 void product_as_is(const T* x, long xs, const T* w, long ws, bool turned, const T* add, long adds, T* y, long ys,
                    long rows, long n, long k) {
     using U = typename Units<T>::type;
-    long panels = (n + PANEL - 1) / PANEL, depth = k / Units<T>::in_one, threads = omp_get_max_threads();
-    long pieces = pieces_of(panels, rows / (16 * TALL), threads);  // of rows
-    long piece = rounded_up((rows + pieces - 1) / pieces, TALL);
-#pragma omp parallel for collapse(2) schedule(dynamic)
-    for (long p = 0; p < panels; p++)
-        for (long c = 0; c < pieces; c++) {
-            static thread_local Room<U> room;
-            U* made = room.of(depth * PANEL);
-            write_panel(w, ws, turned, false, n, k, p, made);
-            long from = c * piece, to = std::min(rows, from + piece);
-            Panel<T> panel{made, depth, std::min(PANEL, n - p * PANEL), x, add ? add + p * PANEL : add, y + p * PANEL,
-                           xs, adds, ys, reinterpret_cast<const char*>(x), 0, false};
-            panel.all(from, to);
-        }
+    long panels = (n + PANEL - 1) / PANEL, depth = k / Units<T>::in_one;
+    Shares shares(panels, (rows + TALL - 1) / TALL, omp_get_max_threads());
+#pragma omp parallel for schedule(dynamic)
+    for (long i = 0; i < shares.count; i++) {
+        static thread_local Room<U> room;
+        U* made = room.of(depth * PANEL);
+        long p = shares.panel(i);
+        write_panel(w, ws, turned, false, n, k, p, made);
+        Panel<T> panel{made, depth, std::min(PANEL, n - p * PANEL), x, add ? add + p * PANEL : add, y + p * PANEL,
+                       xs, adds, ys, reinterpret_cast<const char*>(x), 0, false};
+        panel.all(shares.from(i) * TALL, std::min(rows, shares.to(i) * TALL));
+    }
 }
 
 }  // namespace

@@ -168,6 +168,10 @@ class Projection:
         if self.rank:
             product(x[:, : self.k], self.a, out=x[:, self.k :])
 
+    def inner(self, x: Tensor) -> Tensor:
+        """Return a copy of the last r columns of an input, A x, (tokens, r)."""
+        return x[:, self.k :].clone(memory_format=torch.contiguous_format)
+
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """Return the outputs of all parts side by side, (tokens, n), plus ``add`` of the same shape."""
         self.reduce(x)

@@ -1,7 +1,8 @@
 """The three kinds of sub-layer of T5, forward and backward: self-attention, attention over the encoder, feed-forward.
 
 Each is a norm, products, and a sum with what came in. Rows are tokens; examples lie end to end. What is cheap (norms,
-activations, weights of attention, random masks) is computed again on the way back.
+activations, weights of attention, random masks) is computed again on the way back, but for the inner products of LoRA,
+which are small.
 """
 
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ class Kept:
     x: Tensor
     inverse: Tensor  # 1 / rms
     inner: tuple[Tensor, ...]  # outputs of the first products
+    low: tuple[Tensor, ...]  # what LoRA makes of inputs that are computed again
     attended: Tensor | None = None  # the input of the last product
 
 
@@ -35,10 +37,10 @@ def normed(norm: Norm, x: Tensor, projection: Projection) -> tuple[Tensor, Tenso
     return h, norm(x, out=h[:, : projection.k])
 
 
-def _again(norm: Norm, x: Tensor, projection: Projection) -> Tensor:
-    """Compute the input of a projection again, with what LoRA makes of it."""
+def _again(norm: Norm, x: Tensor, projection: Projection, low: Tensor) -> Tensor:
+    """Compute the input of a projection again, and put what LoRA made of it beside it."""
     h, _ = normed(norm, x, projection)
-    projection.reduce(h)
+    h[:, projection.k :] = low
     return h
 
 
@@ -80,7 +82,8 @@ class SelfAttention:
         q, k, v = self.qkv(h).split(self.qkv.rows, 1)
         attended = self.output.room(len(x))
         attend_biased(q, (k, v), looking, dropout=dropout.at(WEIGHTS), out=attended[:, : self.output.k])
-        return _added(self.output, attended, x, dropout), Kept(x, inverse, (q, k, v), attended)
+        y = _added(self.output, attended, x, dropout)
+        return y, Kept(x, inverse, (q, k, v), (self.qkv.inner(h),), attended)
 
     def backward(self, dy: Tensor, kept: Kept, looking: Looking, dropout: Dropout) -> Gradients:
         """Turn ``dy`` into the gradient of the input; return those of ``parameters``."""
@@ -93,7 +96,9 @@ class SelfAttention:
         dq, dk, dv = d_qkv.split(self.qkv.rows, 1)
         attend_biased_backward(d_attended, q, (k, v), looking, dropout=dropout.at(WEIGHTS), into=(dq, dk, dv))
         d_h, du = self.qkv.input_gradient(d_qkv)
-        own = self.qkv.weight_gradients(d_qkv, _again(self.norm, kept.x, self.qkv), du) if self.qkv.trains else []
+        own: Gradients = []
+        if self.qkv.trains:
+            own = self.qkv.weight_gradients(d_qkv, _again(self.norm, kept.x, self.qkv, kept.low[0]), du)
         norm = self.norm.weight_gradients(d_h, kept.x, kept.inverse)
         self.norm.backward(d_h, kept.x, kept.inverse, dx=dy)
         return [*norm, *own, *output]
@@ -130,11 +135,12 @@ class CrossAttention:
             dropout: Of this sub-layer.
         """
         h, inverse = normed(self.norm, x, self.query)
-        q = self.query(h)
-        k, v = self.remembered(encoded)
+        q, read = self.query(h), self._read(encoded)
+        k, v = self.memory(read).split(self.memory.rows, 1)
         attended = self.output.room(len(x))
         attend_biased(q, (k, v), looking, dropout=dropout.at(WEIGHTS), out=attended[:, : self.output.k])
-        return _added(self.output, attended, x, dropout), Kept(x, inverse, (q, k, v), attended)
+        y = _added(self.output, attended, x, dropout)
+        return y, Kept(x, inverse, (q, k, v), (self.query.inner(h), self.memory.inner(read)), attended)
 
     def backward(
         self, dy: Tensor, encoded: tuple[Tensor, Tensor | None], kept: Kept, looking: Looking, dropout: Dropout
@@ -164,10 +170,12 @@ class CrossAttention:
         memory: Gradients = []
         if self.memory.trains:
             read = self._read(encoded[0])
-            self.memory.reduce(read)
+            read[:, self.memory.k :] = kept.low[1]
             memory = self.memory.weight_gradients(d_kv, read, du)
         d_h, du = self.query.input_gradient(dq)
-        own = self.query.weight_gradients(dq, _again(self.norm, kept.x, self.query), du) if self.query.trains else []
+        own: Gradients = []
+        if self.query.trains:
+            own = self.query.weight_gradients(dq, _again(self.norm, kept.x, self.query, kept.low[0]), du)
         norm = self.norm.weight_gradients(d_h, kept.x, kept.inverse)
         self.norm.backward(d_h, kept.x, kept.inverse, dx=dy)
         return [*norm, *own, *memory, *output]
@@ -215,7 +223,8 @@ class FeedForward:
         else:
             torch.clamp_min(inner, 0, out=inside)
         dropout.apply(inside, INNER)
-        return _added(self.narrow, act, x, dropout), Kept(x, inverse, (inner,))
+        y = _added(self.narrow, act, x, dropout)
+        return y, Kept(x, inverse, (inner,), (self.wide.inner(h), self.narrow.inner(act)))
 
     def backward(self, dy: Tensor, kept: Kept, dropout: Dropout) -> Gradients:
         """Turn ``dy`` into the gradient of the input; return those of ``parameters``."""
@@ -233,10 +242,12 @@ class FeedForward:
         narrow: Gradients = []
         if self.narrow.trains:
             dropout.apply(inside, INNER)
-            self.narrow.reduce(act)
+            act[:, self.narrow.k :] = kept.low[1]
             narrow = self.narrow.weight_gradients(d_out, act, narrow_du)
         d_h, du = self.wide.input_gradient(d_inner)
-        wide = self.wide.weight_gradients(d_inner, _again(self.norm, kept.x, self.wide), du) if self.wide.trains else []
+        wide: Gradients = []
+        if self.wide.trains:
+            wide = self.wide.weight_gradients(d_inner, _again(self.norm, kept.x, self.wide, kept.low[0]), du)
         norm = self.norm.weight_gradients(d_h, kept.x, kept.inverse)
         self.norm.backward(d_h, kept.x, kept.inverse, dx=dy)
         return [*norm, *wide, *narrow]
