@@ -90,11 +90,13 @@ void write_panel(const T* w, long ws, bool turned, bool gates, long n, long k, l
 // How ``work`` on each of some panels is shared out, in order: one panel after the other, of which the last, one for
 // each thread, come in pieces, so that nobody waits for long at the end. A panel is made once more for each piece.
 struct Shares {
-    long whole, pieces, piece, work, count;
+    long whole, work, pieces, piece, count;
 
-    Shares(long panels, long work, long threads)
-        : whole(std::max(0L, panels - threads)), pieces(std::clamp(work / 16, 1L, std::max(4L, 4 * threads / panels))),
-          piece((work + pieces - 1) / pieces), work(work), count(whole + (panels - whole) * pieces) {}
+    Shares(long panels, long work, long threads) : whole(std::max(0L, panels - threads)), work(work) {
+        pieces = std::clamp(work / 16, 1L, std::max(4L, 4 * threads / std::max(1L, panels)));
+        piece = (work + pieces - 1) / pieces;
+        count = whole + (panels - whole) * pieces;
+    }
     long panel(long i) const { return i < whole ? i : whole + (i - whole) / pieces; }
     long from(long i) const { return i < whole ? 0 : (i - whole) % pieces * piece; }
     long to(long i) const { return i < whole ? work : std::min(work, from(i) + piece); }
