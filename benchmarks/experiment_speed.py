@@ -137,7 +137,7 @@ def checked_out(commit: str, folder: Path) -> Iterator[Path]:
 
 
 def put_data(source: Path, folder: Path, *, rows: int, answers: int) -> None:
-    """Write the rows, and a recipe for each commit; the earlier one knows neither checks of what was forgotten."""
+    """Write the rows, and a recipe for each commit; the earlier one knows no checks of what was forgotten."""
     for name, count in (("train_small.jsonl", rows), ("dev.jsonl", answers)):
         lines = (source / name).read_text(encoding="utf-8").splitlines(keepends=True)
         (folder / name).write_text("".join(lines[:count]), encoding="utf-8")

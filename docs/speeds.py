@@ -174,9 +174,7 @@ def experiment(result: Result, table: Table) -> str:
         (part, f"{seconds:,.0f} s", f"{before['in parts'][part]:,.0f} s" if part in before["in parts"] else "none")
         for part, seconds in now["in parts"].items()
     ]
-    both = [
-        (name, *(outcome(one["candidates"][name]) for one in (now, before))) for name in now["candidates"]
-    ]  # fmt: skip
+    both = [(name, *(outcome(one["candidates"][name]) for one in (now, before))) for name in now["candidates"]]
     met = "met" if result["times faster"] >= result["goal"] else "missed"
     said = (
         f"{result['rows']} rows to train and validate, {result['answers']} answers of each candidate. "

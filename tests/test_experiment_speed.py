@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TALKS = "import time; print('zero-shot answers: 1', flush=True); time.sleep(0.5); print('training lora: 2')"
+TALKS = "import time; print('zero-shot answers: 1', flush=True); time.sleep(2); print('training lora: 2')"
 
 
 @pytest.fixture

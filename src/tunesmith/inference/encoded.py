@@ -14,9 +14,9 @@ from tunesmith.inference.reading import Prompt, Reading, Writing, tokens_of
 from tunesmith.models.fused.answering import likeliest
 from tunesmith.models.fused.biased import Dropout, make_bias, spans
 from tunesmith.models.fused.encoder_decoder import Block, EncoderDecoder
+from tunesmith.models.fused.layer import normed
 from tunesmith.models.fused.products import laid_out, product
 from tunesmith.models.fused.projection import Projection
-from tunesmith.models.fused.sublayers import normed
 
 NONE = Dropout(0.0)
 

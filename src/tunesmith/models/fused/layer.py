@@ -52,6 +52,19 @@ class Norm:
         return [rms_norm_weight_gradient(dy, x, inverse, own=self.own).to(self.weight.dtype)]
 
 
+def normed(norm: Norm, x: Tensor, projection: Projection) -> tuple[Tensor, Tensor]:
+    """Return the input of a projection, and 1 / rms of each row."""
+    h = projection.room(len(x))
+    return h, norm(x, out=h[:, : projection.k])
+
+
+def normed_again(norm: Norm, x: Tensor, projection: Projection, low: Tensor) -> Tensor:
+    """Compute the input of a projection again, and put what LoRA made of it beside it."""
+    h, _ = normed(norm, x, projection)
+    h[:, projection.k :] = low
+    return h
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What all layers need to know of a batch: examples end to end, T tokens."""
@@ -134,8 +147,7 @@ class Layer:
             virtual: As in ``Row``.
             low: Is given what LoRA makes of the input.
         """
-        h = self.qkv.room(len(x))
-        inverse = self.norms[0](x, out=h[:, : self.qkv.k])
+        h, inverse = normed(self.norms[0], x, self.qkv)
         qkv = self.qkv(h)
         if low is not None:
             low.append(self.qkv.inner(h))
@@ -155,8 +167,7 @@ class Layer:
             low: Is given what LoRA makes of the inputs of the MLP's projections.
         """
         middle = self.output(attended, x)
-        h = self.gate_up.room(len(middle))
-        inverse = self.norms[1](middle, out=h[:, : self.gate_up.k])
+        h, inverse = normed(self.norms[1], middle, self.gate_up)
         act = self.down.room(len(middle))
         gate_up = self.gate_up.gated(h, out=act[:, : self.down.k])
         y = self.down(act, middle)
@@ -200,7 +211,7 @@ class Layer:
         d_h, du = self.gate_up.input_gradient(d_gate_up)
         gate_up: Gradients = []
         if self.gate_up.trains:
-            h = self._normed(self.norms[1], kept.middle, self.gate_up, kept.low[1])
+            h = normed_again(self.norms[1], kept.middle, self.gate_up, kept.low[1])
             gate_up = self.gate_up.weight_gradients(d_gate_up, h, du)
         norm = self.norms[1].weight_gradients(d_h, kept.middle, kept.second)
         self.norms[1].backward(d_h, kept.middle, kept.second, dx=dy)
@@ -221,20 +232,13 @@ class Layer:
             d_h, du = None, self.qkv.inner_gradient(d_qkv)
         qkv: Gradients = []
         if self.qkv.trains:
-            qkv = self.qkv.weight_gradients(d_qkv, self._normed(norm, kept.x, self.qkv, kept.low[0]), du)
+            qkv = self.qkv.weight_gradients(d_qkv, normed_again(norm, kept.x, self.qkv, kept.low[0]), du)
         qkv += prefix
         if d_h is None:
             return ([], qkv), None
         gradients = norm.weight_gradients(d_h, kept.x, kept.first)
         norm.backward(d_h, kept.x, kept.first, dx=dy)
         return (gradients, qkv), dy if below else None
-
-    def _normed(self, norm: Norm, x: Tensor, projection: Projection, low: Tensor) -> Tensor:
-        """Compute a projection's input again, and put what LoRA made of it beside it."""
-        h = projection.room(len(x))
-        norm(x, out=h[:, : projection.k])
-        h[:, projection.k :] = low
-        return h
 
 
 def _scattered(part: Tensor, places: Tensor, rows: int) -> Tensor:

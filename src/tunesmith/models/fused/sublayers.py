@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tunesmith.models.fused.adding import Gradients
 from tunesmith.models.fused.biased import Dropout, Looking, attend_biased, attend_biased_backward
 from tunesmith.models.fused.kernels import geglu, geglu_backward
-from tunesmith.models.fused.layer import Norm
+from tunesmith.models.fused.layer import Norm, normed, normed_again
 from tunesmith.models.fused.projection import Projection
 
 WEIGHTS, OUT, INNER = range(3)  # what dropout masks in a sub-layer
@@ -29,19 +29,6 @@ class Kept:
     inner: tuple[Tensor, ...]  # outputs of the first products
     low: tuple[Tensor, ...]  # what LoRA makes of inputs that are computed again
     attended: Tensor | None = None  # the input of the last product
-
-
-def normed(norm: Norm, x: Tensor, projection: Projection) -> tuple[Tensor, Tensor]:
-    """Return the input of a projection, and 1 / rms of each row."""
-    h = projection.room(len(x))
-    return h, norm(x, out=h[:, : projection.k])
-
-
-def _again(norm: Norm, x: Tensor, projection: Projection, low: Tensor) -> Tensor:
-    """Compute the input of a projection again, and put what LoRA made of it beside it."""
-    h, _ = normed(norm, x, projection)
-    h[:, projection.k :] = low
-    return h
 
 
 def _added(projection: Projection, h: Tensor, x: Tensor, dropout: Dropout) -> Tensor:
@@ -98,7 +85,7 @@ class SelfAttention:
         d_h, du = self.qkv.input_gradient(d_qkv)
         own: Gradients = []
         if self.qkv.trains:
-            own = self.qkv.weight_gradients(d_qkv, _again(self.norm, kept.x, self.qkv, kept.low[0]), du)
+            own = self.qkv.weight_gradients(d_qkv, normed_again(self.norm, kept.x, self.qkv, kept.low[0]), du)
         norm = self.norm.weight_gradients(d_h, kept.x, kept.inverse)
         self.norm.backward(d_h, kept.x, kept.inverse, dx=dy)
         return [*norm, *own, *output]
@@ -136,7 +123,7 @@ class CrossAttention:
         """
         h, inverse = normed(self.norm, x, self.query)
         q, read = self.query(h), self._read(encoded)
-        k, v = self.memory(read).split(self.memory.rows, 1)
+        k, v = self._keys_and_values(read)
         attended = self.output.room(len(x))
         attend_biased(q, (k, v), looking, dropout=dropout.at(WEIGHTS), out=attended[:, : self.output.k])
         y = _added(self.output, attended, x, dropout)
@@ -175,14 +162,17 @@ class CrossAttention:
         d_h, du = self.query.input_gradient(dq)
         own: Gradients = []
         if self.query.trains:
-            own = self.query.weight_gradients(dq, _again(self.norm, kept.x, self.query, kept.low[0]), du)
+            own = self.query.weight_gradients(dq, normed_again(self.norm, kept.x, self.query, kept.low[0]), du)
         norm = self.norm.weight_gradients(d_h, kept.x, kept.inverse)
         self.norm.backward(d_h, kept.x, kept.inverse, dx=dy)
         return [*norm, *own, *memory, *output]
 
     def remembered(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of the encoder's output, (T, H * D) each."""
-        k, v = self.memory(self._read(encoded)).split(self.memory.rows, 1)
+        return self._keys_and_values(self._read(encoded))
+
+    def _keys_and_values(self, read: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = self.memory(read).split(self.memory.rows, 1)
         return k, v
 
     def _read(self, encoded: Tensor) -> Tensor:
@@ -247,7 +237,7 @@ class FeedForward:
         d_h, du = self.wide.input_gradient(d_inner)
         wide: Gradients = []
         if self.wide.trains:
-            wide = self.wide.weight_gradients(d_inner, _again(self.norm, kept.x, self.wide, kept.low[0]), du)
+            wide = self.wide.weight_gradients(d_inner, normed_again(self.norm, kept.x, self.wide, kept.low[0]), du)
         norm = self.norm.weight_gradients(d_h, kept.x, kept.inverse)
         self.norm.backward(d_h, kept.x, kept.inverse, dx=dy)
         return [*norm, *wide, *narrow]
